@@ -1,0 +1,278 @@
+"""What can be wrong with the files of a VOC tree: checked reading of one image or mask, and a survey of all.
+
+The survey (`check`) is what `wsssbench prepare voc12` prints. It reads and counts; it repairs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
+from PIL import Image as Pil
+
+from wsssbench.errors import BadData
+from wsssbench.types import IGNORE, DatasetCard
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from wsssbench.types import Image, Mask, Tags
+
+VOC2012_COUNTS = {"train": 1464, "train_aug": 10582, "val": 1449, "test": 1456}
+JPEG_END = b"\xff\xd9"
+TAIL_BYTES = 64  # some writers pad a JPEG after its end marker
+SHOWN = 3  # examples printed of each kind of finding
+THREADS = min(4, os.cpu_count() or 1)
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+class FileFault(BadData):
+    """A file that cannot be used; `kind` is the group it is counted in."""
+
+    def __init__(self, kind: str, what: str, where: Path, hint: str = "") -> None:
+        super().__init__(what, where=where, hint=hint)
+        self.kind = kind
+
+
+def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
+    """`function` of each item, in order; for work that waits for files or decodes outside the interpreter."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return list(pool.map(function, items))
+
+
+# ------------------------------------------------------------------------------------------ one checked file
+
+
+def read_image(path: Path) -> Image:
+    """(H, W, 3) uint8 RGB as stored: no EXIF rotation, grey and CMYK converted. Else FileFault."""
+    with _opened(path, "image") as picture:
+        try:
+            return np.array(picture.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _damaged(path, "image", error) from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(H, W) from the header alone. FileFault if there is none."""
+    with _opened(path, "image") as picture:
+        return picture.height, picture.width
+
+
+def read_mask(path: Path, classes: int, size: tuple[int, int] | None = None) -> Mask:
+    """(H, W) uint8 in 0..classes or 255: the stored indices, never the palette's colours.
+
+    FileFault for a missing or damaged file, a PNG that is neither palette nor grey, a value out of range,
+    and a size other than `size` (H, W).
+    """
+    with _opened(path, "mask") as picture:
+        if picture.mode not in ("P", "L"):
+            hint = "convert the colours back to class indices (palette PNG)"
+            raise FileFault("mask mode", f"a mask of mode {picture.mode}, not P or L", path, hint)
+        try:
+            mask = np.array(picture)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise _damaged(path, "mask", error) from error
+    _check_mask(mask, path, classes, size)
+    return mask
+
+
+def _check_mask(mask: Mask, path: Path, classes: int, size: tuple[int, int] | None) -> None:
+    found = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    strange = [str(v) for v in found.tolist() if classes < v != IGNORE]
+    if strange:
+        what = f"a mask with the value {', '.join(strange[:SHOWN])}, not in 0..{classes} or {IGNORE}"
+        raise FileFault("mask values", what, path)
+    if size is not None and mask.shape != size:
+        what = f"a mask of {mask.shape[1]}x{mask.shape[0]} px for an image of {size[1]}x{size[0]} px"
+        raise FileFault("mask size", what, path)
+
+
+def _opened(path: Path, kind: str) -> Pil.Image:
+    try:
+        return Pil.open(path)
+    except FileNotFoundError as error:
+        what = f"this {kind} is missing"
+        raise FileFault(f"missing {kind}", what, path, "wsssbench prepare voc12 lists all") from error
+    except (OSError, SyntaxError, ValueError, Pil.DecompressionBombError) as error:
+        raise _damaged(path, kind, error) from error
+
+
+def _damaged(path: Path, kind: str, error: Exception) -> FileFault:
+    hint = "restore this file; wsssbench prepare voc12 lists all"
+    return FileFault(f"damaged {kind}", f"this {kind} is truncated or damaged ({error})", path, hint)
+
+
+# ------------------------------------------------------------------------------------------------ the survey
+
+
+class VocFiles(Protocol):
+    """What the survey needs of a data set."""
+
+    card: DatasetCard
+
+    def ids(self, split: str) -> tuple[str, ...]: ...
+
+    def tags(self, id: str) -> Tags: ...
+
+    def image_path(self, id: str) -> Path: ...
+
+    def mask_path(self, id: str) -> Path: ...
+
+    def places(self) -> list[str]: ...
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about one image, counted under `kind`."""
+
+    kind: str
+    what: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the survey saw of one image; None where there is nothing readable."""
+
+    tags: Tags | None
+    mask_classes: NDArray[np.bool_] | None  # (K,) classes with pixels
+    folder: str  # that the mask came from
+    faults: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """The figures of one split."""
+
+    name: str
+    images: int
+    masks: Counter[str]  # readable masks by folder
+    tagged: int
+    images_per_class: dict[str, int]
+
+    def lines(self) -> list[str]:
+        whole = VOC2012_COUNTS.get(self.name, self.images)
+        size = "" if whole == self.images else f"; VOC 2012 has {whole:,} images"
+        masks = ", ".join(f"{n:,} masks in {folder}" for folder, n in sorted(self.masks.items()))
+        head = f"{self.name}: {self.images:,} images, {masks or 'no masks'}, {self.tagged:,} tagged{size}"
+        there = [f"{name} {n:,}" for name, n in self.images_per_class.items() if n]
+        absent = [name for name, n in self.images_per_class.items() if not n]
+        lines = [head, f"  images per tag: {', '.join(there)}"] if there else [head]
+        return [*lines, f"  tags that do not occur: {', '.join(absent)}"] if there and absent else lines
+
+
+@dataclass(frozen=True)
+class PrepareReport:
+    """The survey of a VOC tree: `ok` when nothing is wrong; notes are no faults."""
+
+    places: tuple[str, ...]
+    splits: tuple[SplitCounts, ...]
+    faults: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+    def lines(self) -> list[str]:
+        """What `wsssbench prepare voc12` prints, line by line."""
+        lines = [*self.places, *(line for split in self.splits for line in split.lines())]
+        lines += [line for finding in (self.notes, self.faults) for line in _grouped(finding)]
+        return [*lines, "all files are usable" if self.ok else f"{len(self.faults):,} faults found"]
+
+
+def check(dataset: VocFiles, splits: Sequence[str]) -> PrepareReport:
+    """Read every file of `splits` once: headers and ends of images, whole masks, tags."""
+    ids = {split: dataset.ids(split) for split in splits}
+    judged = dict.fromkeys(id for split in splits if split != "test" for id in ids[split])
+    bare = [id for id in dict.fromkeys(ids.get("test", ())) if id not in judged]
+    seen = dict(zip(judged, in_threads(lambda id: _look(dataset, id), judged), strict=True))
+    seen |= zip(bare, in_threads(lambda id: _look_at_image(dataset, id), bare), strict=True)
+    counts = tuple(_split_counts(dataset.card, name, [seen[id] for id in ids[name]]) for name in splits)
+    faults = [fault for look in seen.values() for fault in look.faults]
+    shared = [id for id in ids.get("val", ()) if id in set(ids.get(dataset.card.fit_split, ()))]
+    faults += [Finding(f"{dataset.card.fit_split} image that is also in val", id) for id in shared]
+    notes = [note for id, look in seen.items() for note in _tag_notes(dataset.card, id, look)]
+    return PrepareReport(tuple(dataset.places()), counts, tuple(faults), tuple(notes))
+
+
+def _look_at_image(dataset: VocFiles, id: str) -> Seen:
+    faults: list[Finding] = []
+    _size_of_whole(dataset.image_path(id), faults)
+    return Seen(None, None, "", tuple(faults))
+
+
+def _look(dataset: VocFiles, id: str) -> Seen:
+    faults: list[Finding] = []
+    size = _size_of_whole(dataset.image_path(id), faults)
+    path = dataset.mask_path(id)
+    present, tags = None, None
+    try:
+        mask = read_mask(path, len(dataset.card.class_names), size)
+        present = np.bincount(mask.ravel(), minlength=256)[1 : len(dataset.card.class_names) + 1] > 0
+    except FileFault as fault:
+        faults.append(Finding(fault.kind, f"{fault.what} [{fault.where}]"))
+    try:
+        tags = dataset.tags(id)
+    except BadData as error:
+        faults.append(Finding("missing or damaged tags", f"{error.what} [{error.where}]"))
+    return Seen(tags, present, path.parent.name, tuple(faults))
+
+
+def _size_of_whole(path: Path, faults: list[Finding]) -> tuple[int, int] | None:
+    """(H, W) of an image whose file is complete, else None and a fault.
+
+    A JPEG that lacks its end marker is decoded to be sure; decoding all would take minutes on a full VOC.
+    """
+    try:
+        size = image_size(path)
+        with path.open("rb") as file:
+            file.seek(-min(TAIL_BYTES, path.stat().st_size), os.SEEK_END)
+            if JPEG_END not in file.read():
+                read_image(path)
+    except FileFault as fault:
+        faults.append(Finding(fault.kind, f"{fault.what} [{fault.where}]"))
+        return None
+    return size
+
+
+def _split_counts(card: DatasetCard, name: str, looks: list[Seen]) -> SplitCounts:
+    tags = [look.tags for look in looks if look.tags is not None]
+    per_class = np.zeros(len(card.class_names), np.int64)
+    for vector in tags:
+        per_class += vector
+    masks = Counter(look.folder for look in looks if look.mask_classes is not None)
+    by_name = dict(zip(card.class_names, per_class.tolist(), strict=True))
+    return SplitCounts(name, len(looks), masks, len(tags), by_name)
+
+
+def _tag_notes(card: DatasetCard, id: str, look: Seen) -> list[Finding]:
+    """Where tags and mask disagree. No fault: tags from boxes legitimately name what the mask leaves out."""
+    if look.tags is None:
+        return []
+    notes = [] if look.tags.any() else [Finding("image without a tag", id)]
+    if look.mask_classes is None:
+        return notes
+    for kind, differs in (
+        ("tag without pixels in the mask", look.tags & ~look.mask_classes),
+        ("class in the mask without a tag", look.mask_classes & ~look.tags),
+    ):
+        names = [card.class_names[i] for i in np.flatnonzero(differs)]
+        notes += [Finding(kind, f"{id} ({', '.join(names)})")] if names else []
+    return notes
+
+
+def _grouped(findings: Sequence[Finding]) -> list[str]:
+    lines: list[str] = []
+    for kind, number in Counter(finding.kind for finding in findings).items():
+        examples = [finding.what for finding in findings if finding.kind == kind][:SHOWN]
+        more = ", ..." if number > SHOWN else ""
+        lines.append(f"{kind}: {number:,} images, e.g. {', '.join(examples)}{more}")
+    return lines

@@ -1,0 +1,103 @@
+"""A dense CRF as a step of its own: it refines the maps or the probabilities of the step before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsssbench.errors import WsssError
+from wsssbench.refine import crf_labels, planes_of_maps, sigma_scale
+from wsssbench.types import Artifacts, Context, CrfSet, Kind, Outputs, StepCard, View, option
+
+MINING = "RRM code, tool/imutils.py, crf_inference"
+
+
+@dataclass(frozen=True)
+class CrfConfig:
+    """Options of `crf`; widths are pixels of a VOC image (long side 500) and shrink with smaller ones."""
+
+    background: float = option(0.3, "constant background plane beside the maps; the localizer's threshold")
+    gauss_xy: float = option(3.0, "spatial kernel: width in pixels", origin=MINING)
+    gauss_compat: float = option(3.0, "spatial kernel: weight", origin=MINING)
+    bilateral_xy: float = option(80.0, "bilateral kernel: spatial width in pixels", origin=MINING)
+    bilateral_rgb: float = option(13.0, "bilateral kernel: colour width in 0..255", origin=MINING)
+    bilateral_compat: float = option(10.0, "bilateral kernel: weight", origin=MINING)
+    iterations: int = option(10, "mean-field iterations", origin=MINING)
+
+
+class CrfPredictor:
+    """Labels from what the step before said of an image."""
+
+    def __init__(self, config: CrfConfig, ctx: Context) -> None:
+        c = config
+        self.ctx, self.background = ctx, c.background
+        self.crf = CrfSet(
+            c.gauss_xy, c.gauss_compat, c.bilateral_xy, c.bilateral_rgb, c.bilateral_compat, c.iterations
+        )
+
+    def __call__(
+        self,
+        images: Sequence[Tensor],
+        tags: NDArray[np.bool_] | None,
+        given: Sequence[Outputs],
+        want: frozenset[Kind],
+    ) -> Sequence[Outputs]:
+        with self.ctx.phase("crf"):
+            return [Outputs(labels=self._labels(i, g)) for i, g in zip(images, given, strict=True)]
+
+    def _labels(self, image: Tensor, given: Outputs) -> NDArray[np.uint8]:
+        pixels = image.permute(1, 2, 0).cpu().numpy()
+        planes, labels = self._planes(given)
+        if len(labels) == 1:  # nothing but background
+            return np.full(pixels.shape[:2], labels[0], np.uint8)
+        return crf_labels(
+            pixels,
+            planes,
+            labels,
+            self.crf,
+            scale=sigma_scale(self.ctx.card),
+            backend=self.ctx.filter_backend,
+            device=self.ctx.device,
+        )
+
+    def _planes(self, given: Outputs) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        if given.maps is not None:
+            planes = planes_of_maps(given.maps, self.background)
+            return planes, np.concatenate([[0], given.maps.classes + 1])
+        if given.probs is not None:
+            return given.probs, np.arange(len(given.probs))
+        raise WsssError(
+            "the crf step was given neither maps nor probabilities",
+            where="crf",
+            hint="put a step that gives one of them before it",
+        )
+
+
+class Crf:
+    """Dense CRF (Krahenbuhl and Koltun, NIPS 2011) on the maps of a localizer."""
+
+    Config = CrfConfig
+    presets: ClassVar = {}
+    card = StepCard(
+        name="crf",
+        version="1",
+        role="refiner",
+        supervision=(),
+        takes=("maps",),
+        gives=("labels",),
+        paper="Krahenbuhl and Koltun, Efficient Inference in Fully Connected CRFs, NIPS 2011",
+    )
+
+    def __init__(self, config: CrfConfig) -> None:
+        self.config = config
+
+    def fit(self, train: View, given: Artifacts, ctx: Context) -> CrfPredictor:
+        return CrfPredictor(self.config, ctx)
+
+    def restore(self, ctx: Context) -> CrfPredictor:
+        return CrfPredictor(self.config, ctx)

@@ -1,0 +1,118 @@
+"""The ceiling: the same network as `rrm`'s segmentation branch, trained on true masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from wsssbench.crops import Batch, CropBatches, CropRule
+from wsssbench.masks import argmax_labels
+from wsssbench.nets.backbones import Backbone
+from wsssbench.nets.batching import by_size
+from wsssbench.nets.heads import Segmenter, resize
+from wsssbench.train import Losses, Schedule, autocast, load_checkpoint, make_optimizer, train
+from wsssbench.types import IGNORE, Artifacts, Context, Kind, Outputs, StepCard, View, option
+from wsssbench_methods.presets import FULL_PRESETS
+
+
+@dataclass(frozen=True)
+class FullConfig:
+    """Options of `full`."""
+
+    backbone: str = option(
+        "resnet50", "network: small, mobilenet_v2, mobilenet_v2_folded, resnet18/34/50/101"
+    )
+    weights: str = option("", "file with ImageNet weights of the backbone", file=True)
+    pretraining: str = option("imagenet", "what the weights in the file have seen; shown in the row")
+    output_stride: int = option(16, "pixels of the image per cell of features")
+    head_width: int = option(512, "channels of the segmentation head", origin="RRM code, network/RRM.py")
+    head_dilation: int = option(12, "dilation of the segmentation head", origin="RRM code, network/RRM.py")
+    steps: int = option(20000, "optimisation steps", origin="DeepLab-v2: 20,000")
+    batch: int = option(10, "images per step", origin="DeepLab-v2: 10")
+    crop: int = option(321, "side of a training crop in pixels", origin="DeepLab-v2: 321")
+    scale_low: float = option(0.7, "smallest random scale")
+    scale_high: float = option(1.3, "largest random scale")
+    optimizer: str = option("adamw", "adamw or sgd")
+    lr: float = option(3e-5, "learning rate of the backbone")
+    head_factor: float = option(10.0, "learning rate of the head over that of the backbone")
+    weight_decay: float = option(1e-4, "weight decay")
+
+
+class SegmenterPredictor:
+    """A fitted segmentation network as a predictor of probabilities and labels."""
+
+    def __init__(self, net: Segmenter, ctx: Context) -> None:
+        self.net, self.ctx = net.to(ctx.device).eval(), ctx
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        images: Sequence[Tensor],
+        tags: NDArray[np.bool_] | None,
+        given: Sequence[Outputs],
+        want: frozenset[Kind],
+    ) -> Sequence[Outputs]:
+        return by_size(images, lambda stack, m: self._outputs(stack, None if tags is None else tags[m]))
+
+    def _outputs(self, stack: Tensor, tags: NDArray[np.bool_] | None) -> list[Outputs]:
+        with self.ctx.phase("network"), autocast(self.ctx):
+            logits = self.net(stack).float()
+        probs, planes = logits.softmax(1).cpu().numpy(), logits.cpu().numpy()
+        size = (stack.shape[-2], stack.shape[-1])
+        return [
+            Outputs(probs=p, labels=argmax_labels(q, size, None if tags is None else tags[i]))
+            for i, (p, q) in enumerate(zip(probs, planes, strict=True))
+        ]
+
+
+class Full:
+    """A segmenter trained on true masks: what full supervision reaches with the same network and terms."""
+
+    Config = FullConfig
+    presets: ClassVar = FULL_PRESETS
+    card = StepCard("full", "1", "control", supervision=("tags", "masks"), gives=("probs", "labels"))
+
+    def __init__(self, config: FullConfig) -> None:
+        self.config = config
+        self.card = replace(self.card, pretraining=config.pretraining if config.weights else "none")
+
+    def fit(self, train: View, given: Artifacts, ctx: Context) -> SegmenterPredictor:
+        torch.manual_seed(ctx.seed("init"))
+        net = self._net(ctx)
+        train_on_masks(net, train, self.config, ctx)
+        return SegmenterPredictor(net, ctx)
+
+    def restore(self, ctx: Context) -> SegmenterPredictor:
+        net = self._net(ctx)
+        load_checkpoint(ctx.workdir / "ckpt" / "segmenter.pt", net, None)
+        return SegmenterPredictor(net, ctx)
+
+    def _net(self, ctx: Context) -> Segmenter:
+        c = self.config
+        backbone = Backbone(c.backbone, c.output_stride, c.weights)
+        return Segmenter(backbone, len(ctx.card.class_names), width=c.head_width, dilation=c.head_dilation)
+
+
+def train_on_masks(net: Segmenter, view: View, c: FullConfig, ctx: Context) -> None:
+    """Cross-entropy over the labelled pixels of `view`'s masks."""
+    plan = Schedule(c.steps, c.lr, c.head_factor, c.weight_decay, c.optimizer)
+    net.to(ctx.device)
+    optimizer = make_optimizer(net.backbone, [net.segment], plan)
+    crops = CropBatches(view, CropRule(c.crop, (c.scale_low, c.scale_high)), c.batch, ctx.seed("crops"))
+
+    def losses(batch: Batch) -> Losses:
+        assert batch.labels is not None
+        with ctx.phase("network"), autocast(ctx):
+            logits = net(batch.images)
+        up = resize(logits.float(), batch.images.shape[-2:])
+        loss = F.cross_entropy(up, batch.labels.long(), ignore_index=IGNORE)
+        return {"total": loss}
+
+    train(ctx, "segmenter", net, optimizer, crops, losses, plan)

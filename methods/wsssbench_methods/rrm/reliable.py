@@ -1,0 +1,175 @@
+"""The reliable-label rule of RRM: which pixels of an image may teach, and what.
+
+"Reliability Does Matter" (Zhang et al., AAAI 2020), section 3.2, with the constants of the published code.
+CAMs, an image and its tags come in, a sparse label map goes out; networks, training and files must not enter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from wsssbench.ops.mean_field import mean_field
+from wsssbench.types import IGNORE, CrfSet
+
+PROBABILITY_FLOOR = 1e-5  # pydensecrf.utils.unary_from_softmax, which the published code calls
+INFINITY = torch.tensor(float("inf"))
+EXCLUDED = 1e4  # unary of a label that an image does not have: its marginal is zero
+
+# Published code: the CRF of label mining (spatial width 3, compat 3; bilateral widths 80 and 13, compat 10).
+MINING_CRF = CrfSet(
+    gauss_xy=3, gauss_compat=3, bilateral_xy=80, bilateral_rgb=13, bilateral_compat=10, iterations=10
+)
+
+
+@dataclass(frozen=True)
+class ReliableRule:
+    """Constants of the rule; the sources are the paper (section 3.2) and the published mining code."""
+
+    alpha_low: float = 4.0  # code: large background, so what stays foreground is safe
+    alpha_high: float = 32.0  # code: small background, so what stays background is safe
+    fraction: float = 0.4  # paper: the top 40 % of a class's CAM values (code: the element at 0.6 n)
+    min_value: float = 0.1  # code: smaller CAM values are not counted
+    background_confidence: float = 0.8  # code: (1 - max CAM)^alpha_high above this is safe background
+    crf_confidence: float = 0.8  # code: a CRF marginal below this is unsure
+    crf: CrfSet = MINING_CRF
+    variant: Literal["fixed", "faithful"] = "fixed"
+
+
+def reliable_labels(
+    image: Tensor, cams: Tensor, classes: Tensor, rule: ReliableRule | None = None, *,
+    valid: Tensor | None = None, backend: str = "lattice", scale: float = 1.0,
+) -> Tensor:  # fmt: skip
+    """(H, W) uint8 labels of one image: class + 1, 0 or 255.
+
+    `image` (H, W, 3) uint8; `cams` (T, H, W) in [0, 1] of the tagged `classes` (T,), 0-based and ascending.
+    The rest as for `reliable_labels_batch`.
+    """
+    count = int(classes.max()) + 1 if len(classes) else 1
+    planes = cams.new_zeros(count, *image.shape[:2])
+    tags = torch.zeros(count, dtype=torch.bool, device=cams.device)
+    planes[classes], tags[classes] = cams, True
+    mask = None if valid is None else valid[None]
+    return reliable_labels_batch(
+        image[None], planes[None], tags[None], rule, valid=mask, backend=backend, scale=scale
+    )[0]
+
+
+@torch.no_grad()
+def reliable_labels_batch(
+    images: Tensor, cams: Tensor, tags: Tensor, rule: ReliableRule | None = None, *,
+    valid: Tensor | None = None, backend: str = "lattice", scale: float = 1.0,
+) -> Tensor:  # fmt: skip
+    """(B, H, W) uint8 labels: class + 1 or 0 where reliable, 255 elsewhere.
+
+    `images` (B, H, W, 3) uint8; `cams` (B, K, H, W) float in [0, 1], each divided by its maximum; `tags`
+    (B, K) bool; `valid` (B, H, W) bool, False on padding; `scale` multiplies the CRF's spatial widths. The
+    variant "faithful" labels padding like the rest, as published; "fixed" leaves it 255 and ignores it.
+    """
+    rule = rule or ReliableRule()
+    padding = None if valid is None or rule.variant == "faithful" else ~valid.to(images.device)
+    classes, present = tagged_classes(tags)
+    classes, present = classes.to(cams.device), present.to(cams.device)
+    planes = cams.float().gather(1, classes[:, :, None, None].expand(-1, -1, *cams.shape[2:]))
+    planes = planes * present[:, :, None, None]
+    top = planes.amax(1)
+    backgrounds = [(1 - top) ** alpha for alpha in (rule.alpha_low, rule.alpha_high)]
+    unary = torch.stack([_unary(b, planes, present) for b in backgrounds], dim=1)
+    q_low, q_high = mean_field(unary, images, rule.crf, backend=backend, scale=scale).unbind(1)
+    label = _agreed(q_low, q_high, rule)
+    label[~_cam_sure(planes, backgrounds[1], first_largest(q_low), rule, padding)] = IGNORE
+    if padding is not None:
+        label[padding] = IGNORE
+    return _named(label, classes)
+
+
+def tagged_classes(tags: Tensor) -> tuple[Tensor, Tensor]:
+    """The tagged classes of each image, ascending, in T slots: indices (B, T) and the slots in use (B, T).
+
+    T is the largest number of tags in the batch, at least 1. Pass `tags` on the CPU to spare the device a
+    wait.
+    """
+    slots = max(1, int(tags.sum(1).max())) if len(tags) else 1
+    order = torch.argsort((~tags).to(torch.uint8), dim=1, stable=True)[:, :slots]
+    return order, tags.gather(1, order)
+
+
+def _unary(background: Tensor, planes: Tensor, present: Tensor) -> Tensor:
+    """(B, T + 1, H, W) negative logs of [background, CAMs]; they do not sum to 1, as published."""
+    unary = -torch.cat([background[:, None], planes], dim=1).clamp(PROBABILITY_FLOOR, 1).log()
+    unary[:, 1:].masked_fill_(~present[:, :, None, None], EXCLUDED)
+    return unary
+
+
+def _agreed(q_low: Tensor, q_high: Tensor, rule: ReliableRule) -> Tensor:
+    """Slots (0 = background) where both CRFs allow it and the one that decides is confident, else 255."""
+    label, high = first_largest(q_low), first_largest(q_high)
+    confidence = torch.maximum(q_high[:, 0], q_low[:, 1:].amax(1))
+    label = label.masked_fill_(label == 0, IGNORE).masked_fill_(high == 0, 0)
+    return label.masked_fill_(confidence < rule.crf_confidence, IGNORE)
+
+
+def _cam_sure(
+    planes: Tensor, background: Tensor, found: Tensor, rule: ReliableRule, padding: Tensor | None
+) -> Tensor:
+    """(B, H, W) bool: the CAM alone is sure of some class (or of background) that the low CRF `found`."""
+    winner = first_largest(torch.cat([background[:, None], planes], dim=1))
+    sure = (winner == 0) & (background > rule.background_confidence) & _occurs(found, 0)
+    for slot in range(planes.shape[1]):
+        plane = planes[:, slot]
+        own = winner == slot + 1
+        counted = own & (plane > rule.min_value)
+        counted = counted if padding is None else counted & ~padding
+        cut = top_fraction_cut(plane.flatten(1), counted.flatten(1), rule.fraction)
+        sure |= own & (plane > cut[:, None, None]) & _occurs(found, slot + 1)
+    return sure
+
+
+def first_largest(planes: Tensor) -> Tensor:
+    """(B, H, W) uint8 index of the largest of (B, T, H, W) planes, the first among equals.
+
+    For the few planes here, comparing them in turn is several times faster than argmax across a dimension.
+    """
+    best = planes[:, 0]
+    index = torch.zeros(best.shape, dtype=torch.uint8, device=planes.device)
+    for t in range(1, planes.shape[1]):
+        index.masked_fill_(planes[:, t] > best, t)
+        best = torch.maximum(best, planes[:, t])
+    return index
+
+
+def _occurs(labels: Tensor, label: int) -> Tensor:
+    return (labels == label).flatten(1).any(1)[:, None, None]
+
+
+def top_fraction_cut(values: Tensor, counted: Tensor, fraction: float) -> Tensor:
+    """(B,) cuts: of the n counted values of each row (B, N), in ascending order, the one at int((1 - f) n).
+
+    A row without counted values gets infinity (the published code stops with an IndexError there).
+    """
+    # On the CPU selecting is much cheaper than sorting; elsewhere a sort spares a wait for the device.
+    return (_cut_by_selecting if values.device.type == "cpu" else _cut_by_sorting)(values, counted, fraction)
+
+
+def _cut_by_selecting(values: Tensor, counted: Tensor, fraction: float) -> Tensor:
+    chosen = [row[keep] for row, keep in zip(values, counted, strict=True)]
+    places = [int((1 - fraction) * len(row)) + 1 for row in chosen]
+    cuts = [row.kthvalue(k).values if len(row) else INFINITY for row, k in zip(chosen, places, strict=True)]
+    return torch.stack(cuts)
+
+
+def _cut_by_sorting(values: Tensor, counted: Tensor, fraction: float) -> Tensor:
+    ordered = values.masked_fill(~counted, float("inf")).sort(dim=1).values
+    at = ((1 - fraction) * counted.sum(1).double()).long().clamp_max(values.shape[1] - 1)
+    return ordered.gather(1, at[:, None])[:, 0]
+
+
+def _named(label: Tensor, classes: Tensor) -> Tensor:
+    """Slots of (B, H, W) replaced by class + 1, as uint8; 0 and 255 stay."""
+    names = label.new_full((len(label), IGNORE + 1), IGNORE)
+    names[:, 0] = 0
+    names[:, 1 : classes.shape[1] + 1] = (classes + 1).to(torch.uint8)
+    return names.gather(1, label.flatten(1).long()).view_as(label)

@@ -1,0 +1,127 @@
+"""Fixtures that several test files use: small data on disk, and the way to shared reference data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pil
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], Path]:
+    """`shared("data/voc6")`: a path in the shared reference data; the test is skipped where it is absent."""
+    base = Path(os.environ.get("WSSSBENCH_SHARED") or ROOT.parent / "shared")
+
+    def find(name: str) -> Path:
+        if not (base / name).exists():
+            pytest.skip(f"shared reference data {name!r} is absent (WSSSBENCH_SHARED names its folder)")
+        return base / name
+
+    return find
+
+
+# ------------------------------------------------------------------------------------------- a VOC tree
+
+VOC_SPLITS = {
+    "train": ("2007_000032", "2007_000039"),
+    "train_aug": ("2007_000032", "2007_000039", "2008_000002", "2008_000003"),
+    "val": ("2007_000033", "2007_000042"),
+    "test": ("2008_000006",),
+}
+VOC_TAGS = {  # 0-based classes of the 20
+    "2007_000032": (0, 14),
+    "2007_000039": (19,),
+    "2008_000002": (7,),
+    "2008_000003": (11, 14),
+    "2007_000033": (0,),
+    "2007_000042": (18,),
+}
+XML = "<annotation><object><name>{}</name><difficult>{}</difficult>{}</object></annotation>"
+XML_PART = "<part><name>head</name></part>"  # VOC names body parts too: no classes
+
+
+@dataclass(frozen=True)
+class VocTree:
+    """A VOC tree of seven tiny images: `root`/VOCdevkit/VOC2012, tags both as `labels` and as XML."""
+
+    root: Path
+    splits: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(VOC_SPLITS))
+    classes: dict[str, tuple[int, ...]] = field(default_factory=lambda: dict(VOC_TAGS))
+
+    @property
+    def tree(self) -> Path:
+        return self.root / "VOCdevkit" / "VOC2012"
+
+    @property
+    def labels(self) -> Path:
+        return self.root / "cls_labels.npy"
+
+    def image(self, id: str) -> Path:
+        return self.tree / "JPEGImages" / f"{id}.jpg"
+
+    def mask(self, id: str, folder: str = "SegmentationClass") -> Path:
+        return self.tree / folder / f"{id}.png"
+
+    def list_file(self, split: str) -> Path:
+        return self.tree / "ImageSets" / "Segmentation" / f"{split}.txt"
+
+    def table(self) -> dict[str, np.ndarray]:
+        """id -> (20,) float32 multi-hot, as in cls_labels.npy."""
+        return {id: np.isin(np.arange(20), own).astype(np.float32) for id, own in self.classes.items()}
+
+    def write_labels(self, table: dict[str, np.ndarray]) -> None:
+        """`table` as the 0-d object array that cls_labels.npy is."""
+        np.save(self.labels, np.array(table, dtype=object), allow_pickle=True)
+
+
+def _write_voc_mask(path: Path, size: tuple[int, int], classes: tuple[int, ...], void: bool) -> None:
+    """Stripes of the classes; the VOC form has a void row and a palette, the augmented form is grey."""
+    mask = np.zeros(size, np.uint8)
+    for row, k in enumerate(classes):
+        mask[2 + 4 * row : 5 + 4 * row] = k + 1
+    if void:
+        mask[0] = 255
+    picture = Pil.fromarray(mask)
+    if void:
+        picture.putpalette([(7 * i) % 256 for i in range(768)])
+    picture.save(path)
+
+
+def _write_voc_image(voc: VocTree, id: str, index: int, rng: np.random.Generator) -> None:
+    size = (16 + index, 20 + 2 * index)
+    Pil.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(voc.image(id), quality=90)
+    if id not in voc.classes:
+        return
+    if id in voc.splits["train"] + voc.splits["val"]:
+        _write_voc_mask(voc.mask(id), size, voc.classes[id], void=True)
+    _write_voc_mask(voc.mask(id, "SegmentationClassAug"), size, voc.classes[id], void=False)
+
+
+@pytest.fixture
+def voc_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VocTree:
+    """A fresh VOC tree under `tmp_path`/voc; digests are cached under `tmp_path`, not in the user's home."""
+    from wsssbench_datasets.voc12 import CLASS_NAMES
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    voc = VocTree(tmp_path / "voc")
+    for folder in ("JPEGImages", "Annotations", "SegmentationClass", "SegmentationClassAug"):
+        (voc.tree / folder).mkdir(parents=True)
+    (voc.tree / "ImageSets" / "Segmentation").mkdir(parents=True)
+    rng = np.random.default_rng(12)
+    for index, id in enumerate(dict.fromkeys(id for ids in voc.splits.values() for id in ids)):
+        _write_voc_image(voc, id, index, rng)
+    for split, ids in voc.splits.items():
+        voc.list_file(split).write_text("\n".join(ids) + "\n")
+    for id, classes in voc.classes.items():
+        objects = "".join(XML.format(CLASS_NAMES[k], n % 2, XML_PART) for n, k in enumerate(classes))
+        text = objects.replace("</annotation><annotation>", "")
+        (voc.tree / "Annotations" / f"{id}.xml").write_text(text)
+    voc.write_labels(voc.table())
+    return voc

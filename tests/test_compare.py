@@ -1,0 +1,125 @@
+"""The gate: four exit codes, and every one for its own reason."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+
+import pytest
+
+from wsssbench.compare import gate, gate_runs, read_baseline, write_baseline
+from wsssbench.errors import BadData, NotComparable
+from wsssbench.store import write_record
+
+FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
+fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]
+
+
+def baseline(tolerance: float = 1.0) -> dict:
+    """From two seeds of two methods: cam 61, rrm 65."""
+    records = [fake_record("cam", 0, 60.0), fake_record("cam", 1, 62.0), fake_record("rrm", 0, 65.0)]
+    return write_baseline(records, tolerance)
+
+
+def test_a_baseline_holds_mean_tolerance_n_and_the_terms():
+    cam, rrm = sorted(baseline()["rows"], key=lambda row: row["method"])
+    assert {k: cam[k] for k in ("method", "dataset", "stage", "metric", "mean", "tolerance", "n")} == {
+        "method": "cam", "dataset": "shapes", "stage": "seg", "metric": "miou", "mean": 61.0,
+        "tolerance": 1.0, "n": 2,
+    }  # fmt: skip
+    assert cam["terms"] == rrm["terms"]
+    assert json.loads(json.dumps(baseline())) == baseline()
+
+
+@pytest.mark.parametrize(
+    ("now", "code", "verdict"),
+    [(61.0, 0, "ok"), (60.0, 0, "ok"), (59.99, 1, "regression"), (62.0, 0, "ok"), (70.0, 0, "better")],
+)
+def test_a_mean_below_baseline_minus_tolerance_is_a_regression(now, code, verdict):
+    result = gate([fake_record("cam", 7, now), fake_record("rrm", 7, 65.0)], baseline())
+    assert result.code == code
+    assert {line.expected["method"]: line.verdict for line in result.lines} == {"cam": verdict, "rrm": "ok"}
+    assert verdict in str(result)
+    assert f"{now:.2f} (1)" in str(result)
+
+
+def test_a_missing_method_is_not_comparable():
+    result = gate([fake_record("cam", 0, 61.0)], baseline())
+    assert result.code == 3
+    assert "no such row" in str(result)
+    assert gate([], baseline()).code == 3
+
+
+def test_other_terms_are_not_comparable_and_the_field_is_named():
+    terms = fake_terms(threshold_policy="oracle", limit=5)
+    records = [fake_record(method, 0, 99.0, terms=terms) for method in ("cam", "rrm")]
+    result = gate(records, baseline())
+    assert result.code == 3
+    assert "other terms: limit, threshold_policy" in str(result)
+
+
+def test_a_failed_cell_counts_like_a_regression():
+    records = [fake_record("cam", 0, 61.0), fake_record("rrm", 0, reason="out of memory")]
+    result = gate(records, baseline())
+    assert result.code == 1
+    assert "out of memory" in str(result)
+
+
+def test_a_regression_outweighs_a_row_that_cannot_be_compared():
+    assert gate([fake_record("cam", 0, 10.0)], baseline()).code == 1
+
+
+def test_two_configurations_of_a_method_are_not_guessed_between():
+    records = [fake_record("cam", 0, 61.0), fake_record("cam", 0, 70.0, config={"crop": 9})]
+    records.append(fake_record("rrm", 0, 65.0))
+    assert gate(records, baseline()).code == 3
+    with pytest.raises(NotComparable, match="two configurations"):
+        write_baseline(records, 1.0)
+
+
+def test_limited_runs_can_be_gated():
+    terms = fake_terms(limit=8)
+    records = [fake_record("cam", 0, 61.0, terms=terms)]
+    assert gate(records, write_baseline(records, 0.5)).code == 0
+
+
+def test_a_failure_cannot_become_a_baseline():
+    with pytest.raises(NotComparable, match="died"):
+        write_baseline([fake_record(reason="died")], 1.0)
+
+
+def test_files_are_gated_like_records(tmp_path):
+    for record in (fake_record("cam", 0, 50.0), fake_record("rrm", 0, 65.0)):
+        write_record(tmp_path / "runs" / record.method, record)
+    (tmp_path / "base.json").write_text(json.dumps(baseline()))
+    assert gate_runs([tmp_path / "runs"], tmp_path / "base.json").code == 1
+
+
+def test_a_missing_baseline_exits_3(tmp_path):
+    with pytest.raises(NotComparable, match=r"none\.json") as caught:
+        read_baseline(tmp_path / "none.json")
+    assert caught.value.code == 3
+
+
+def broken() -> dict[str, str]:
+    good = baseline()
+    first = good["rows"][0]
+    rows = {
+        "mean": {**first, "mean": "high"},
+        "tolerance": {**first, "tolerance": -1},
+        "terms": {k: v for k, v in first.items() if k != "terms"},
+        "method": {**first, "method": ""},
+        "row": 3,
+    }
+    files = {name: json.dumps({**good, "rows": [first, row]}) for name, row in rows.items()}
+    files |= {"rows": json.dumps({**good, "rows": []}), "baseline": json.dumps({**good, "schema": 9})}
+    return {**files, "cannot be read": json.dumps(good)[:-9], "not a baseline": "[]"}
+
+
+@pytest.mark.parametrize("complaint", list(broken()))
+def test_a_bad_baseline_file_exits_2_and_says_what_is_wrong(tmp_path, complaint):
+    (tmp_path / "base.json").write_text(broken()[complaint])
+    with pytest.raises(BadData, match=rf"(?s){complaint}.*base\.json") as caught:
+        read_baseline(tmp_path / "base.json")
+    assert caught.value.code == 2

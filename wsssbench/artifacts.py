@@ -1,0 +1,115 @@
+"""Typed outputs of a step on disk, one file per image and kind, each written whole or not at all.
+
+Maps and probabilities are float16 at native stride (uint8 would break the mining rule's cut at 0.007), labels
+are palette PNGs. Nothing here knows what the numbers mean, and nothing imports torch.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wsssbench.errors import BadData
+from wsssbench.masks import read_labels, write_labels
+from wsssbench.store import atomic_write_bytes, atomic_write_text
+from wsssbench.types import KINDS, Kind, Maps, Outputs
+
+SUFFIX = {"maps": ".npz", "probs": ".npz", "labels": ".png", "mined": ".png", "tag_scores": ".npz"}
+
+
+class ArtifactFolder:
+    """The outputs of one step on one split: `folder/<kind>/<id>.<suffix>`, and what making them cost."""
+
+    def __init__(self, folder: Path, ids: Sequence[str] = ()) -> None:
+        self.folder, self.ids = folder, tuple(ids)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, id: str) -> Outputs:
+        return self.read(id, [kind for kind in KINDS if self.path(id, kind).exists()])
+
+    def path(self, id: str, kind: Kind) -> Path:
+        """Where this image's `kind` lies."""
+        return self.folder / kind / f"{id}{SUFFIX[kind]}"
+
+    def missing(self, kinds: Iterable[Kind]) -> list[str]:
+        """The ids that lack a file of one of `kinds`."""
+        wanted = list(kinds)
+        return [id for id in self.ids if not all(self.path(id, kind).exists() for kind in wanted)]
+
+    def write(self, id: str, outputs: Outputs, kinds: Iterable[Kind]) -> None:
+        """Keep the named kinds of one image's outputs; one that is None is the step's breach of contract."""
+        for kind in kinds:
+            value = getattr(outputs, kind)
+            if value is None:
+                raise BadData(
+                    f"the step was asked for {kind} and returned none",
+                    where=id,
+                    hint="its card says that it gives them: return them, or take them out of `gives`",
+                )
+            path = self.path(id, kind)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if kind in ("labels", "mined"):
+                write_labels(path, value)
+            else:
+                atomic_write_bytes(path, _packed(kind, value), sync=False)
+
+    def read(self, id: str, kinds: Iterable[Kind]) -> Outputs:
+        """The named kinds of one image. Raises BadData where a file is missing or damaged."""
+        return Outputs(**{kind: self._read(id, kind) for kind in kinds})
+
+    def _read(self, id: str, kind: Kind) -> Any:
+        path = self.path(id, kind)
+        if kind in ("labels", "mined"):
+            return read_labels(path)
+        try:
+            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
+                return _unpacked(kind, data)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise BadData(
+                f"cannot read this artifact ({error})",
+                where=path,
+                hint="remove it; the next run makes it again",
+            ) from error
+
+    # ------------------------------------------------------------------------------------------ what it cost
+
+    def add_cost(self, images: int, seconds: float) -> None:
+        """Add to the count of images and the seconds that predicting them took."""
+        old = self.cost()
+        total = {"images": old["images"] + images, "seconds": round(old["seconds"] + seconds, 3)}
+        atomic_write_text(self.folder / "cost.json", json.dumps(total))
+
+    def cost(self) -> dict[str, float]:
+        """Images and seconds so far."""
+        try:
+            found: dict[str, float] = json.loads((self.folder / "cost.json").read_text())
+            return {"images": found["images"], "seconds": found["seconds"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {"images": 0, "seconds": 0.0}
+
+
+def _packed(kind: Kind, value: Any) -> bytes:
+    buffer = io.BytesIO()
+    if kind == "maps":
+        np.savez(buffer, classes=value.classes.astype(np.int64), values=value.values.astype(np.float16))
+    elif kind == "probs":
+        np.savez(buffer, probs=value.astype(np.float16))
+    else:
+        np.savez(buffer, scores=value.astype(np.float32))
+    return buffer.getvalue()
+
+
+def _unpacked(kind: Kind, data: Any) -> Any:
+    if kind == "maps":
+        return Maps(classes=data["classes"], values=data["values"].astype(np.float32))
+    if kind == "probs":
+        return data["probs"].astype(np.float32)
+    return data["scores"]

@@ -1,0 +1,230 @@
+"""The command line. A command parses and delegates: its body lives in `wsssbench.commands`, imported when it
+runs, so that --help needs neither torch, pandas nor scipy. stdout carries results, stderr talk."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsssbench import __version__
+
+INTERRUPTED = 130
+# torch and numba each keep a pool of threads; waiting threads that spin slow the other pool tenfold when cores
+# are few. Only effective before either is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+class Group(click.Group):
+    """Turns every WsssError into one message and its exit code; Ctrl-C into 130."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from wsssbench.errors import WsssError
+
+        try:
+            return super().invoke(ctx)
+        except WsssError as error:
+            if ctx.params.get("verbose"):
+                raise
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.code)
+        except KeyboardInterrupt:
+            click.echo("interrupted; what is done is kept, the same command goes on from there", err=True)
+            sys.exit(INTERRUPTED)
+
+
+def comma_list(kind: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
+    """A callback that splits `a,b,c`; a value that `kind` refuses is a usage error."""
+
+    def split(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+        if value is None:
+            return None
+        try:
+            return tuple(kind(part.strip()) for part in value.split(",") if part.strip())
+        except ValueError:
+            raise click.BadParameter(f"{value!r} is no comma-separated list of {kind.__name__}s") from None
+
+    return split
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="wsssbench")
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+def main(verbose: bool) -> None:
+    """Benchmark weakly supervised semantic segmentation under one protocol.
+
+    \b
+    wsssbench run --method cam --method rrm --dataset shapes
+    wsssbench report
+    """
+
+
+OPTION_HELP = "An option of a step or data set, as rrm.crop=448. Repeatable."
+
+
+@main.command()
+@click.option("--method", "methods", multiple=True, help='A method, or steps as "cam > crf". Repeatable.')
+@click.option("--dataset", "datasets", multiple=True, help="A data set. Repeatable.")
+@click.option("--seeds", callback=comma_list(int), help="Training seeds, as 0,1,2.")
+@click.option("--stages", callback=comma_list(str), help="Stages to judge, as pseudo,seg,seg+crf.")
+@click.option("--runs", type=click.Path(path_type=Path), help="Folder for artifacts and records.")
+@click.option("--device", help="auto, cpu, cuda or cuda:N.")
+@click.option("--precision", help="auto, fp32 or bf16.")
+@click.option("--filter", "filter_backend", help="Gaussian filter: lattice, exact or pydensecrf.")
+@click.option("--limit", type=int, help="Only the first N images of every split; kept out of tables.")
+@click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file with steps."
+)
+@click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help=OPTION_HELP)
+@click.option("--weights", multiple=True, metavar="[STEP=]FILE", help="Weights of a step's backbone.")
+@click.option("--rerun", type=click.Choice(["stale", "all"]), help="Also run cells that are done.")
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: ./wsssbench.toml).")
+@click.option("--dry-run", is_flag=True, help="Show what would run and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON instead of tables.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def run(**flags: Any) -> None:
+    """Train and judge methods; what is done already is not done again."""
+    from wsssbench.commands.run import run_command
+
+    sys.exit(run_command(flags))
+
+
+@main.command()
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--format", "format", type=click.Choice(["md", "csv", "json"]), default="md", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
+@click.option("--limited", is_flag=True, help="Also show runs made with --limit.")
+def report(runs: tuple[Path, ...], format: str, out: Path | None, limited: bool) -> None:
+    """Print the tables of RUNS (folders of records; default: runs)."""
+    from wsssbench.commands.results import report_command
+
+    report_command(runs or (Path("runs"),), format, out, limited)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--baseline", required=True, type=click.Path(path_type=Path), help="A file of expected rows.")
+@click.option("--write", is_flag=True, help="Write the baseline from RUNS instead of judging them.")
+@click.option(
+    "--tolerance", type=float, default=1.0, show_default=True, help="With --write: allowed loss, points."
+)
+def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float) -> None:
+    """Judge RUNS (default: runs) against a baseline.
+
+    Exit code 0: no regression, 1: a regression, 2: bad input, 3: not comparable or no baseline.
+    """
+    from wsssbench.commands.results import gate_command
+
+    sys.exit(gate_command(runs or (Path("runs"),), baseline, write, tolerance))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--dataset", required=True, help="The data set that the labels belong to.")
+@click.option("--stage", default="seg", show_default=True, help="The protocol that they were made under.")
+@click.option("--as", "name", required=True, help="Name of the row.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of a generated data set.")
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
+@click.option("--limit", type=int, help="Only the first N images of the split.")
+@click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help=OPTION_HELP)
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file.")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def score(folder: Path, **flags: Any) -> None:
+    """Score a FOLDER of label PNGs named <image id>.png and record it as a row."""
+    from wsssbench.commands.results import score_command
+
+    score_command(folder, flags)
+
+
+@main.command(name="list")
+@click.option(
+    "--check", is_flag=True, help="Import every plugin in a process of its own and show what is broken."
+)
+@click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file with steps."
+)
+def list_(check: bool, plugins: tuple[Path, ...]) -> None:
+    """List methods, steps, data sets, metrics and stages."""
+    from wsssbench.commands.catalogue import list_command
+
+    sys.exit(list_command(check, plugins))
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file with steps."
+)
+def show(name: str, plugins: tuple[Path, ...]) -> None:
+    """Show a method, step, data set or stage: card, options, defaults and where each comes from."""
+    from wsssbench.commands.catalogue import show_command
+
+    show_command(name, plugins)
+
+
+@main.command()
+@click.argument("name")
+@click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file with steps."
+)
+def check(name: str, plugins: tuple[Path, ...]) -> None:
+    """Test a step or data set against its contract, on a tiny data set, in under a minute."""
+    from wsssbench.commands.catalogue import check_command
+
+    sys.exit(check_command(name, plugins))
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help=OPTION_HELP)
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file.")
+def prepare(dataset: str, options: tuple[str, ...], config: Path | None) -> None:
+    """Check the files of a data set: counts, missing or damaged files, masks, tags."""
+    from wsssbench.commands.catalogue import prepare_command
+
+    sys.exit(prepare_command(dataset, options, config))
+
+
+@main.command()
+def doctor() -> None:
+    """Say what this installation has and what it lacks."""
+    from wsssbench.commands.doctor import doctor_command
+
+    sys.exit(doctor_command())
+
+
+@main.command()
+@click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
+@click.option("--artifacts", is_flag=True, help="Remove the steps' artifacts (maps, probabilities, labels).")
+@click.option(
+    "--checkpoints", is_flag=True, help="Remove the steps' checkpoints as well; they must be fitted again."
+)
+@click.option("--failed", is_flag=True, help="Remove the cells that failed.")
+@click.option("--yes", is_flag=True, help="Remove; without it, only show what would go.")
+def clean(runs: Path, artifacts: bool, checkpoints: bool, failed: bool, yes: bool) -> None:
+    """Show what RUNS takes on disk, and remove parts of it by rule. Records and counts always stay."""
+    from wsssbench.commands.clean import clean_command
+
+    clean_command(runs, artifacts=artifacts, checkpoints=checkpoints, failed=failed, yes=yes)
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--run", "cell", required=True, type=click.Path(path_type=Path), help="A cell's folder or record.json."
+)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("predictions"), show_default=True)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+def predict(images: tuple[Path, ...], cell: Path, out: Path, device: str) -> None:
+    """Segment your own IMAGES with a fitted run: a mask and an overlay each."""
+    from wsssbench.commands.predict import predict_command
+
+    predict_command(images, cell, out, device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""`wsssbench run`: plan, run, then tables and a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsssbench.commands.setup import open_settings
+from wsssbench.engine import Engine, refreshed
+from wsssbench.plan import Cell, make_plan, resolve_hardware
+from wsssbench.progress import Progress
+from wsssbench.report.rows import rows_of
+from wsssbench.report.tables import render
+from wsssbench.settings import Settings
+from wsssbench.store import read_record
+from wsssbench.train import set_threads
+
+
+def run_command(flags: Mapping[str, Any]) -> int:
+    """Run what the flags ask for; the exit code: 0, or 1 where a cell failed."""
+    settings, plugins = open_settings(
+        _settings_flags(flags), flags["config"], flags["options"], flags["weights"]
+    )
+    progress = Progress(quiet=flags["quiet"])
+    set_threads()
+    cells = make_plan(settings, plugins)
+    if flags["dry_run"]:
+        click.echo(plan_table(cells))
+        return 0
+    failed = Engine(resolve_hardware(settings), settings.limit, progress).run(cells)
+    cells = refreshed(cells)
+    _show(cells, settings, progress, as_json=flags["as_json"])
+    return 1 if failed else 0
+
+
+def _settings_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    names = {
+        "methods": "method",
+        "datasets": "dataset",
+        "filter_backend": "filter",
+    }
+    kept = ("methods", "datasets", "seeds", "stages", "runs", "device", "precision", "filter_backend")
+    return {names.get(k, k): flags[k] for k in (*kept, "limit", "plugins", "rerun")}
+
+
+def plan_table(cells: Sequence[Cell]) -> str:
+    """What would run: a line per cell with its state."""
+    from tabulate import tabulate
+
+    lines = [
+        [
+            cell.trial.dataset.card.name,
+            cell.trial.method,
+            cell.trial.seed,
+            cell.stage.name,
+            cell.split,
+            cell.key[:8],
+            cell.state + (f" ({cell.reason})" if cell.reason else ""),
+        ]
+        for cell in cells
+    ]
+    return tabulate(lines, ["data set", "method", "seed", "stage", "split", "key", "state"], "github")
+
+
+def _show(cells: Sequence[Cell], settings: Settings, progress: Progress, *, as_json: bool) -> None:
+    kept = [cell for cell in cells if (cell.folder / "record.json").exists() and cell.state != "skip"]
+    stale = {cell.key for cell in kept if cell.state == "stale"}
+    rows = rows_of([read_record(c.folder) for c in kept], limited=settings.limit is not None, stale=stale)
+    click.echo(render(rows, "json" if as_json else "md"))
+    for cell in cells:
+        if cell.state == "skip":
+            progress.say(f"skipped {cell.title}: {cell.reason}")
+    for picture in draw_masks(kept, settings.runs):
+        progress.say(f"picture of masks: {picture}")
+
+
+def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
+    """One picture per data set: image, truth and each method's masks of the first `count` judged images."""
+    from wsssbench.masks import read_labels
+    from wsssbench.report.montage import montage, overlay
+
+    pictures = []
+    judged = [c for c in cells if c.stage.judged == "seg" and c.state in ("done", "stale")]
+    for name in dict.fromkeys(c.trial.dataset.card.name for c in judged):
+        first = next(c for c in judged if c.trial.dataset.card.name == name)
+        mine = [
+            c
+            for c in judged
+            if c.trial.dataset.card.name == name
+            and c.trial.seed == first.trial.seed
+            and c.split == first.split
+        ]
+        data = first.trial.dataset
+        ids = data.ids(first.split)[: first.identity.terms.limit][:count]
+        images = [data.image(id) for id in ids]
+        columns = [("image", images)]
+        columns.append(("truth", [overlay(i, data.mask(id)) for i, id in zip(images, ids, strict=True)]))
+        for cell in mine:
+            labels = [read_labels(cell.folder / "masks" / f"{id}.png") for id in ids]
+            title = f"{cell.trial.method} ({cell.stage.name})"
+            columns.append((title, [overlay(i, m) for i, m in zip(images, labels, strict=True)]))
+        path = runs / name / "masks.png"
+        legend = {k + 1: v for k, v in enumerate(data.card.class_names)}
+        montage(path, columns, legend=legend)
+        pictures.append(path)
+    return pictures
+
+
+def rows_as_json(cells: Sequence[Cell]) -> str:
+    """The rows of `cells` as JSON."""
+    return json.dumps(json.loads(render(rows_of([read_record(c.folder) for c in cells]), "json")))

@@ -1,0 +1,200 @@
+"""The regression gate: rows of today against a committed baseline, under equal terms only.
+
+A baseline is a small JSON file, {"schema": 1, "rows": [{method, dataset, stage, terms, metric, mean,
+tolerance, n}]}, where `terms` is the hash that makes rows comparable. Exit codes: 0 all well, 1 a regression
+or a failed cell, 2 a bad file, 3 not comparable. Nothing here reads masks or judges significance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from wsssbench.errors import BadData, NotComparable
+from wsssbench.report.rows import Row, rows_of
+from wsssbench.store import find_records, read_json
+from wsssbench.types import Record, plain
+
+SCHEMA = 1
+TEXTS = ("method", "dataset", "stage", "terms", "metric")
+Verdict = Literal["ok", "better", "regression", "failed", "not comparable"]
+CODES: Mapping[Verdict, int] = {"ok": 0, "better": 0, "regression": 1, "failed": 1, "not comparable": 3}
+
+
+@dataclass(frozen=True)
+class GateLine:
+    """One row of the baseline and what became of it; `mean` and `n` are today's."""
+
+    expected: Mapping[str, Any]
+    verdict: Verdict
+    why: str = ""
+    mean: float | None = None
+    n: int = 0
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The lines in the baseline's order; `str` gives a small table."""
+
+    lines: tuple[GateLine, ...]
+
+    @property
+    def code(self) -> int:
+        """0, or 1 for any regression or failure, or else 3 for any row that cannot be compared."""
+        codes = {CODES[line.verdict] for line in self.lines}
+        return 1 if 1 in codes else max(codes)
+
+    def __str__(self) -> str:
+        from tabulate import tabulate
+
+        head = [
+            "verdict",
+            "method",
+            "data set",
+            "stage",
+            "metric",
+            "baseline",
+            "now",
+            "change",
+            "allowed",
+            "",
+        ]
+        body = [_cells(line) for line in self.lines]
+        table = tabulate(body, headers=head, tablefmt="github", disable_numparse=True)
+        return f"{table}\n\n{self._summary()}\n"
+
+    def _summary(self) -> str:
+        count = sum(CODES[line.verdict] == 0 for line in self.lines)
+        return f"gate: {count} of {len(self.lines)} rows hold their baseline (exit code {self.code})"
+
+
+def _cells(line: GateLine) -> list[str]:
+    row = line.expected
+    change = "" if line.mean is None else f"{line.mean - row['mean']:+.2f}"
+    now = "" if line.mean is None else f"{line.mean:.2f} ({line.n})"
+    was = f"{row['mean']:.2f} ({row.get('n', '?')})"
+    names = [str(row[name]) for name in ("method", "dataset", "stage", "metric")]
+    return [line.verdict, *names, was, now, change, f"-{row['tolerance']:g}", line.why]
+
+
+def gate(records: Iterable[Record], baseline: Mapping[str, Any]) -> GateResult:
+    """Each row of `baseline` against the mean over seeds of the same method under the same terms.
+
+    A mean below baseline - tolerance is a regression. BadData where `baseline` is no baseline.
+    """
+    expected = check_baseline(baseline, "baseline")
+    rows = rows_of(records, limited=True)
+    return GateResult(tuple(_judge(row, rows) for row in expected))
+
+
+def gate_runs(runs: Sequence[Path | str], baseline: Path | str) -> GateResult:
+    """`gate` of all records below `runs` and a baseline file; raises as `read_baseline` does."""
+    expected = read_baseline(baseline)
+    return gate([stored.record for root in runs for stored in find_records(root)], expected)
+
+
+def _judge(expected: Mapping[str, Any], rows: Sequence[Row]) -> GateLine:
+    same = [row for row in rows if row.method == expected["method"]]
+    found = [row for row in same if row.terms_hash == expected["terms"]]
+    if len(found) != 1:
+        return GateLine(expected, "not comparable", _why_not(expected, same, found))
+    row = found[0]
+    if row.reasons:
+        return GateLine(expected, "failed", row.reasons[0])
+    number = row.numbers.get(expected["metric"])
+    if number is None:
+        return GateLine(expected, "not comparable", f"the row has no {expected['metric']}")
+    change = number.mean - expected["mean"]
+    allowed = expected["tolerance"]
+    verdict: Verdict = "regression" if change < -allowed else "better" if change > allowed else "ok"
+    return GateLine(expected, verdict, "", number.mean, number.n)
+
+
+def _why_not(expected: Mapping[str, Any], same: Sequence[Row], found: Sequence[Row]) -> str:
+    """Why no single row stands against `expected`: the fields of the terms that differ, by name."""
+    if found:
+        return f"{len(found)} configurations: {'; '.join(row.variant for row in found)}"
+    near = [
+        row
+        for row in same
+        if (row.terms.dataset, row.terms.stage) == (expected["dataset"], expected["stage"])
+    ]
+    if not near:
+        return "no such row"
+    under = expected.get("under")
+    own = plain(near[0].terms)
+    if not isinstance(under, dict):
+        return "other terms"
+    names = [name for name in sorted({*own, *under}) if own.get(name) != under.get(name)]
+    return f"other terms: {', '.join(names)}" if names else "other terms"
+
+
+# ------------------------------------------------------------------------------------------------ baselines
+
+
+def write_baseline(records: Iterable[Record], tolerance: float, metric: str = "miou") -> dict[str, Any]:
+    """The baseline that `records` set, as JSON types: one row per method and terms.
+
+    `tolerance` is in the metric's unit (percentage points). The terms stand in words under "under", so that a
+    later mismatch can name its field. NotComparable where a cell failed or a method has two configurations.
+    """
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows_of(records, limited=True):
+        if row.reasons or metric not in row.numbers:
+            why = row.reasons[0] if row.reasons else f"no {metric}"
+            raise NotComparable(f"{row.title} cannot be a baseline: {why}", where=row.terms.stage)
+        if (row.method, row.terms_hash) in lines:
+            hint = "keep one configuration per method in the runs folder"
+            raise NotComparable(f"{row.method} has two configurations", where=row.variant, hint=hint)
+        number, terms = row.numbers[metric], row.terms
+        line: dict[str, Any] = {
+            "method": row.method,
+            "dataset": terms.dataset,
+            "stage": terms.stage,
+            "metric": metric,
+        }
+        line |= {"terms": row.terms_hash, "mean": number.mean, "tolerance": tolerance, "n": number.n}
+        lines[row.method, row.terms_hash] = {**line, "under": plain(terms)}
+    return {"schema": SCHEMA, "rows": list(lines.values())}
+
+
+def read_baseline(path: Path | str) -> dict[str, Any]:
+    """A baseline file; NotComparable (3) where it is missing, BadData (2) where it says something else."""
+    if not Path(path).is_file():
+        raise NotComparable("no such baseline", where=path, hint="write one from a run that you trust")
+    content = read_json(path, "baseline")
+    check_baseline(content, path)
+    return dict(content)
+
+
+def check_baseline(content: Any, where: object) -> list[dict[str, Any]]:
+    """The rows of a baseline, or BadData that says which row and field is wrong."""
+    if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
+        raise BadData(
+            "not a baseline of wsssbench", where=where, hint=f'expected {{"schema": {SCHEMA}, ...}}'
+        )
+    rows = content.get("rows")
+    if not isinstance(rows, list) or not rows:
+        raise BadData("baseline without rows", where=where)
+    for number, row in enumerate(rows):
+        wrong = _wrong_field(row)
+        if wrong:
+            raise BadData(f"row {number + 1} of the baseline has a bad {wrong!r}", where=where)
+    return rows
+
+
+def _wrong_field(row: Any) -> str:
+    """Name of the first field that is missing or of a wrong kind, or ''."""
+    if not isinstance(row, Mapping):
+        return "row"
+    for name in TEXTS:
+        if not isinstance(row.get(name), str) or not row[name]:
+            return name
+    for name in ("mean", "tolerance"):
+        value = row.get(name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            return name
+    return "tolerance" if row["tolerance"] < 0 else ""

@@ -1,0 +1,64 @@
+"""The context that the engine hands to a step: device, seeds, a private folder, a clock and a voice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from wsssbench.locks import hold
+from wsssbench.progress import Task
+from wsssbench.store import safe_name
+from wsssbench.timing import PhaseTimer
+from wsssbench.types import DatasetCard, content_key
+
+
+@dataclass
+class RunContext:
+    """Implements `wsssbench.types.Context`."""
+
+    device: str
+    precision: str
+    filter_backend: str
+    card: DatasetCard
+    workdir: Path
+    limit: int | None
+    run_seed: int
+    step: str
+    timer: PhaseTimer = field(default_factory=PhaseTimer)
+    task: Task | None = None
+    images: int = 0
+    data: Mapping[str, Any] = field(default_factory=dict)  # names what is learned from, for shared work
+    say: Callable[[str], None] = print
+
+    def seed(self, purpose: str) -> int:
+        text = f"{self.run_seed}/{self.step}/{purpose}"
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+    @contextmanager
+    def shared(self, work: str, identity: Any) -> Iterator[RunContext]:
+        whole = [work, identity, self.data, self.run_seed, self.precision, self.limit]
+        folder = self.workdir.parent / f"{safe_name(work)}-{content_key(whole)[:8]}"
+        with hold(folder, self.say):
+            inner = replace(self, workdir=folder, step=work, images=0)
+            yield inner
+        self.images += inner.images
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        return self.timer.phase(name)
+
+    def progress(
+        self, done: int, total: int, images: int = 0, losses: Mapping[str, float] | None = None
+    ) -> None:
+        numbers = dict(losses or {})
+        self.images += images
+        if self.task is not None:
+            self.task.update(done, total, images, numbers)
+        line = {"done": done, "total": total, "time": round(time.time(), 2), "losses": numbers}
+        with (self.workdir / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")

@@ -1,0 +1,134 @@
+"""Training crops: random scale, flip, position and padding of one image (and its mask), batches in a fixed
+order that depends on the seed alone, prefetched in one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as F
+
+from wsssbench.types import IGNORE, Sample, View
+
+MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean, in 0..255: what padding shows
+
+
+@dataclass(frozen=True)
+class CropRule:
+    """Side length in pixels, range of the random scale factor, probability of a horizontal flip."""
+
+    px: int
+    scale: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.5
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B training crops of side S."""
+
+    images: Tensor  # (B, 3, S, S) uint8, padded with the mean colour
+    valid: Tensor  # (B, S, S) bool, False on padding
+    tags: Tensor  # (B, K) float32 in {0, 1}; of the whole image, as the field does
+    labels: Tensor | None  # (B, S, S) uint8, 255 on padding; None without masks
+    ids: tuple[str, ...]
+
+    def to(self, device: str) -> Batch:
+        """The same batch on `device`."""
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        images, valid, tags = (t.to(device, non_blocking=True) for t in (self.images, self.valid, self.tags))
+        return Batch(images, valid, tags, labels, self.ids)
+
+
+LabelOf = Callable[[Sample], "np.ndarray | None"]
+
+
+class CropBatches:
+    """Batches of a view by step number: `batches(step)` is the same whenever and wherever it is asked for."""
+
+    def __init__(
+        self, view: View, rule: CropRule, batch: int, seed: int, label_of: LabelOf | None = None
+    ) -> None:
+        self.view, self.rule, self.batch, self.seed = view, rule, batch, seed
+        self.label_of = label_of or (lambda sample: sample.mask)
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def __call__(self, step: int) -> Batch:
+        return stack_crops([self._crop(position) for position in self._positions(step)])
+
+    def run(self, first: int, last: int) -> Iterator[Batch]:
+        """The batches of steps `first` to `last` - 1, one made ahead."""
+        with ThreadPoolExecutor(1) as pool:
+            ahead: Future[Batch] | None = pool.submit(self, first) if first < last else None
+            for step in range(first, last):
+                assert ahead is not None
+                batch = ahead.result()
+                ahead = pool.submit(self, step + 1) if step + 1 < last else None
+                yield batch
+
+    def _positions(self, step: int) -> range:
+        return range(step * self.batch, (step + 1) * self.batch)
+
+    def _crop(self, position: int) -> tuple[str, Tensor, Tensor, Tensor, Tensor | None]:
+        epoch, index = divmod(position, len(self.view))
+        sample = self.view[int(self._permutation(epoch)[index])]
+        draw = np.random.default_rng((self.seed, position))
+        return random_crop(sample, self.label_of(sample), self.rule, draw)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if self._order is None or self._order[0] != epoch:
+            draw = np.random.default_rng((self.seed, 1 << 32, epoch))
+            self._order = (epoch, draw.permutation(len(self.view)))
+        return self._order[1]
+
+
+def random_crop(
+    sample: Sample, label: np.ndarray | None, rule: CropRule, draw: np.random.Generator
+) -> tuple[str, Tensor, Tensor, Tensor, Tensor | None]:
+    """Id, crop (3, S, S) uint8, valid (S, S) bool, tags (K,), labels (S, S) uint8 or None."""
+    image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
+    mask = None if label is None else torch.from_numpy(np.ascontiguousarray(label))[None]
+    low, high = rule.scale
+    if (low, high) != (1.0, 1.0):
+        factor = float(draw.uniform(low, high))
+        size = [max(1, round(side * factor)) for side in image.shape[1:]]
+        image = F.resize(image, size, antialias=True)
+        mask = None if mask is None else F.resize(mask, size, interpolation=F.InterpolationMode.NEAREST)
+    if draw.random() < rule.flip:
+        image = image.flip(-1)
+        mask = None if mask is None else mask.flip(-1)
+    crop, valid, labels = _place(image, mask, rule.px, draw)
+    tags = (
+        torch.from_numpy(np.asarray(sample.tags, np.float32)) if sample.tags is not None else torch.empty(0)
+    )
+    return sample.id, crop, valid, tags, labels
+
+
+def _place(
+    image: Tensor, mask: Tensor | None, px: int, draw: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Cut a random window, or set the whole side at a random place of the padded square."""
+    crop = torch.tensor(MEAN_COLOUR, dtype=torch.uint8).view(3, 1, 1).repeat(1, px, px)
+    valid = torch.zeros(px, px, dtype=torch.bool)
+    labels = None if mask is None else torch.full((px, px), IGNORE, dtype=torch.uint8)
+    source, target = [], []
+    for side in image.shape[1:]:
+        offset = int(draw.integers(abs(side - px) + 1))
+        start, end = (offset, offset + px) if side > px else (0, side)
+        source.append(slice(start, end))
+        target.append(slice(0, px) if side > px else slice(offset, offset + side))
+    crop[:, target[0], target[1]] = image[:, source[0], source[1]]
+    valid[target[0], target[1]] = True
+    if labels is not None and mask is not None:
+        labels[target[0], target[1]] = mask[0, source[0], source[1]]
+    return crop, valid, labels
+
+
+def stack_crops(crops: list[tuple[str, Tensor, Tensor, Tensor, Tensor | None]]) -> Batch:
+    """Single crops as one batch."""
+    ids, images, valid, tags, labels = zip(*crops, strict=True)
+    stacked = None if labels[0] is None else torch.stack(labels)
+    return Batch(torch.stack(images), torch.stack(valid), torch.stack(tags), stacked, ids)

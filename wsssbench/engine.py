@@ -1,0 +1,356 @@
+"""The recipe walked step by step: fit, predict, artifacts on disk, labels, score, record.
+
+From the artifacts on only files are read: scoring needs no torch and can be repeated. A cell that fails gets
+a record that says so, and the others go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from wsssbench.artifacts import ArtifactFolder
+from wsssbench.context import RunContext
+from wsssbench.env import provenance
+from wsssbench.errors import WsssError
+from wsssbench.judge import COUNTS, score_folder
+from wsssbench.locks import hold
+from wsssbench.masks import threshold_labels, write_labels
+from wsssbench.plan import (
+    Cell,
+    Hardware,
+    PlannedStep,
+    Trial,
+    judged_kind,
+    judged_step,
+    learned_content,
+    trial_code,
+)
+from wsssbench.progress import Progress, Task
+from wsssbench.store import atomic_write_text, write_record
+from wsssbench.types import Kind, Outputs, Predictor, Record, Stage, View, plain
+
+PREDICT_BATCH = 16  # images per call of a predictor
+
+
+class Engine:
+    """Runs the cells of one plan; fitted steps and artifacts are shared by key."""
+
+    def __init__(self, hardware: Hardware, limit: int | None, progress: Progress) -> None:
+        self.hardware, self.limit, self.progress = hardware, limit, progress
+        self._fitted: dict[str, Predictor] = {}
+        self._broken: dict[str, Exception] = {}  # steps whose fit failed: their other cells fail at once
+        self._demands: dict[tuple[str, str], set[Kind]] = {}
+
+    def run(self, cells: Sequence[Cell]) -> int:
+        """Run every cell that is not done; the number of cells that failed."""
+        pending = [cell for cell in cells if cell.state in ("missing", "failed")]
+        for cell in pending:
+            self._note_demands(cell)
+        failed = 0
+        for cell in pending:
+            start = time.perf_counter()
+            with hold(cell.folder, self.progress.say):
+                record = self._run_cell(cell)
+            failed += record.status == "failed"
+            self.progress.say(_line(cell, record, time.perf_counter() - start))
+        return failed
+
+    def _run_cell(self, cell: Cell) -> Record:
+        try:
+            record = self._judge(cell)
+        except KeyboardInterrupt:
+            raise
+        except Exception as error:  # any failure of a plugin becomes a failed record, never a lost run
+            atomic_write_text(cell.folder / "traceback.txt", traceback.format_exc())
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if not isinstance(error, WsssError):
+                reason = f"{type(error).__name__}: {reason} (see {cell.folder / 'traceback.txt'})"
+            record = self._record(cell, "failed", {}, {}, reason)
+        write_record(cell.folder, record)
+        return record
+
+    def _judge(self, cell: Cell) -> Record:
+        artifacts = self._cell_artifacts(cell)
+        masks = cell.folder / "masks"
+        with self.progress.task(f"{cell.title}: labels") as task:
+            self._write_labels(cell, artifacts, masks, task)
+        scores, counts = score_folder(cell.trial.dataset, cell.split, masks, limit=self.limit, threads=2)
+        counts.save(cell.folder / COUNTS)
+        return self._record(cell, "ok", scores, self._timing(cell, artifacts))
+
+    def _record(
+        self, cell: Cell, status: Any, scores: dict[str, Any], timing: dict[str, Any], reason: str = ""
+    ) -> Record:
+        seen = {
+            **provenance(self.hardware.device),
+            "code": trial_code(cell.trial),
+            "cards": {p.name: plain(p.step.card) for p in cell.trial.steps},
+            "dataset": plain(cell.trial.dataset.card),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        return Record(cell.key, status, cell.trial.method, cell.identity, scores, timing, seen, reason)
+
+    # --------------------------------------------------------------------------------------- steps, artifacts
+
+    def fitted(self, trial: Trial, planned: PlannedStep) -> Predictor:
+        """The predictor of a step: from memory, from disk, or fitted now."""
+        if planned.key in self._broken:
+            raise self._broken[planned.key]
+        if planned.key not in self._fitted:
+            with hold(planned.folder, self.progress.say):
+                try:
+                    self._fitted[planned.key] = self._fit_or_restore(trial, planned)
+                except Exception as error:
+                    self._broken[planned.key] = error
+                    raise
+        return self._fitted[planned.key]
+
+    def _fit_or_restore(self, trial: Trial, planned: PlannedStep) -> Predictor:
+        mark = planned.folder / "fitted.json"
+        ctx = self.context(trial, planned)
+        if mark.exists():
+            return planned.step.restore(ctx)
+        view = View(trial.dataset, trial.dataset.card.fit_split, planned.step.card.supervision, self.limit)
+        given = self._learned_from(trial, planned, view)
+        start = time.perf_counter()
+        with self.progress.task(f"{planned.name} seed {trial.seed}: fit") as task:
+            ctx.task = task
+            predictor = planned.step.fit(view, given, ctx)
+        seconds = time.perf_counter() - start
+        ctx.task = None
+        cost = {
+            "key": planned.key,
+            "step": plain(planned.identity),
+            "seconds": round(seconds, 2),
+            "images": ctx.images,
+            "phases": ctx.timer.rounded(),
+        }
+        atomic_write_text(mark, json.dumps(cost, indent=1))
+        return predictor
+
+    def context(self, trial: Trial, planned: PlannedStep) -> RunContext:
+        """What the step may use."""
+        hw = self.hardware
+        return RunContext(
+            device=hw.device,
+            precision=hw.precision,
+            filter_backend=hw.filter_backend,
+            card=trial.dataset.card,
+            workdir=planned.folder,
+            limit=self.limit,
+            run_seed=trial.seed,
+            step=planned.name,
+            data=learned_content(trial.dataset),
+            say=self.progress.say,
+        )
+
+    def _learned_from(self, trial: Trial, planned: PlannedStep, view: View) -> ArtifactFolder:
+        kinds = planned.step.card.learns_from
+        if not kinds or planned.before is None:
+            return ArtifactFolder(planned.folder / "given")
+        return self.artifacts(trial, planned.before, view.split, kinds, tags_given=True)
+
+    def artifacts(
+        self,
+        trial: Trial,
+        planned: PlannedStep,
+        split: str,
+        kinds: Sequence[Kind],
+        *,
+        tags_given: bool,
+        stage: Stage | None = None,
+    ) -> ArtifactFolder:
+        """The outputs of a step on a split, predicted where they are missing.
+
+        `stage` matters where it asks for several scales or mirror images.
+        """
+        ids = trial.dataset.ids(split)[: self.limit]
+        name = artifact_name(split, tags_given, stage)
+        folder = ArtifactFolder(planned.folder / "artifacts" / name, ids)
+        wanted = sorted(set(kinds) | self._demands.get((planned.key, name), set()))
+        if folder.missing(kinds):
+            before = self._before(trial, planned, split, tags_given)
+            predictor = self.fitted(trial, planned)
+            if stage is not None and (len(stage.scales) > 1 or stage.flip):
+                from wsssbench.scales import MultiScale
+
+                predictor = MultiScale(predictor, stage.scales, flip=stage.flip)
+            with (
+                hold(folder.folder, self.progress.say),
+                self.progress.task(f"{planned.name} seed {trial.seed}: predict {name}") as task,
+            ):
+                self._predict(trial, predictor, folder, before, wanted, tags_given, task)
+        return folder
+
+    def _before(
+        self, trial: Trial, planned: PlannedStep, split: str, tags_given: bool
+    ) -> ArtifactFolder | None:
+        if planned.before is None or not planned.step.card.takes:
+            return None
+        return self.artifacts(trial, planned.before, split, planned.step.card.takes, tags_given=tags_given)
+
+    def _predict(
+        self,
+        trial: Trial,
+        predictor: Predictor,
+        folder: ArtifactFolder,
+        before: ArtifactFolder | None,
+        kinds: Sequence[Kind],
+        tags_given: bool,
+        task: Task,
+    ) -> None:
+        import numpy as np
+        import torch
+
+        data, todo = trial.dataset, folder.missing(kinds)
+        start, done = time.perf_counter(), len(folder) - len(todo)
+        for first in range(0, len(todo), PREDICT_BATCH):
+            ids = todo[first : first + PREDICT_BATCH]
+            images = [
+                torch.from_numpy(np.ascontiguousarray(data.image(id).transpose(2, 0, 1))).to(
+                    self.hardware.device
+                )
+                for id in ids
+            ]
+            tags = np.stack([data.tags(id) for id in ids]) if tags_given else None
+            given = [before[id] for id in ids] if before is not None else [Outputs()] * len(ids)
+            for id, outputs in zip(ids, predictor(images, tags, given, frozenset(kinds)), strict=True):
+                folder.write(id, outputs, kinds)
+            done += len(ids)
+            task.update(done, len(folder), len(ids), {})
+        folder.add_cost(len(todo), time.perf_counter() - start)
+
+    def _note_demands(self, cell: Cell) -> None:
+        """Remember what each stage will want, so that one pass of a predictor serves them all."""
+        kind = judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
+        planned: PlannedStep | None = judged_step(cell.trial.steps, cell.stage)
+        name = artifact_name(cell.split, cell.stage.tags_given, cell.stage)
+        kinds: set[Kind] = {kind} if kind else set()
+        while planned is not None and kinds:
+            self._demands.setdefault((planned.key, name), set()).update(kinds)
+            kinds, planned = set(planned.step.card.takes), planned.before
+
+    # ------------------------------------------------------------------------------------------------- labels
+
+    def _cell_artifacts(self, cell: Cell) -> ArtifactFolder:
+        planned = judged_step(cell.trial.steps, cell.stage)
+        kind = judged_kind(planned, cell.stage)
+        assert kind is not None
+        return self.artifacts(
+            cell.trial, planned, cell.split, [kind], tags_given=cell.stage.tags_given, stage=cell.stage
+        )
+
+    def _write_labels(self, cell: Cell, artifacts: ArtifactFolder, masks: Path, task: Task) -> None:
+        """The labels that are judged, as palette PNGs in the cell's folder."""
+        kind = judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
+        masks.mkdir(parents=True, exist_ok=True)
+        for done, id in enumerate(artifacts.ids, 1):
+            target = masks / f"{id}.png"
+            if kind == "labels":
+                _share(artifacts.path(id, "labels"), target)
+            elif cell.stage.crf is not None or kind == "probs":
+                write_labels(target, self._refined(cell, artifacts, id))
+            else:
+                shape = cell.trial.dataset.image(id).shape[:2]
+                maps = artifacts.read(id, ["maps"]).maps
+                assert maps is not None
+                assert cell.identity.threshold is not None
+                write_labels(target, threshold_labels(maps, cell.identity.threshold["value"], shape))
+            task.update(done, len(artifacts), 1, {})
+
+    def _refined(self, cell: Cell, artifacts: ArtifactFolder, id: str) -> Any:
+        """Labels of a stage that filters (or averages over scales) before the argmax."""
+        import numpy as np
+
+        from wsssbench.masks import argmax_labels
+        from wsssbench.refine import crf_labels, planes_of_maps, sigma_scale
+
+        image = cell.trial.dataset.image(id)
+        kind = judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
+        found = artifacts.read(id, [kind] if kind else [])
+        if found.maps is not None:
+            assert cell.identity.threshold is not None
+            planes = planes_of_maps(found.maps, cell.identity.threshold["value"])
+            labels = np.concatenate([[0], found.maps.classes + 1])
+        else:
+            assert found.probs is not None
+            planes, labels = found.probs, np.arange(len(found.probs))
+        if cell.stage.crf is None:
+            return argmax_labels(planes, image.shape[:2])
+        if len(labels) == 1:
+            return np.full(image.shape[:2], labels[0], np.uint8)
+        return crf_labels(
+            image,
+            planes,
+            labels,
+            cell.stage.crf,
+            scale=sigma_scale(cell.trial.dataset.card),
+            backend=self.hardware.filter_backend,
+            device=self.hardware.device,
+        )
+
+    def _timing(self, cell: Cell, artifacts: ArtifactFolder) -> dict[str, Any]:
+        """Seconds and images of fitting and predicting, summed over the recipe's steps."""
+        fits = [json.loads((p.folder / "fitted.json").read_text()) for p in cell.trial.steps if _is_fitted(p)]
+        images, seconds = sum(f["images"] for f in fits), sum(f["seconds"] for f in fits)
+        cost = artifacts.cost()
+        timing: dict[str, Any] = {
+            "fit_seconds": round(seconds, 2),
+            "fit_images": images,
+            "fit_phases": {f["step"]["name"]: f["phases"] for f in fits},
+            "predict_seconds": cost["seconds"],
+            "predict_images": cost["images"],
+        }
+        if images and seconds:
+            timing["train_images_per_s"] = round(images / seconds, 2)
+        if cost["images"] and cost["seconds"]:
+            timing["predict_images_per_s"] = round(cost["images"] / cost["seconds"], 2)
+        return timing
+
+
+def artifact_name(split: str, tags_given: bool, stage: Stage | None = None) -> str:
+    """Folder name of a step's outputs: `train-tags`, `val`, `val@0.5,1.0+flip`."""
+    name = f"{split}-tags" if tags_given else split
+    if stage is not None and (len(stage.scales) > 1 or stage.flip):
+        name += "@" + ",".join(map(str, stage.scales)) + ("+flip" if stage.flip else "")
+    return name
+
+
+def _is_fitted(planned: PlannedStep) -> bool:
+    return (planned.folder / "fitted.json").exists()
+
+
+def _share(source: Path, target: Path) -> None:
+    """Put `source` at `target`, as a hard link where the file system has them."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _line(cell: Cell, record: Record, seconds: float) -> str:
+    if record.status == "failed":
+        return f"FAILED {cell.title}: {record.reason}"
+    return f"{cell.title}: mIoU {record.scores['iou']['miou']:.1f}  ({seconds:.0f} s)"
+
+
+def refreshed(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells with the state that the store has for them now."""
+    from wsssbench.plan import cell_state
+
+    return [
+        cell
+        if cell.state == "skip"
+        else dataclasses.replace(cell, state=cell_state(cell.folder, cell.trial, ""))
+        for cell in cells
+    ]

@@ -1,0 +1,178 @@
+"""The judge: reads masks and labels image by image, counts, and turns the sum into scores.
+
+The one room where true masks meet predictions. It streams (memory does not grow with the split, but for a few
+numbers per image), needs neither torch nor a GPU, and knows nothing of methods: labels come as files or from
+a function. What the numbers mean is `wsssbench.metrics`.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wsssbench.errors import BadData, WsssError
+from wsssbench.masks import read_labels
+from wsssbench.metrics import Iou, add_counts, confusion_counts
+from wsssbench.store import atomic_write_bytes
+from wsssbench.types import Counts, Dataset, Metric
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from wsssbench.types import Mask
+
+COUNTS = "counts.npz"
+COLUMNS = ("image", "gold", "predicted", "pixels")
+
+
+@dataclass(frozen=True)
+class CountsTable:
+    """The sparse confusions of many images, one line per triple, ordered by image."""
+
+    ids: tuple[str, ...]
+    image: NDArray[np.int32]  # (n,) index into `ids`
+    gold: NDArray[np.int64]  # (n,) 0..K or 255
+    predicted: NDArray[np.int64]  # (n,) 0..K or 255
+    pixels: NDArray[np.int64]  # (n,)
+
+    @classmethod
+    def of(cls, ids: Sequence[str], counts: Sequence[Counts]) -> CountsTable:
+        """The table of one triples mapping per id."""
+        image = np.repeat(np.arange(len(ids), dtype=np.int32), [len(c["pixels"]) for c in counts])
+        empty = np.zeros(0, np.int64)
+        gold, predicted, pixels = (np.concatenate([empty, *(c[n] for c in counts)]) for n in COLUMNS[1:])
+        return cls(tuple(ids), image, gold, predicted, pixels)
+
+    def total(self) -> Counts:
+        """Summed triples of all images."""
+        return add_counts([{"gold": self.gold, "predicted": self.predicted, "pixels": self.pixels}])
+
+    def save(self, path: Path | str) -> None:
+        """Write a compressed npz (no pickles), whole or not at all."""
+        buffer = io.BytesIO()
+        gold, predicted = self.gold.astype(np.uint8), self.predicted.astype(np.uint8)
+        ids = np.array(self.ids, dtype=np.str_)
+        np.savez_compressed(
+            buffer, ids=ids, image=self.image, gold=gold, predicted=predicted, pixels=self.pixels
+        )
+        atomic_write_bytes(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path | str) -> CountsTable:
+        """Read what `save` wrote; BadData names a missing, truncated or foreign file."""
+        try:
+            data = io.BytesIO(Path(path).read_bytes())  # numpy leaks the handle of a file it cannot read
+            with np.load(data, allow_pickle=False) as file:
+                ids = tuple(str(id) for id in file["ids"])
+                image = file["image"].astype(np.int32)
+                gold, predicted, pixels = (file[name].astype(np.int64) for name in COLUMNS[1:])
+        except FileNotFoundError:
+            raise BadData("no such counts", where=path, hint="score the cell again") from None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:
+            raise BadData(f"counts cannot be read ({error})", where=path, hint="score again") from error
+        lengths = {len(column) for column in (image, gold, predicted, pixels)}
+        if len(lengths) > 1 or (len(image) and not 0 <= image.min() <= image.max() < len(ids)):
+            raise BadData("counts disagree with themselves", where=path, hint="score the cell again")
+        return cls(ids, image, gold, predicted, pixels)
+
+
+def score_split(
+    dataset: Dataset,
+    ids: Sequence[str],
+    read: Callable[[str], Mask],
+    metrics: Sequence[Metric] = (Iou(),),
+    *,
+    where: Callable[[str], object] = str,
+    threads: int = 1,
+) -> tuple[dict[str, dict[str, Any]], CountsTable]:
+    """Scores by metric name, and the confusion of each image, for the labels that `read(id)` returns.
+
+    `read` gives (H, W) uint8 in {0..K, 255}; `where(id)` names its source in errors. With `threads` > 1
+    images are read ahead in that many threads, in order. Each metric's scores also hold `n_images`.
+    BadData for an empty split, a size that differs from the truth's, a label out of range.
+    """
+    if not ids:
+        hint = "check the split's list, or --limit"
+        raise BadData("no images to judge", where=dataset.card.name, hint=hint)
+    for metric in metrics:
+        if metric.needs != "labels":
+            raise WsssError(
+                f"metric {metric.name} needs {metric.needs}, labels were given", where=metric.name
+            )
+    classes = len(dataset.card.class_names)
+    others = [metric for metric in metrics if type(metric) is not Iou]
+
+    def count(id: str) -> tuple[Counts, list[Counts]]:
+        gold, labels = dataset.mask(id), read(id)
+        confusion = confusion_counts(gold, labels, classes, where(id), f"{dataset.card.name} mask {id}")
+        return confusion, [metric.count(labels, gold, classes) for metric in others]
+
+    confusions: list[Counts] = []
+    sums: dict[str, Counts] = {}
+    for confusion, more in _in_order(count, ids, threads):
+        confusions.append(confusion)
+        for metric, counts in zip(others, more, strict=True):
+            sums[metric.name] = add_counts([sums[metric.name], counts] if metric.name in sums else [counts])
+    table = CountsTable.of(ids, confusions)
+    total = table.total()
+    return {
+        m.name: {**m.score(sums.get(m.name, total), classes), "n_images": len(ids)} for m in metrics
+    }, table
+
+
+def _in_order(
+    work: Callable[[str], tuple[Counts, list[Counts]]], ids: Sequence[str], threads: int
+) -> Iterator[tuple[Counts, list[Counts]]]:
+    """`work` of each id, in order; with threads, a few images ahead of the caller and no more."""
+    if threads <= 1:
+        yield from map(work, ids)
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="judge") as pool:
+        ahead: deque[Future[tuple[Counts, list[Counts]]]] = deque()
+        try:
+            for id in ids:
+                ahead.append(pool.submit(work, id))
+                if len(ahead) > 2 * threads:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:  # after an error or an interruption the rest is not read
+            for future in ahead:
+                future.cancel()
+
+
+def score_folder(
+    dataset: Dataset,
+    split: str,
+    folder: Path | str,
+    metrics: Sequence[Metric] = (Iou(),),
+    *,
+    limit: int | None = None,
+    threads: int = 1,
+) -> tuple[dict[str, dict[str, Any]], CountsTable]:
+    """`score_split` of the files <folder>/<id>.png; BadData lists the first ids of `split` without a file."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise BadData("no such folder of labels", where=root, hint="one <image id>.png per image")
+    ids = dataset.ids(split)[:limit]
+    missing = [id for id in ids if not (root / f"{id}.png").is_file()]
+    if missing:
+        names = ", ".join(f"{id}.png" for id in missing[:5]) + (" ..." if len(missing) > 5 else "")
+        hint = f"every image of {dataset.card.name}:{split} needs its labels"
+        raise BadData(f"{len(missing)} of {len(ids)} files are missing: {names}", where=root, hint=hint)
+
+    def path(id: str) -> Path:
+        return root / f"{id}.png"
+
+    def read(id: str) -> Mask:
+        return read_labels(path(id))
+
+    return score_split(dataset, ids, read, metrics, where=path, threads=threads)

@@ -1,0 +1,49 @@
+"""One process at a time in one folder: the second waits, and says for whom."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from wsssbench.errors import WsssError
+
+
+@contextmanager
+def hold(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Own `folder` while inside. Raises WsssError where the folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"waiting for {holder(folder)}, which works in {folder}")
+            lock.acquire()
+    except OSError as error:
+        raise WsssError(
+            f"cannot write to this folder ({error.strerror or error})",
+            where=folder,
+            hint="give another one with --runs",
+        ) from error
+    try:
+        me = {"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv[1:])}
+        (folder / ".holder").write_text(json.dumps(me))
+        yield
+    finally:
+        lock.release()
+
+
+def holder(folder: Path) -> str:
+    """Who owns the lock: process, host and command, as far as it is known."""
+    try:
+        who = json.loads((folder / ".holder").read_text())
+        return f"process {who['pid']} on {who['host']} (wsssbench {who['command']})"
+    except (OSError, ValueError, KeyError):
+        return "another process"

@@ -1,0 +1,129 @@
+"""Label maps: palette PNGs on disk, and the two rules that turn maps and probabilities into labels.
+
+The judge's side of an image: numpy and PIL only, no torch. Which threshold or which tags apply is decided by
+the stage, not here; what a label map is worth is `wsssbench.metrics`.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from PIL import Image as PilImage
+
+from wsssbench.errors import BadData
+from wsssbench.store import atomic_write_bytes
+from wsssbench.types import Maps
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Labels: TypeAlias = NDArray[np.uint8]  # (H, W) in {0..K, 255}
+    Planes: TypeAlias = NDArray[np.float32]  # (T, h, w)
+
+MODES = ("P", "L", "1", "I;16", "I")  # one channel; the wide ones only with values that fit into a byte
+
+
+@functools.cache
+def voc_palette() -> NDArray[np.uint8]:
+    """(256, 3) RGB of the VOC devkit: bit 3j + c of the index is bit 7 - j of channel c. Read-only."""
+    index = np.arange(256)
+    palette = np.zeros((256, 3), np.uint8)
+    for j in range(8):
+        for channel in range(3):
+            palette[:, channel] |= (((index >> (3 * j + channel)) & 1) << (7 - j)).astype(np.uint8)
+    palette.setflags(write=False)
+    return palette
+
+
+def write_labels(path: Path | str, labels: Labels) -> None:
+    """Write (H, W) uint8 `labels` as a PNG with the VOC palette; the file appears whole or not at all."""
+    array = np.asarray(labels)
+    if array.ndim != 2 or array.dtype != np.uint8 or array.size == 0:
+        raise BadData(f"labels must be (H, W) uint8, not {array.shape} {array.dtype}", where=path)
+    picture = PilImage.fromarray(np.ascontiguousarray(array))
+    picture.putpalette(voc_palette().tobytes())
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    # no fsync: a mask can be drawn again, and ten thousand of them would wait for the disk
+    atomic_write_bytes(path, buffer.getvalue(), sync=False)
+
+
+def read_labels(path: Path | str) -> Labels:
+    """The (H, W) uint8 indices of a one-channel picture; a palette is never converted to colours.
+
+    BadData names the file where it is missing, truncated, coloured or has values above 255.
+    """
+    try:
+        with PilImage.open(path) as picture:
+            mode, array = picture.mode, np.asarray(picture)
+    except FileNotFoundError:
+        raise BadData("no such mask", where=path, hint="one <image id>.png per image is expected") from None
+    except (OSError, SyntaxError, ValueError, EOFError, PilImage.DecompressionBombError) as error:
+        raise BadData(f"mask cannot be read ({error})", where=path, hint="write the file again") from error
+    if mode not in MODES or array.ndim != 2:
+        hint = "save class indices (mode P or L), not colours"
+        raise BadData(f"mask has picture mode {mode}, not one channel", where=path, hint=hint)
+    if array.dtype.itemsize > 1 and (array.min() < 0 or array.max() > 255):
+        raise BadData("mask has values outside 0..255", where=path, hint="save class indices, 255 for void")
+    return array.astype(np.uint8)
+
+
+def _taps(size: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """For each of `target` output pixels the two input pixels it mixes and the second one's share."""
+    scale = np.float32(size) / np.float32(target)  # float32 like torch, so that ties fall alike
+    source = np.maximum((np.arange(target, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5), 0)
+    low = np.minimum(source.astype(np.intp), size - 1)
+    share = np.clip(source - low.astype(np.float32), 0, 1, dtype=np.float32)
+    return low, np.minimum(low + 1, size - 1), share
+
+
+def resize_bilinear(values: Planes, shape: tuple[int, int]) -> Planes:
+    """(T, h, w) float32 -> (T, H, W): torch's bilinear with align_corners off and no antialiasing."""
+    planes = np.asarray(values, np.float32)
+    height, width = shape
+    if planes.shape[1:] == (height, width):
+        return planes.copy()
+    left, right, share = _taps(planes.shape[2], width)
+    wide = planes[:, :, left]
+    wide += (planes[:, :, right] - wide) * share
+    top, bottom, share = _taps(planes.shape[1], height)
+    result = wide[:, top]
+    result += (wide[:, bottom] - result) * share[:, None]
+    return result
+
+
+def _first_largest(
+    planes: Planes, labels: Iterable[int], shape: tuple[int, int], floor: float, start: int = 0
+) -> Labels:
+    """Label of the largest resized plane above `floor`, else `start`; plane by plane, to save memory."""
+    best = np.full(shape, floor, np.float32)
+    result = np.full(shape, start, np.uint8)
+    for plane, label in zip(planes, labels, strict=True):
+        here = resize_bilinear(plane[None], shape)[0]
+        larger = here > best
+        np.copyto(best, here, where=larger)
+        result[larger] = label
+    return result
+
+
+def threshold_labels(maps: Maps, threshold: float, shape: tuple[int, int]) -> Labels:
+    """(H, W) labels of class maps: the largest map's class + 1, background where none exceeds `threshold`.
+
+    Maps are resized to `shape` first; T may be 0. At a tie the lower class wins.
+    """
+    return _first_largest(maps.values, (int(c) + 1 for c in maps.classes), shape, threshold)
+
+
+def argmax_labels(probs: Planes, shape: tuple[int, int], tags: NDArray[np.bool_] | None = None) -> Labels:
+    """(H, W) argmax of the resized planes (C, h, w); with `tags` (K,) over background and tagged classes."""
+    count = len(probs)
+    if tags is not None and len(tags) != count - 1:
+        raise ValueError(f"{len(tags)} tags for {count} planes; expected {count - 1}")
+    allowed = range(count) if tags is None else [0, *(np.flatnonzero(tags) + 1).tolist()]
+    planes = probs if tags is None else probs[allowed]
+    return _first_largest(planes, allowed, shape, -np.inf)

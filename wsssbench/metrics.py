@@ -1,0 +1,174 @@
+"""Additive integer counts of one image, and the numbers that follow from their sum.
+
+The basic count is the sparse confusion of one image: triples (gold, predicted, pixels), 255 included on both
+sides. Everything here is numpy on arrays; no files, no data set, no torch. Who reads the masks is the judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from wsssbench.errors import BadData
+from wsssbench.types import IGNORE, Counts, Kind
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from wsssbench.types import Mask
+
+TRIPLES = frozenset(("gold", "predicted", "pixels"))
+SIDE = 256  # a label is one byte
+
+
+def confusion_counts(
+    gold: Mask, predicted: Mask, classes: int, where: object = "", truth: object = ""
+) -> Counts:
+    """Sparse confusion of one image: {"gold", "predicted", "pixels"}, int64 arrays of one length.
+
+    `gold` and `predicted` are (H, W) uint8 in {0..K, 255}; `classes` is K, the number of foreground classes.
+    Void truth and abstained predictions are kept as 255. BadData where shapes differ or a value is neither
+    in 0..K nor 255; it names `where`, the place of the prediction, or `truth`, the place of the truth.
+    """
+    if gold.shape != predicted.shape:
+        raise BadData(f"prediction has shape {predicted.shape}, the truth {gold.shape}", where=where,
+                      hint="labels must have the size of the image")  # fmt: skip
+    for name, side, place in (("truth", gold, truth), ("prediction", predicted, where)):
+        if side.dtype != np.uint8:
+            raise BadData(f"{name} has values of type {side.dtype}, not uint8", where=place)
+    pair = gold.astype(np.intp)  # bincount's own type: saves it a copy
+    pair *= SIDE
+    pair += predicted
+    counts = np.bincount(pair.ravel(), minlength=SIDE * SIDE)
+    return _checked(_sparse(counts), classes, where, truth)
+
+
+def _sparse(dense: NDArray[np.int64]) -> Counts:
+    """Triples of the non-zero cells of a flat (SIDE * SIDE,) count."""
+    cells = np.flatnonzero(dense)
+    gold, predicted = np.divmod(cells.astype(np.int64), SIDE)
+    return {"gold": gold, "predicted": predicted, "pixels": dense[cells].astype(np.int64)}
+
+
+def _checked(counts: Counts, classes: int, where: object, truth: object) -> Counts:
+    """`counts`, if every label is in 0..classes or 255."""
+    for name, place in (("gold", truth), ("predicted", where)):
+        side = counts[name]
+        wrong = side[(side > classes) & (side != IGNORE)]
+        if len(wrong):
+            values = ", ".join(str(v) for v in np.unique(wrong)[:5])
+            hint = f"labels are 0 for background, 1..{classes} for classes, {IGNORE} for none"
+            whose = "truth" if name == "gold" else "prediction"
+            raise BadData(f"{whose} has label {values}, outside 0..{classes}", where=place, hint=hint)
+    return counts
+
+
+def add_counts(many: Iterable[Counts]) -> Counts:
+    """Sum of counts: triples are merged by (gold, predicted), other mappings are added array by array.
+
+    An empty `many` gives empty triples. Exact int64, independent of the order.
+    """
+    items = list(many)
+    if all(set(item) == TRIPLES for item in items):
+        return _sparse(_dense(items))
+    names = set(items[0])
+    if any(set(item) != names for item in items):
+        raise ValueError("counts of different kinds cannot be added")
+    return {name: np.sum([item[name] for item in items], axis=0, dtype=np.int64) for name in sorted(names)}
+
+
+def _dense(items: Iterable[Counts]) -> NDArray[np.int64]:
+    """(SIDE * SIDE,) int64 pixels of all triples."""
+    dense = np.zeros(SIDE * SIDE, np.int64)
+    for item in items:
+        np.add.at(dense, item["gold"] * SIDE + item["predicted"], item["pixels"])
+    return dense
+
+
+# ------------------------------------------------------------------------------------------------- scores
+
+
+@dataclass(frozen=True)
+class _Confusion:
+    """Per class, over pixels with truth: (C,) int64 each, and three totals in pixels."""
+
+    hit: NDArray[np.int64]  # TP
+    truth: NDArray[np.int64]  # TP + FN
+    said: NDArray[np.int64]  # TP + FP
+    pixels: int  # non-void
+    covered: int  # of them with a prediction
+
+
+def _confusion(counts: Counts, classes: int) -> _Confusion:
+    """Drop void truth; keep abstained pixels in the truth's row (they are false negatives, never FP)."""
+    full = _dense([_checked(counts, classes, "counts", "counts")]).reshape(SIDE, SIDE)
+    rows = full[: classes + 1]
+    square = rows[:, : classes + 1]
+    return _Confusion(
+        hit=np.diagonal(square).copy(),
+        truth=rows.sum(axis=1),
+        said=square.sum(axis=0),
+        pixels=int(rows.sum()),
+        covered=int(square.sum()),
+    )
+
+
+def _percent(part: int, whole: int) -> float | None:
+    """100 * part / whole, or None where it is not defined."""
+    return 100.0 * int(part) / int(whole) if whole else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    """Mean of the defined values, or None without any."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+class Iou:
+    """Intersection over union, pooled over the data set (VOC devkit), with precision, recall and coverage.
+
+    Over all pixels whose truth is not 255, with TP, FP, FN of class k pooled over images:
+    IoU_k = TP / (TP + FP + FN); precision_k = TP / (TP + FP); recall_k = TP / (TP + FN)
+    (Everingham et al., "The PASCAL VOC challenge", IJCV 2010 and 2015, section on segmentation).
+    A prediction of 255 abstains: a false negative of its truth, a false positive of nothing. A class without
+    truth pixels in the judged split is left out of every mean; predictions of it stay false negatives of the
+    truth. A class that is never predicted has no precision and is left out of that mean alone.
+    """
+
+    name: str = "iou"
+    needs: Kind = "labels"
+    better: Literal["higher", "lower"] = "higher"
+    unit: str = "%"
+
+    def count(self, output: Mask, gold: Mask, classes: int) -> Counts:
+        """`confusion_counts` of one image; `classes` is K, the number of foreground classes."""
+        return confusion_counts(gold, output, classes)
+
+    def score(self, counts: Counts, classes: int) -> Mapping[str, Any]:
+        """Percentages in 0..100 from summed triples; lists run over the C = K + 1 classes, background first.
+
+        miou, miou_foreground, precision, recall (means), per_class, precision_per_class, recall_per_class
+        (None where undefined), left_out (indices without truth pixels), pixel_accuracy (abstaining is
+        wrong), coverage (share of non-void pixels with a prediction other than 255).
+        """
+        c = _confusion(counts, classes)
+        present = c.truth > 0
+        triples = list(zip(c.hit, c.truth, c.said, present, strict=True))
+        iou = [_percent(hit, truth + said - hit) if on else None for hit, truth, said, on in triples]
+        precision = [_percent(hit, said) if on else None for hit, _, said, on in triples]
+        recall = [_percent(hit, truth) for hit, truth, _, _ in triples]
+        return {
+            "miou": _mean(iou),
+            "miou_foreground": _mean(iou[1:]),
+            "precision": _mean(precision),
+            "recall": _mean(recall),
+            "pixel_accuracy": _percent(int(c.hit.sum()), c.pixels),
+            "coverage": _percent(c.covered, c.pixels),
+            "per_class": iou,
+            "precision_per_class": precision,
+            "recall_per_class": recall,
+            "left_out": np.flatnonzero(~present).tolist(),
+        }

@@ -1,0 +1,1 @@
+"""Networks that methods share: backbones with their input normalisation, heads, weight files."""

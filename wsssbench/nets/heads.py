@@ -1,0 +1,137 @@
+"""A classifier whose last layer is a 1x1 convolution, so that its class maps cost nothing extra, the same
+with a segmentation head beside it, and multi-scale class activation maps of either."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wsssbench.nets.backbones import Backbone
+
+CAM_EPS = 1e-5  # PSA and RRM divide a map by its maximum plus this (reference code, compute_cam_up)
+
+
+class MapNet(Protocol):
+    """Any network that gives raw class maps: (B, 3, H, W) in 0..255 -> (B, K, h, w)."""
+
+    def class_maps(self, pixels: Tensor) -> Tensor: ...
+
+
+class Classifier(nn.Module):
+    """Backbone, dropout, global average pooling and a linear head without bias.
+
+    Pooling and a linear layer commute, so the head runs as a 1x1 convolution on the features.
+    """
+
+    def __init__(self, backbone: Backbone, classes: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.drop = nn.Dropout2d(dropout)
+        self.head = nn.Conv2d(backbone.channels, classes, 1, bias=False)
+        nn.init.xavier_uniform_(self.head.weight)
+
+    def class_maps(self, pixels: Tensor) -> Tensor:
+        """(B, K, h, w) activations before any rectification."""
+        out: Tensor = self.head(self.backbone(pixels))
+        return out
+
+    def tag_logits(self, features: Tensor) -> Tensor:
+        """(B, K) logits from features (B, channels, h, w), dropout on them when training."""
+        pooled = F.adaptive_avg_pool2d(self.drop(features), 1)
+        out: Tensor = self.head(pooled).flatten(1)
+        return out
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K) tag logits and (B, K, h, w) raw class maps from one pass."""
+        features = self.backbone(pixels)
+        return self.tag_logits(features), self.head(features)
+
+
+class JointNet(Classifier):
+    """The one-step network of RRM: a classifier with a segmentation head beside it, on one backbone.
+
+    BatchNorm is frozen from here on, as in the official code. The segmentation head is two dilated 3x3
+    convolutions (code, network/RRM.py: 4096 -> 512 -> C, dilation 12), of a width and a dilation that fit.
+    """
+
+    def __init__(self, classifier: Classifier, *, width: int, dilation: int) -> None:
+        nn.Module.__init__(self)
+        self.backbone, self.drop, self.head = classifier.backbone, classifier.drop, classifier.head
+        self.backbone.freeze_norm()
+        outputs = classifier.head.out_channels + 1
+        self.segment = segmentation_head(self.backbone.channels, outputs, width, dilation)
+
+    def joint(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Tag logits (B, K), raw class maps (B, K, h, w) and segmentation logits (B, K + 1, h, w)."""
+        features = self.backbone(pixels)
+        return self.tag_logits(features), self.head(features), self.segment(features)
+
+
+class Segmenter(nn.Module):
+    """Backbone and segmentation head: (B, 3, H, W) in 0..255 -> logits (B, C, h, w)."""
+
+    def __init__(self, backbone: Backbone, classes: int, *, width: int, dilation: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.segment = segmentation_head(backbone.channels, classes + 1, width, dilation)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        out: Tensor = self.segment(self.backbone(pixels))
+        return out
+
+
+def segmentation_head(inputs: int, outputs: int, width: int, dilation: int) -> nn.Sequential:
+    """Conv 3x3 - ReLU - conv 3x3, both dilated, Xavier weights, no normalisation."""
+    head = nn.Sequential(
+        nn.Conv2d(inputs, width, 3, padding=dilation, dilation=dilation),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(width, outputs, 3, padding=dilation, dilation=dilation),
+    )
+    for layer in head:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return head
+
+
+def multi_scale_cam(
+    net: MapNet, pixels: Tensor, scales: Sequence[float], *, flip: bool, first: Tensor | None = None
+) -> Tensor:
+    """(B, K, h, w) mean of the rectified class maps over `scales` (and mirror images), not normalised.
+
+    `pixels` (B, 3, H, W) in 0..255. The grid is that of scale 1; `first` are raw maps of scale 1 that are at
+    hand already. Scales are resized bilinearly with align_corners off, sizes truncated, as the official code.
+    """
+    total, count, grid = None, 0, None
+    for scale in sorted(scales, key=lambda s: s != 1.0):  # scale 1 first: it sets the grid
+        resized = pixels if scale == 1.0 else _rescale(pixels, scale)
+        views = [resized, resized.flip(-1)] if flip else [resized]
+        for index, view in enumerate(views):
+            known = first if scale == 1.0 and index == 0 else None
+            maps = F.relu(net.class_maps(view) if known is None else known).float()
+            maps = maps.flip(-1) if index else maps
+            grid = grid or maps.shape[-2:]
+            maps = maps if maps.shape[-2:] == grid else resize(maps, grid)
+            total = maps if total is None else total + maps
+            count += 1
+    assert total is not None
+    return total / count
+
+
+def normalise_cam(maps: Tensor) -> Tensor:
+    """Divide each map (..., h, w) by its maximum: values in [0, 1], no minimum subtracted."""
+    return maps / (maps.amax(dim=(-2, -1), keepdim=True) + CAM_EPS)
+
+
+def resize(planes: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Bilinear, align_corners off: (B, C, h, w) -> (B, C, *size)."""
+    return F.interpolate(planes, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _rescale(pixels: Tensor, scale: float) -> Tensor:
+    height, width = (max(1, int(side * scale)) for side in pixels.shape[-2:])
+    return resize(pixels.float(), (height, width))

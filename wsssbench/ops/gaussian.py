@@ -1,0 +1,115 @@
+"""Gaussian filtering of images: one interface, several backends, and the features of the two usual kernels.
+
+`gaussian_filter(features)` returns a function that maps (B, N, C) values to (B, N, C): for every point the
+sum of all values weighted by exp(-|f_i - f_j|^2 / 2), itself included, not normalised. `lattice` is the
+permutohedral approximation of the published code (compiled on the CPU, torch on CUDA), `exact` the sum
+itself; they are different operators, so what ran belongs into a record. What the filter is for (a CRF, a
+loss) must not enter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+from torch import Tensor
+
+from wsssbench.errors import UnknownName, WsssError, nearest
+
+if TYPE_CHECKING:
+    from wsssbench.ops.lattice_cpu import Lattice
+
+Filter: TypeAlias = Callable[[Tensor], Tensor]
+BACKENDS = ("lattice", "exact", "pydensecrf")
+GROUP_POINTS = 2**17  # points in one compiled lattice: enough to fill the cores, few enough for the cache
+
+
+def check_backend(backend: str) -> None:
+    """Raise UnknownName unless `backend` is one of BACKENDS."""
+    if backend not in BACKENDS:
+        raise UnknownName(f"unknown filter backend {backend!r}", hint=nearest(backend, BACKENDS))
+
+
+def gaussian_filter(features: Tensor, backend: str = "lattice") -> Filter:
+    """A filter over `features`, (B, N, d) float32 already divided by the widths; each image is on its own.
+
+    The returned function maps (B, N, C) float32 on the same device to (B, N, C) float32 and may be called
+    often: the lattice is built once, here.
+    """
+    check_backend(backend)
+    if backend == "pydensecrf":
+        raise WsssError(
+            "backend 'pydensecrf' runs whole dense CRFs and cannot filter",
+            hint="use backend 'lattice', which is the same operator, or 'exact'",
+        )
+    features = features.detach().float()
+    if backend == "exact":
+        from wsssbench.ops.exact import ExactFilter
+
+        return ExactFilter(features)
+    if features.device.type == "cpu":
+        return CompiledLatticeFilter(features)
+    from wsssbench.ops.lattice_torch import TorchLatticeFilter
+
+    return TorchLatticeFilter(features)
+
+
+class CompiledLatticeFilter:
+    """The CPU lattice behind torch tensors; the batch is cut into groups that suit the cache."""
+
+    def __init__(self, features: Tensor) -> None:
+        from wsssbench.ops import lattice_cpu
+
+        self._groups = image_groups(features.shape[0], features.shape[1])
+        array = features.contiguous().numpy()
+        self._lattices: list[Lattice] = [lattice_cpu.build(array[group]) for group in self._groups]
+
+    def __call__(self, values: Tensor) -> Tensor:
+        batch, points, channels = values.shape
+        out = torch.empty(batch, points, channels)
+        for group, lattice in zip(self._groups, self._lattices, strict=True):
+            rows = channel_rows(values[group])
+            filtered = torch.from_numpy(lattice.filter_padded(rows.numpy()))
+            out[group] = filtered.view(-1, points, rows.shape[1])[..., :channels]
+        return out
+
+
+def image_groups(batch: int, points: int) -> list[slice]:
+    """Slices of the batch with at most GROUP_POINTS points each (or one image)."""
+    size = max(1, GROUP_POINTS // max(points, 1))
+    return [slice(first, min(first + size, batch)) for first in range(0, batch, size)]
+
+
+def channel_rows(values: Tensor) -> Tensor:
+    """(B, N, C) values of any strides as new contiguous (B * N, P) float32 rows, C padded with zeros to P."""
+    from wsssbench.ops.kernels import WIDTH
+
+    batch, points, channels = values.shape
+    rows = torch.zeros(batch, points, -(-channels // WIDTH) * WIDTH)
+    rows[..., :channels] = values
+    return rows.view(batch * points, -1)
+
+
+def spatial_features(batch: int, height: int, width: int, sigma: float, device: torch.device) -> Tensor:
+    """(B, H * W, 2) positions (x, y) in units of `sigma` pixels."""
+    y, x = _positions(height, width, device)
+    return (torch.stack([x, y], dim=-1) / sigma).expand(batch, -1, -1)
+
+
+def bilateral_features(images: Tensor, sigma_xy: float, sigma_rgb: float) -> Tensor:
+    """(B, H * W, 5): (x, y) in units of `sigma_xy` pixels, colours of (B, H, W, 3) images of `sigma_rgb`."""
+    batch, height, width, _ = images.shape
+    y, x = _positions(height, width, images.device)
+    features = torch.empty(batch, height * width, 5, device=images.device)
+    features[..., 0] = x / sigma_xy
+    features[..., 1] = y / sigma_xy
+    features[..., 2:] = images.reshape(batch, -1, 3).float() / sigma_rgb
+    return features
+
+
+def _positions(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    rows = torch.arange(height, dtype=torch.float32, device=device)
+    columns = torch.arange(width, dtype=torch.float32, device=device)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return y.reshape(-1), x.reshape(-1)

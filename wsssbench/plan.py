@@ -1,0 +1,304 @@
+"""Settings and plugins become recipes, steps and cells: each with its key and its state. Nothing is trained
+here; a mistake found here ends with exit code 2 before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from wsssbench.env import code_hash
+from wsssbench.errors import BadData, UnknownName, WsssError, nearest
+from wsssbench.options import build_config, key_options
+from wsssbench.plugins import Plugins
+from wsssbench.recipes import RecipeSpec, resolve_recipe
+from wsssbench.settings import Settings
+from wsssbench.stages import resolve_stages
+from wsssbench.store import cell_folder, read_record, safe_name
+from wsssbench.types import (
+    SUPERVISION,
+    Dataset,
+    Kind,
+    RowIdentity,
+    Stage,
+    Step,
+    StepIdentity,
+    Terms,
+    content_key,
+    plain,
+)
+
+State = Literal["done", "stale", "failed", "missing", "skip"]
+BACKENDS = ("lattice", "exact", "pydensecrf")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and how numbers are computed, resolved once."""
+
+    device: str
+    precision: str
+    filter_backend: str
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One step of a recipe with its key; equal keys share one fit."""
+
+    name: str
+    step: Step
+    key: str
+    identity: StepIdentity
+    folder: Path
+    before: PlannedStep | None
+
+    @property
+    def gives(self) -> tuple[Kind, ...]:
+        return self.step.card.gives
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recipe on one data set with one seed."""
+
+    method: str
+    dataset: Dataset
+    seed: int
+    steps: tuple[PlannedStep, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trial judged in one stage: one row of a table, one record."""
+
+    trial: Trial
+    stage: Stage
+    split: str
+    identity: RowIdentity
+    key: str
+    folder: Path
+    state: State
+    reason: str = ""
+
+    @property
+    def title(self) -> str:
+        return f"{self.trial.method} seed {self.trial.seed} {self.stage.name} on {self.split}"
+
+
+def make_plan(settings: Settings, plugins: Plugins) -> list[Cell]:
+    """All cells that the settings ask for, in the order in which they run."""
+    if not settings.methods or not settings.datasets:
+        what = "method" if not settings.methods else "dataset"
+        group: Any = "methods" if what == "method" else "datasets"
+        raise WsssError(
+            f"no {what} is named",
+            where="run",
+            hint=f"add --{what} NAME; known: {', '.join(plugins.names(group))}",
+        )
+    hardware = resolve_hardware(settings)
+    stages = resolve_stages(settings.stages, settings.custom_stages)
+    recipes = [resolve_recipe(name, plugins, settings) for name in settings.methods]
+    cells = []
+    for name in settings.datasets:
+        for seed in settings.seeds:
+            dataset = open_dataset(name, plugins, settings, seed)
+            for recipe in recipes:
+                trial = plan_trial(recipe, dataset, seed, settings, hardware)
+                cells += [plan_cell(trial, stage, settings, hardware) for stage in stages]
+    return cells
+
+
+def resolve_hardware(settings: Settings) -> Hardware:
+    """Device, precision and filter backend by name; what was asked for and is not there is an error."""
+    import torch
+
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise WsssError("no CUDA device is visible to torch", where="--device", hint="use --device cpu")
+    precision = settings.precision
+    if precision == "auto":
+        precision = "bf16" if device.startswith("cuda") else "fp32"
+    if settings.filter_backend not in BACKENDS:
+        raise UnknownName(
+            f"there is no filter backend {settings.filter_backend!r}",
+            where="--filter",
+            hint=nearest(settings.filter_backend, BACKENDS),
+        )
+    return Hardware(device, precision, settings.filter_backend)
+
+
+def open_dataset(name: str, plugins: Plugins, settings: Settings, seed: int) -> Dataset:
+    """The data set called `name` with its options; a generated one is drawn from `seed`."""
+    cls = plugins.load("datasets", name)
+    config = build_config(name, cls, settings.dataset_options.get(name, {}))
+    dataset: Dataset = cls(config, seed)
+    return dataset
+
+
+def plan_trial(
+    recipe: RecipeSpec, dataset: Dataset, seed: int, settings: Settings, hardware: Hardware
+) -> Trial:
+    """Keys and folders of the recipe's steps."""
+    card = dataset.card
+    base = settings.runs / safe_name(card.name) / "steps"
+    planned: list[PlannedStep] = []
+    for (name, cls), options in zip(recipe.steps, recipe.options, strict=True):
+        config = build_config(name, cls, options, dataset=card.name)
+        step: Step = cls(config)
+        before = planned[-1] if planned else None
+        _check_step(name, step, before)
+        identity = StepIdentity(name, step.card.version, key_options(config))
+        key = content_key(
+            {
+                "step": identity,
+                "after": before.key if before else "",
+                "learns_on": learned_content(dataset),
+                "supervision": sorted(step.card.supervision),
+                "seed": seed,
+                "precision": hardware.precision,
+                "filter_backend": hardware.filter_backend,
+                "limit": settings.limit,
+            }
+        )
+        planned.append(PlannedStep(name, step, key, identity, base / f"{safe_name(name)}-{key[:8]}", before))
+    return Trial(recipe.name, dataset, seed, tuple(planned))
+
+
+def learned_content(dataset: Dataset) -> dict[str, Any]:
+    """What names the data that a recipe learns from."""
+    card = dataset.card
+    return {
+        "dataset": card.name,
+        "version": card.version,
+        "options": plain(card.options),
+        "split": card.fit_split,
+        "fingerprint": dataset.fingerprint(card.fit_split),
+    }
+
+
+def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware) -> Cell:
+    """Identity, key, folder and state of one stage of a trial."""
+    card = trial.dataset.card
+    split = card.label_split if stage.split == "label" else card.eval_split
+    judged = judged_step(trial.steps, stage)
+    policy, threshold = threshold_of(judged, stage)
+    terms = Terms(
+        stage=stage.name,
+        stage_version=stage.version,
+        custom=stage.custom,
+        dataset=card.name,
+        dataset_version=card.version,
+        dataset_options=plain(card.options),
+        classes=card.class_names,
+        split=split,
+        split_fingerprint="" if card.generated else trial.dataset.fingerprint(split),
+        tags_at_evaluation=stage.tags_given,
+        threshold_policy=policy,
+        crf=plain(stage.crf) if stage.crf else None,
+        scales=stage.scales,
+        flip=stage.flip,
+        resolution="image",
+        limit=settings.limit,
+    )
+    identity = RowIdentity(
+        terms=terms,
+        recipe=tuple(step.identity for step in trial.steps),
+        supervision=tuple(sorted({s for p in trial.steps for s in p.step.card.supervision})),
+        fit_fingerprint=trial.dataset.fingerprint(card.fit_split),
+        threshold=threshold,
+        seed=trial.seed,
+        batch=next((b for p in trial.steps if (b := getattr(p.step.config, "batch", 0))), 0),
+        precision=hardware.precision,
+        filter_backend=hardware.filter_backend,
+    )
+    key = content_key(identity)
+    folder = cell_folder(settings.runs, card.name, trial.method, trial.seed, stage.name, split, key)
+    reason = skip_reason(judged, stage)
+    state: State = "skip" if reason else cell_state(folder, trial, settings.rerun)
+    return Cell(trial, stage, split, identity, key, folder, state, reason)
+
+
+def judged_step(steps: Sequence[PlannedStep], stage: Stage) -> PlannedStep:
+    """Which step a stage judges: the first that gives maps, the last before a segmenter, or the last."""
+    if stage.judged == "maps":
+        return next((s for s in steps if "maps" in s.gives), steps[0])
+    if stage.judged == "pseudo" and len(steps) > 1 and steps[-1].step.card.role == "segmenter":
+        return steps[-2]
+    return steps[-1]
+
+
+def judged_kind(planned: PlannedStep, stage: Stage) -> Kind | None:
+    """Which output of the judged step a stage needs; None where it gives nothing that fits."""
+    if stage.judged == "maps":
+        return "maps" if "maps" in planned.gives else None
+    if len(stage.scales) > 1 or stage.flip:
+        return "probs" if "probs" in planned.gives else None
+    order: tuple[Kind, ...] = ("probs", "maps") if stage.crf else ("labels", "maps")
+    return next((kind for kind in order if kind in planned.gives), None)
+
+
+def skip_reason(planned: PlannedStep, stage: Stage) -> str:
+    """Why a stage does not apply to this step, or nothing."""
+    if judged_kind(planned, stage) is not None:
+        return ""
+    needs = "maps" if stage.judged == "maps" else "probabilities"
+    return f"{planned.name} gives no {needs}"
+
+
+def threshold_of(planned: PlannedStep, stage: Stage) -> tuple[str, dict[str, Any] | None]:
+    """Policy and value of the threshold that turns maps into labels.
+
+    A method without a threshold stands under the policy `fixed` too: nothing was chosen on judged masks.
+    """
+    if judged_kind(planned, stage) != "maps":
+        return "fixed", None
+    value = getattr(planned.step.config, "threshold", None)
+    if value is None:
+        raise WsssError(
+            "maps are judged, but the step has no option `threshold`",
+            where=planned.name,
+            hint="add `threshold: float = option(...)` to its Config",
+        )
+    return "fixed", {"value": value}
+
+
+def cell_state(folder: Path, trial: Trial, rerun: str) -> State:
+    """What the store knows of a cell: done, stale (its code has changed), failed or missing."""
+    if rerun == "all" or not (folder / "record.json").exists():
+        return "missing"
+    try:
+        record = read_record(folder)
+    except BadData:
+        return "missing"
+    if record.status == "failed":
+        return "failed"
+    if record.provenance.get("code") != trial_code(trial):
+        return "missing" if rerun == "stale" else "stale"
+    return "done"
+
+
+def trial_code(trial: Trial) -> dict[str, str]:
+    """Step name -> sha256 of the module that defines it."""
+    return {planned.name: code_hash(planned.step) for planned in trial.steps}
+
+
+def _check_step(name: str, step: Step, before: PlannedStep | None) -> None:
+    unknown = set(step.card.supervision) - set(SUPERVISION)
+    if unknown:
+        raise WsssError(
+            f"unknown supervision {min(unknown)!r}",
+            where=f"step {name}",
+            hint=f"a step declares some of {', '.join(SUPERVISION)}",
+        )
+    given = set(before.gives) if before else set()
+    lacking = (set(step.card.takes) | set(step.card.learns_from)) - given
+    if lacking:
+        place = f"{before.name} > {name}" if before else name
+        raise WsssError(
+            f"step {name} needs {', '.join(sorted(lacking))} from the step before it",
+            where=f"recipe {place}",
+            hint=f"put a step that gives {min(lacking)} before {name}, as in cam > crf",
+        )

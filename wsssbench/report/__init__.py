@@ -1,0 +1,34 @@
+"""What a reader gets to see: tables and pictures made from records alone.
+
+This page joins the rooms: records are found, become rows, become text. It imports nothing heavy, so that
+`--help` stays fast; nothing here reads masks or runs a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from wsssbench.store import find_records
+
+
+def report(
+    runs: Sequence[Path | str],
+    format: str = "md",
+    limited: bool = False,
+    stale: Collection[str] = (),
+) -> str:
+    """The tables of all records below the folders `runs`, as "md", "csv" or "json".
+
+    `limited` also shows runs made with --limit; `stale` holds the keys of records whose code has changed
+    since. BadData where a folder does not exist or a record is damaged, UnknownName for another format.
+    """
+    from wsssbench.report.rows import rows_of
+    from wsssbench.report.tables import render
+
+    records = [stored.record for root in runs for stored in find_records(root)]
+    rows = rows_of(records, limited=limited, stale=stale)
+    if rows or format != "md":
+        return render(rows, format)
+    hidden = len({record.key for record in records})
+    return f"No rows: {hidden} records, all of runs with --limit.\n" if hidden else "No records yet.\n"

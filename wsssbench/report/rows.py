@@ -1,0 +1,252 @@
+"""Records -> rows: one row per method (and configuration) under equal terms, over seeds, ranked.
+
+The rules that keep a table honest live here: rows are ranked within one group of equal terms only (so never
+across stages, splits, threshold policies or custom stages), failures stay visible, limited runs stay out.
+How a row looks is `wsssbench.report.tables`; nothing here reads files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from wsssbench.types import Record, RowIdentity, Terms, content_key, plain
+
+STAGES = ("seed", "pseudo", "seg", "seg+crf", "seg+ms", "seg+ms+crf")  # order of the tables
+CEILING = "full"  # the recipe that other rows are a percentage of
+MAIN = "iou"  # numbers of this metric carry no prefix
+TIMES = ("train_images_per_s", "predict_images_per_s")
+
+
+@dataclass(frozen=True)
+class Number:
+    """One number over seeds, unrounded, in the metric's unit."""
+
+    values: tuple[float, ...]  # by seed, of the cells that have it
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def sd(self) -> float | None:
+        """Sample standard deviation (n - 1), or None for one value."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: the cells of one method and configuration that differ by their seed alone."""
+
+    method: str
+    variant: str  # what tells rows of one method apart, such as "rrm.crop=448"; mostly empty
+    identity: RowIdentity  # of the first cell
+    terms_hash: str
+    seeds: tuple[int, ...]  # of the cells that count
+    numbers: Mapping[str, Number]
+    per_class: tuple[Number | None, ...]  # IoU in %, background first
+    left_out: tuple[int, ...]  # classes without truth pixels, in any seed
+    judged: tuple[int, ...]  # number of classes in the means; several where seeds draw their own data
+    n_images: int | None
+    pretraining: str
+    badges: tuple[str, ...]  # oracle, stale, custom stage, limit 8, 1 failed ...
+    reasons: tuple[str, ...] = ()  # of failed cells
+    rank: int | None = None  # within equal terms; None for failures and the ceiling
+    of_full: float | None = None  # mIoU in % of the `full` row with the same backbone
+
+    @property
+    def terms(self) -> Terms:
+        return self.identity.terms
+
+    @property
+    def failed(self) -> bool:
+        return not self.seeds
+
+    @property
+    def title(self) -> str:
+        return f"{self.method} ({self.variant})" if self.variant else self.method
+
+
+def rows_of(records: Iterable[Record], *, limited: bool = False, stale: Collection[str] = ()) -> list[Row]:
+    """Rows of `records`, ordered by data set, stage, terms and rank.
+
+    Runs with a limit are left out unless `limited`. `stale` holds keys of records made by code that has
+    changed since. The same key twice (a copied folder) counts once; a result beats a failure.
+    """
+    single: dict[str, Record] = {}
+    for record in records:
+        wanted = limited or record.identity.terms.limit is None
+        if wanted and (record.key not in single or record.status == "ok"):
+            single[record.key] = record
+    groups: dict[str, list[Record]] = {}
+    for record in single.values():
+        groups.setdefault(content_key(record.identity.terms), []).append(record)
+    rows = [row for hash, group in groups.items() for row in _ranked(_aggregate(hash, group, stale))]
+    return sorted(rows, key=_table_order)  # stable: keeps the order within a table
+
+
+def _table_order(row: Row) -> tuple[Any, ...]:
+    terms = row.terms
+    place = STAGES.index(terms.stage) if terms.stage in STAGES else len(STAGES)
+    policy = terms.threshold_policy == "oracle"
+    return (terms.dataset, terms.custom, place, terms.stage, policy, terms.limit or 0, row.terms_hash)
+
+
+# --------------------------------------------------------------------------------------------- aggregation
+
+
+def _configuration(record: Record) -> dict[str, Any]:
+    """What must be equal for cells to be seeds of one row, by name."""
+    identity = record.identity
+    flat: dict[str, Any] = {"precision": identity.precision, "filters": identity.filter_backend}
+    flat["batch"] = identity.batch
+    flat["supervision"] = "+".join(identity.supervision)
+    for number, step in enumerate(identity.recipe):
+        twice = [s.name for s in identity.recipe].count(step.name) > 1
+        name = f"{step.name}#{number + 1}" if twice else step.name
+        flat[f"{name} version"] = step.version
+        flat |= {f"{name}.{key}": value for key, value in plain(step.config).items()}
+    if identity.terms.split_fingerprint:  # a generated set is drawn anew by each seed
+        flat["learned from"] = identity.fit_fingerprint[:8]
+    if identity.terms.threshold_policy == "fixed":  # other policies may choose one per seed
+        flat["threshold"] = plain(identity.threshold)
+    return flat
+
+
+def _aggregate(terms_hash: str, records: Sequence[Record], stale: Collection[str]) -> list[Row]:
+    """One row per method and configuration."""
+    by_row: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        by_row.setdefault((record.method, content_key(_configuration(record))), []).append(record)
+    rows = []
+    for (method, _), cells in by_row.items():
+        siblings = [_configuration(group[0]) for (name, _), group in by_row.items() if name == method]
+        rows.append(_row(terms_hash, cells, _difference(_configuration(cells[0]), siblings), stale))
+    return rows
+
+
+def _difference(own: Mapping[str, Any], all_of_method: Sequence[Mapping[str, Any]]) -> str:
+    """The options in which rows of one method differ, as this row has them."""
+    names = {name for other in all_of_method for name in {**own, **other} if own.get(name) != other.get(name)}
+    return ", ".join(f"{name}={own.get(name)}" for name in sorted(names))
+
+
+def _row(terms_hash: str, cells: Sequence[Record], variant: str, stale: Collection[str]) -> Row:
+    cells = sorted(cells, key=lambda record: (record.identity.seed, record.key))
+    good = [record for record in cells if record.status == "ok"]
+    main = [record.scores.get(MAIN, {}) for record in good]
+    count = len(cells[0].identity.terms.classes) + 1
+    return Row(
+        method=cells[0].method,
+        variant=variant,
+        identity=(good or cells)[0].identity,
+        terms_hash=terms_hash,
+        seeds=tuple(record.identity.seed for record in good),
+        numbers=_numbers(good),
+        per_class=tuple(_number(_at(scores.get("per_class"), k) for scores in main) for k in range(count)),
+        judged=tuple(sorted({count - len(scores.get("left_out", ())) for scores in main})),
+        left_out=tuple(sorted({int(k) for scores in main for k in scores.get("left_out", ())})),
+        n_images=next((int(scores["n_images"]) for scores in main if "n_images" in scores), None),
+        pretraining=_pretraining(cells[0]),
+        badges=tuple(_badges(cells, good, stale)),
+        reasons=tuple(dict.fromkeys(record.reason for record in cells if record.status == "failed")),
+    )
+
+
+def _pretraining(record: Record) -> str:
+    """What the weights of any step have seen, from the cards in the record's provenance."""
+    cards = record.provenance.get("cards", {}).values()
+    seen = dict.fromkeys(card["pretraining"] for card in cards if card.get("pretraining"))
+    return ", ".join(name for name in seen if name != "none") or ("none" if seen else "")
+
+
+def _at(values: Any, index: int) -> Any:
+    return values[index] if isinstance(values, (list, tuple)) and index < len(values) else None
+
+
+def _number(values: Iterable[Any]) -> Number | None:
+    """The finite numbers among `values`, or None without any."""
+    real = (v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool))
+    finite = tuple(float(v) for v in real if math.isfinite(v))
+    return Number(finite) if finite else None
+
+
+def _numbers(good: Sequence[Record]) -> dict[str, Number]:
+    """Every number of every metric, and the throughput, by name."""
+    flat: list[dict[str, Any]] = []
+    for record in good:
+        numbers = {name: record.timing.get(name) for name in TIMES}
+        for metric, scores in record.scores.items():
+            prefix = "" if metric == MAIN else f"{metric}."
+            numbers |= {f"{prefix}{name}": value for name, value in scores.items() if name != "n_images"}
+        flat.append(numbers)
+    names = dict.fromkeys(name for numbers in flat for name in numbers)
+    found = {name: _number(numbers.get(name) for numbers in flat) for name in names}
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def _badges(cells: Sequence[Record], good: Sequence[Record], stale: Collection[str]) -> Iterator[str]:
+    terms = cells[0].identity.terms
+    seeds = [record.identity.seed for record in good]
+    if terms.threshold_policy == "oracle":
+        yield "oracle threshold"
+    if terms.custom:
+        yield "custom stage"
+    if terms.limit is not None:
+        yield f"limit {terms.limit}"
+    if any(record.key in stale for record in good):
+        yield "stale"
+    if len(good) < len(cells):
+        yield f"{len(cells) - len(good)} of {len(cells)} failed"
+    if len(set(seeds)) < len(seeds):
+        yield "a seed twice"
+
+
+# ------------------------------------------------------------------------------------------------- ranking
+
+
+def _backbone(row: Row) -> Any:
+    """Backbone of the last step that names one."""
+    named = [step.config["backbone"] for step in row.identity.recipe if "backbone" in step.config]
+    return named[-1] if named else None
+
+
+def _miou(row: Row) -> float:
+    return row.numbers["miou"].mean if "miou" in row.numbers else -math.inf
+
+
+def _ranked(rows: Sequence[Row]) -> list[Row]:
+    """Rows of equal terms, best mean mIoU first, with rank and percentage of the ceiling; failures last.
+
+    Rows that learned from masks are shown in their place and not ranked: they are the ceiling.
+    """
+    ordered = sorted(rows, key=lambda row: (row.failed, -_miou(row), row.title))
+    weak = [_miou(row) for row in ordered if _is_ranked(row)]
+    ceilings = [row for row in ordered if row.method == CEILING and "miou" in row.numbers]
+    return [
+        dataclasses.replace(
+            row,
+            rank=weak.index(_miou(row)) + 1 if _is_ranked(row) else None,
+            of_full=_share(row, [c for c in ceilings if _backbone(c) == _backbone(row) is not None]),
+        )
+        for row in ordered
+    ]
+
+
+def _is_ranked(row: Row) -> bool:
+    return "miou" in row.numbers and "masks" not in row.identity.supervision
+
+
+def _share(row: Row, ceilings: Sequence[Row]) -> float | None:
+    """mIoU in percent of the one ceiling that fits; None without one or with several."""
+    if len(ceilings) != 1 or "miou" not in row.numbers or not _miou(ceilings[0]):
+        return None
+    return 100.0 * _miou(row) / _miou(ceilings[0])

@@ -1,0 +1,241 @@
+"""Rows -> text: markdown for people, csv and json with every unrounded number.
+
+One table per data set, stage and terms, one of IoU per class below it, and a sentence that defines the
+numbers. What is a row, and which rows may stand in one table, is decided in `wsssbench.report.rows`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import Any
+
+from wsssbench.errors import UnknownName, nearest
+from wsssbench.report.rows import Number, Row
+from wsssbench.types import Terms, plain
+
+FORMATS = ("md", "csv", "json")
+
+
+def render(rows: Sequence[Row], format: str = "md") -> str:
+    """`rows` as text in "md", "csv" or "json"; UnknownName for another format."""
+    if format not in FORMATS:
+        raise UnknownName(f"no format {format!r}", hint=nearest(format, FORMATS))
+    tables = [list(group) for _, group in groupby(rows, key=lambda row: row.terms_hash)]
+    if format == "json":
+        return json.dumps([_table_data(table) for table in tables], indent=1, allow_nan=False) + "\n"
+    if format == "csv":
+        return _csv([_line_data(row) for table in tables for row in table])
+    return "\n".join(_markdown(table, tables) for table in tables)
+
+
+# ------------------------------------------------------------------------------------------------ markdown
+
+
+def _markdown(table: Sequence[Row], tables: Sequence[Sequence[Row]]) -> str:
+    """Heading, main table, table of classes, sentence."""
+    others = [other[0].terms for other in tables if other is not table]
+    parts = [f"## {_heading(table[0].terms, others)}", _grid([_cells(row, table) for row in table])]
+    if any(number for row in table for number in row.per_class):
+        parts += ["IoU per class (%)", _grid(_class_lines(table))]
+    failures = [f"- {row.title}: {reason}" for row in table for reason in row.reasons]
+    parts += [f"Failed:\n{chr(10).join(failures)}"] if failures else []
+    return "\n\n".join([*parts, definition(table)]) + "\n"
+
+
+def _heading(terms: Terms, others: Iterable[Terms]) -> str:
+    """Data set and stage, and what sets these terms apart from others of the same data set and stage."""
+    same = [o for o in others if (o.dataset, o.stage) == (terms.dataset, terms.stage)]
+    own = plain(terms)
+    differing = sorted({name for other in same for name, value in plain(other).items() if value != own[name]})
+    custom = " (custom stage)" if terms.custom else ""
+    apart = ", ".join(f"{name} {_short(own[name])}" for name in differing)
+    return f"{terms.dataset}: {terms.stage}{custom} on {terms.split}" + (f"; {apart}" if apart else "")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, str) and len(value) == 64:  # a sha256
+        return value[:8]
+    text = ", ".join(f"{k}={v}" for k, v in value.items()) if isinstance(value, dict) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _grid(lines: Sequence[dict[str, str]]) -> str:
+    """A markdown table; columns without any content are dropped."""
+    from tabulate import tabulate  # late: not needed by csv, json and --help
+
+    kept = [name for name in lines[0] if any(line[name] for line in lines)]
+    body = [[line[name].replace("|", "\\|").replace("\n", " ") for name in kept] for line in lines]
+    return str(tabulate(body, headers=kept, tablefmt="github", disable_numparse=True))
+
+
+def _spread(number: Number | None) -> str:
+    """Mean, sd where there is one, and n: "61.24 ± 0.80 (5)"."""
+    if number is None:
+        return ""
+    sd = "" if number.sd is None else f" ± {number.sd:.2f}"
+    return f"{number.mean:.2f}{sd} ({number.n})"
+
+
+def _plain_mean(number: Number | None, digits: int = 2) -> str:
+    return "" if number is None else f"{number.mean:.{digits}f}"
+
+
+def _cells(row: Row, table: Sequence[Row]) -> dict[str, str]:
+    """One line of the main table."""
+    numbers = row.numbers
+    badges = "".join(f" [{badge}]" for badge in row.badges)
+    rank = "failed" if row.failed else "ceiling" if row.rank is None else str(row.rank)
+    cells = {"rank": rank, "method": row.title + badges, "mIoU": _spread(numbers.get("miou"))}
+    cells["foreground mIoU"] = _plain_mean(numbers.get("miou_foreground"))
+    for name in ("precision", "recall", "coverage"):
+        cells[name] = _plain_mean(numbers.get(name))
+    cells |= {
+        "% of full": "" if row.of_full is None else f"{row.of_full:.1f}",
+        "supervision": ", ".join(row.identity.supervision) or "none",
+        "tags at evaluation": "yes" if row.terms.tags_at_evaluation else "no",
+        "threshold": _threshold(row),
+        "CRF": _crf(row),
+        "backend": row.identity.filter_backend,
+        "arithmetic": row.identity.precision if _mixed(table) else "",
+        "pretraining": row.pretraining,
+        "train images/s": _plain_mean(numbers.get("train_images_per_s"), 1),
+        "predict images/s": _plain_mean(numbers.get("predict_images_per_s"), 1),
+    }
+    return cells
+
+
+def _mixed(table: Sequence[Row]) -> bool:
+    return len({row.identity.precision for row in table}) > 1
+
+
+def _threshold(row: Row) -> str:
+    """The policy, and the value where this row has one."""
+    if row.identity.threshold is None:
+        return "none"
+    value = row.identity.threshold.get("value")
+    shown = "" if value is None or row.terms.threshold_policy != "fixed" else f" {value}"
+    return f"{row.terms.threshold_policy}{shown}"
+
+
+def _crf(row: Row) -> str:
+    """The stage's CRF, or that the recipe has one of its own."""
+    if row.terms.crf is not None:
+        c = dict(row.terms.crf)
+        gauss = f"G {c.get('gauss_xy')}/{c.get('gauss_compat')}"
+        widths = f"{c.get('bilateral_xy')}/{c.get('bilateral_rgb')}/{c.get('bilateral_compat')}"
+        return f"{gauss} B {widths} t {c.get('iterations')}"
+    return "in recipe" if any("crf" in step.name for step in row.identity.recipe) else "no"
+
+
+def _class_lines(table: Sequence[Row]) -> list[dict[str, str]]:
+    """One line per class with truth pixels: IoU of each method, mean over seeds."""
+    shown = [row for row in table if not row.failed]
+    names = ("background", *table[0].terms.classes)
+    lines = []
+    for k, name in enumerate(names):
+        values = [row.per_class[k] if k < len(row.per_class) else None for row in shown]
+        if any(values):
+            cells = zip(shown, values, strict=True)
+            lines.append({"class": name, **{row.title: _plain_mean(value, 1) for row, value in cells}})
+    return lines
+
+
+def _range(numbers: Sequence[int]) -> str:
+    """ "5", or "4 to 6" where seeds draw different data."""
+    return " to ".join(str(n) for n in sorted({min(numbers), max(numbers)})) if numbers else "C"
+
+
+def definition(table: Sequence[Row]) -> str:
+    """The sentence that says what the numbers of one table are."""
+    row = next((row for row in table if not row.failed), table[0])
+    terms = row.terms
+    out = {k for other in table for k in other.left_out}
+    names = ("background", *terms.classes)
+    left = ", ".join(names[k] for k in sorted(out) if k < len(names))
+    judged = _range([k for other in table for k in other.judged])
+    drawn = " (drawn anew from each seed)" if not terms.split_fingerprint else ""
+    post = "a dense CRF" if terms.crf is not None else "no CRF"
+    tests = f"scales {', '.join(f'{s:g}' for s in terms.scales)}, {'flip' if terms.flip else 'no flip'}"
+    oracle = " Oracle thresholds were chosen on the judged masks: no fair row." * (
+        terms.threshold_policy == "oracle"
+    )
+    return (
+        f"Stage {terms.stage} (version {terms.stage_version}) on {terms.dataset} {terms.dataset_version}, "
+        f"split {terms.split}{drawn}, {row.n_images if row.n_images is not None else 'all'} images"
+        f"{f' (limit {terms.limit})' if terms.limit is not None else ''}; image tags are "
+        f"{'given' if terms.tags_at_evaluation else 'not given'} at evaluation; threshold policy "
+        f"{terms.threshold_policy}; {post}, {tests} added by the stage. mIoU, precision and recall (%) are "
+        f"means over the {judged} classes with truth pixels, background included "
+        f"(foreground mIoU: without it); left out: {left or 'no class'}. Void pixels are not judged; "
+        "abstaining counts as a miss; coverage is the share of pixels that got a label. "
+        f"± is the sample standard deviation over seeds, (n) their number.{oracle}"
+    )
+
+
+# ------------------------------------------------------------------------------------------------ raw data
+
+
+def _number_data(number: Number | None) -> dict[str, Any] | None:
+    if number is None:
+        return None
+    return {"mean": number.mean, "sd": number.sd, "n": number.n, "values": list(number.values)}
+
+
+def _table_data(table: Sequence[Row]) -> dict[str, Any]:
+    """One table as JSON types."""
+    terms = table[0].terms
+    head = {"dataset": terms.dataset, "stage": terms.stage, "split": terms.split}
+    rows = [_row_data(row) for row in table]
+    return {**head, "terms_hash": table[0].terms_hash, "terms": plain(terms), "rows": rows} | {
+        "definition": definition(table)
+    }
+
+
+def _row_data(row: Row) -> dict[str, Any]:
+    names = ("background", *row.terms.classes)
+    return {
+        "rank": row.rank,
+        "method": row.method,
+        "variant": row.variant,
+        "status": "failed" if row.failed else "ok",
+        "reasons": list(row.reasons),
+        "badges": list(row.badges),
+        "seeds": list(row.seeds),
+        "percent_of_full": row.of_full,
+        "pretraining": row.pretraining,
+        "numbers": {name: _number_data(number) for name, number in row.numbers.items()},
+        "per_class_iou": {n: _number_data(v) for n, v in zip(names, row.per_class, strict=True)},
+        "left_out": [names[k] for k in row.left_out],
+        "n_images": row.n_images,
+        "identity": {k: v for k, v in plain(row.identity).items() if k not in ("terms", "seed")},
+    }
+
+
+def _line_data(row: Row) -> dict[str, Any]:
+    """One row as a flat csv line."""
+    terms, data = row.terms, _row_data(row)
+    line: dict[str, Any] = {"dataset": terms.dataset, "stage": terms.stage, "split": terms.split}
+    line |= {"terms": row.terms_hash, "threshold_policy": terms.threshold_policy, "limit": terms.limit}
+    line |= {"tags_at_evaluation": terms.tags_at_evaluation, "custom": terms.custom}
+    line |= {name: data[name] for name in ("rank", "method", "variant", "status", "percent_of_full")}
+    line |= {name: "; ".join(map(str, data[name])) for name in ("reasons", "badges", "seeds", "left_out")}
+    line |= {"n_images": row.n_images, "supervision": "; ".join(row.identity.supervision)}
+    line |= {"backend": row.identity.filter_backend, "pretraining": row.pretraining}
+    for name, number in row.numbers.items():
+        line |= {f"{name}_mean": number.mean, f"{name}_sd": number.sd, f"{name}_n": number.n}
+    classes = zip(("background", *terms.classes), row.per_class, strict=True)
+    return line | {f"iou[{name}]": number.mean for name, number in classes if number is not None}
+
+
+def _csv(lines: Sequence[dict[str, Any]]) -> str:
+    """Lines under the union of their columns, in order of first appearance."""
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()

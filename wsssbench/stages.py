@@ -1,0 +1,81 @@
+"""The registered stages: named protocols, so that a row cannot be misread. Each has a version; rows are
+ranked within one stage only, and a stage that a user defines is marked custom."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from wsssbench.errors import UnknownName, WsssError, nearest
+from wsssbench.types import CrfSet, Stage
+
+# RRM's inference set (code, tool/imutils.py, crf_inference_inf), the same for every method.
+STAGE_CRF = CrfSet(3, 3, 83, 5, 4, 10)
+TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # DeepLab-v2's test scales
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage("seed", "1", "maps", "label", True, question="how good are the maps"),
+        Stage("pseudo", "1", "pseudo", "label", True, question="what would a second step learn from"),
+        Stage("seg", "1", "seg", "eval", False, question="what can be deployed"),
+        Stage("seg+crf", "1", "seg", "eval", False, crf=STAGE_CRF, question="the same after one dense CRF"),
+        Stage(
+            "seg+ms", "1", "seg", "eval", False, scales=TEST_SCALES, flip=True, question="multi-scale test"
+        ),
+        Stage(
+            "seg+ms+crf",
+            "1",
+            "seg",
+            "eval",
+            False,
+            crf=STAGE_CRF,
+            scales=TEST_SCALES,
+            flip=True,
+            question="multi-scale test and dense CRF",
+        ),
+    )
+}
+
+
+def resolve_stages(names: tuple[str, ...], custom: Mapping[str, Mapping[str, Any]]) -> tuple[Stage, ...]:
+    """The stages called `names`; `custom` are the [stages.NAME] tables of wsssbench.toml."""
+    known = {**STAGES, **{name: custom_stage(name, table) for name, table in custom.items()}}
+    for name in names:
+        if name not in known:
+            raise UnknownName(
+                f"there is no stage {name!r}", where="--stages", hint=nearest(name, list(known))
+            )
+    return tuple(known[name] for name in names)
+
+
+def custom_stage(name: str, table: Mapping[str, Any]) -> Stage:
+    """A stage from TOML: `base` names a registered one, `crf` (a table), `scales` and `flip` change it."""
+    where = f"[stages.{name}]"
+    if name in STAGES:
+        raise WsssError(
+            "this stage is registered and cannot be redefined", where=where, hint="take another name"
+        )
+    given = dict(table)
+    base = given.pop("base", "seg")
+    if base not in STAGES:
+        raise UnknownName(
+            f"there is no stage {base!r}", where=f"{where} base", hint=nearest(base, list(STAGES))
+        )
+    unknown = set(given) - {"crf", "scales", "flip"}
+    if unknown:
+        key = min(unknown)
+        raise UnknownName(
+            f"a stage has no key {key!r}", where=where, hint=nearest(key, ["base", "crf", "scales", "flip"])
+        )
+    try:
+        crf = CrfSet(**given["crf"]) if given.get("crf") else STAGES[base].crf
+        scales = tuple(float(s) for s in given.get("scales", STAGES[base].scales))
+    except (TypeError, ValueError) as error:
+        fields = ", ".join(f.name for f in dataclasses.fields(CrfSet))
+        raise WsssError(
+            f"cannot read this stage ({error})", where=where, hint=f"crf takes {fields}"
+        ) from error
+    flip = bool(given.get("flip", STAGES[base].flip))
+    return dataclasses.replace(STAGES[base], name=name, crf=crf, scales=scales, flip=flip, custom=True)

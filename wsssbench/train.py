@@ -1,0 +1,227 @@
+"""The training loop that methods share: plain torch, one visible loop, with poly schedule, autocast, checks
+for numbers that break, and checkpoints from which an interrupted run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from wsssbench.crops import Batch, CropBatches
+from wsssbench.errors import TrainingFailed
+from wsssbench.types import Context
+
+CHECKPOINT_SECONDS = 60.0
+POLY_POWER = 0.9  # DeepLab's schedule; RRM's code likewise (tool/torchutils.py)
+
+Losses = dict[str, Tensor]  # named scalars; "total" is what is minimised
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, how fast. `lr` belongs to the backbone; heads learn `head_factor` times faster."""
+
+    steps: int
+    lr: float
+    head_factor: float = 10.0
+    weight_decay: float = 1e-4
+    optimizer: str = "adamw"  # or "sgd"
+    momentum: float = 0.9  # of SGD
+    clip: float = 1.0  # largest gradient norm; 0 switches clipping off
+
+
+def make_optimizer(backbone: nn.Module, heads: Iterable[nn.Module], plan: Schedule) -> torch.optim.Optimizer:
+    """AdamW or SGD over two groups: backbone and heads, frozen parameters left out."""
+    slow = [p for p in backbone.parameters() if p.requires_grad]
+    fast = [p for head in heads for p in head.parameters() if p.requires_grad]
+    groups = [
+        {"params": slow, "lr": plan.lr, "base": plan.lr},
+        {"params": fast, "lr": plan.lr * plan.head_factor, "base": plan.lr * plan.head_factor},
+    ]
+    if plan.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=plan.momentum, weight_decay=plan.weight_decay)
+    return torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
+
+
+def train(
+    ctx: Context,
+    name: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batches: CropBatches,
+    losses: Callable[[Batch], Losses],
+    plan: Schedule,
+    check: Callable[[Losses, int], None] | None = None,
+) -> None:
+    """Run `plan.steps` optimisation steps of `model` under the name `name`.
+
+    Each step's random numbers come from the seed and the step's number alone, so a run that was stopped and
+    resumed ends with the same weights. Ctrl-C and SIGTERM take effect between two steps, after a checkpoint.
+    Raises TrainingFailed where a loss is not finite, or where `check` does.
+    """
+    saved = ctx.workdir / "ckpt" / f"{name}.pt"
+    start = load_checkpoint(saved, model, optimizer)
+    seed, last_save = ctx.seed(f"{name}/steps"), time.perf_counter()
+    model.train()
+    with HeldInterrupts() as interrupts:
+        for step, batch in _timed(ctx, batches, start, plan.steps):
+            torch.manual_seed((seed + step) % 2**63)
+            values = one_step(ctx, model, optimizer, losses, batch, poly(step, plan.steps), plan.clip)
+            _finite(values, name, step)
+            if check is not None:
+                check(values, step)
+            ctx.progress(step + 1, plan.steps, len(batch.ids), {k: v.item() for k, v in values.items()})
+            if interrupts.asked or time.perf_counter() - last_save > CHECKPOINT_SECONDS:
+                save_checkpoint(saved, model, optimizer, step + 1)
+                last_save = time.perf_counter()
+            if interrupts.asked:
+                raise KeyboardInterrupt
+    save_checkpoint(saved, model, optimizer, plan.steps)
+
+
+class HeldInterrupts:
+    """Holds back Ctrl-C and SIGTERM while a step is half done; the second one acts at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> HeldInterrupts:
+        if threading.current_thread() is threading.main_thread():
+            self._old = {
+                number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)
+            }
+        return self
+
+    def _note(self, number: int, frame: object) -> None:
+        self.asked = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        self._old = {}
+
+    def __exit__(self, *error: object) -> None:
+        self._restore()
+
+
+def one_step(
+    ctx: Context,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    losses: Callable[[Batch], Losses],
+    batch: Batch,
+    rate: float,
+    clip: float,
+) -> Losses:
+    """Forward, backward, update at `rate` times each group's base rate; detached losses."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base"] * rate
+    optimizer.zero_grad(set_to_none=True)
+    values = losses(batch.to(ctx.device))
+    with ctx.phase("backward"):
+        values["total"].backward()  # type: ignore[no-untyped-call]
+    with ctx.phase("optimizer"):
+        if clip:
+            nn.utils.clip_grad_norm_((p for p in model.parameters() if p.grad is not None), clip)
+        optimizer.step()
+    return {name: value.detach() for name, value in values.items()}
+
+
+def poly(step: int, steps: int) -> float:
+    """The factor (1 - step / steps) ** 0.9."""
+    return float((1 - step / steps) ** POLY_POWER)
+
+
+def autocast(ctx: Context) -> AbstractContextManager[Any]:
+    """bfloat16 for the network where the context says so; losses and filters leave it by `.float()`."""
+    device = ctx.device.split(":")[0]
+    return torch.autocast(device, dtype=torch.bfloat16, enabled=ctx.precision == "bf16")
+
+
+def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, step: int) -> None:
+    """Write weights, optimizer state and step number under a temporary name, then move them in place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    state = {"model": model.state_dict(), "step": step}
+    if optimizer is not None:
+        state["optimizer"] = optimizer.state_dict()
+    torch.save(state, part)
+    part.replace(path)
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> int:
+    """Fill `model` (and `optimizer`) from `path`; the step to go on with, 0 where there is no file."""
+    if not path.exists():
+        return 0
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    model.load_state_dict(state["model"])
+    if optimizer is not None and "optimizer" in state:
+        optimizer.load_state_dict(state["optimizer"])
+    return int(state["step"])
+
+
+class AliveCheck:
+    """Stops a run whose classifier has died: no better than guessing every tag by its frequency.
+
+    The mean classification loss of the last `window` steps is compared with the entropy of the tag
+    frequencies, the loss of a constant answer; steps before `patience` are not judged.
+    """
+
+    def __init__(self, frequencies: Tensor, *, patience: int, window: int = 40) -> None:
+        p = frequencies.double().clamp(1e-6, 1 - 1e-6)
+        self.guess = float(-(p * p.log() + (1 - p) * (1 - p).log()).mean())
+        self.patience, self.window = patience, window
+        self.recent: list[float] = []
+
+    def __call__(self, losses: Losses, step: int) -> None:
+        self.recent = [*self.recent[-self.window + 1 :], float(losses["cls"])]
+        mean = math.fsum(self.recent) / len(self.recent)
+        if step >= self.patience and len(self.recent) == self.window and mean > self.guess:
+            raise TrainingFailed(
+                f"the classifier died: its loss over the last {self.window} steps is {mean:.3f}, "
+                f"guessing tag frequencies costs {self.guess:.3f}",
+                where=f"step {step}",
+                hint="lower the learning rate (option lr) or check the tags",
+            )
+
+
+def tag_frequencies(tags: Iterable[Any]) -> Tensor:
+    """(K,) share of images that carry each tag."""
+    import numpy as np
+
+    return torch.from_numpy(np.mean([np.asarray(t, np.float64) for t in tags], axis=0))
+
+
+def _finite(values: Losses, name: str, step: int) -> None:
+    bad = [key for key, value in values.items() if not bool(torch.isfinite(value))]
+    if bad:
+        raise TrainingFailed(
+            f"the loss {', '.join(bad)} is not finite",
+            where=f"{name}, step {step}",
+            hint="lower the learning rate (option lr), or look at the images of this step in log.jsonl",
+        )
+
+
+def _timed(ctx: Context, batches: CropBatches, start: int, steps: int) -> Iterator[tuple[int, Batch]]:
+    source = batches.run(start, steps)
+    for step in range(start, steps):
+        with ctx.phase("wait for data"):
+            batch = next(source)
+        yield step, batch
+
+
+def set_threads() -> None:
+    """As many torch threads as the process may use cores (a container may allow fewer than it shows)."""
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))

@@ -1,0 +1,397 @@
+"""The words of the project: samples, views, artifacts, cards, row identity and the four interfaces.
+
+Everything here is plain data. No torch, no pandas, no file access: a plugin author reads this page and
+knows the whole contract. Shapes: H, W image size; K foreground classes; C = K + 1 with 0 = background;
+T tagged classes of one image; 255 = ignore (in truth) or abstain (in a prediction).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
+    Mask: TypeAlias = NDArray[np.uint8]  # (H, W) in 0..K or 255
+    Tags: TypeAlias = NDArray[np.bool_]  # (K,)
+
+IGNORE = 255
+Kind: TypeAlias = Literal["maps", "probs", "labels", "mined", "tag_scores"]
+KINDS: tuple[Kind, ...] = ("maps", "probs", "labels", "mined", "tag_scores")
+SUPERVISION = ("tags", "class_names", "masks", "text", "saliency")
+
+
+def option(default: Any, help: str, *, origin: str = "", key: bool = True, file: bool = False) -> Any:
+    """A field of a plugin's frozen Config dataclass, with what `wsssbench show` prints about it.
+
+    `origin` says where the value comes from (paper, code, tuned on which ids); `key=False` marks an option
+    that cannot change a result (workers, evaluation batch) and stays out of the row's key; `file=True` marks
+    a path that enters the key by the sha256 of what it points to.
+    """
+    return field(default=default, metadata={"help": help, "origin": origin, "key": key, "file": file})
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    """The Config of a plugin without options."""
+
+
+# --------------------------------------------------------------------------------------------- data sets
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """What a data set is. Public: a step may read all of it."""
+
+    name: str
+    version: str
+    class_names: tuple[str, ...]  # K foreground names; label k + 1 is class_names[k]
+    splits: tuple[str, ...]
+    fit_split: str  # where methods train
+    label_split: str  # where `seed` and `pseudo` are judged
+    eval_split: str  # where the `seg` stages are judged
+    label_source: Literal["xml", "file", "mask", "generated"]  # where the image tags come from
+    licence: str
+    source: str
+    image_px: int  # typical long side in pixels; spatial filter widths are scaled by image_px / 500
+    generated: bool = False  # a generated set is drawn anew from each run's seed
+    options: Mapping[str, Any] = field(default_factory=dict)  # what else names its content (mask folder, ...)
+
+
+class Dataset(Protocol):
+    """Images, tags and masks. The judge holds it; a step gets a `View` instead.
+
+    The entry point is a class with `Config` (a frozen dataclass), `presets` (name -> options) and
+    `__init__(config, seed)`; `seed` matters to generated sets only.
+    """
+
+    Config: ClassVar[type]
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    card: DatasetCard
+
+    def __init__(self, config: Any, seed: int) -> None: ...
+
+    def ids(self, split: str) -> tuple[str, ...]: ...
+
+    def image(self, id: str) -> Image: ...
+
+    def tags(self, id: str) -> Tags: ...
+
+    def mask(self, id: str) -> Mask: ...
+
+    def fingerprint(self, split: str) -> str:
+        """sha256 (hex) over ids, tags and the bytes of images and masks of `split`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and what its supervision allows; a field that is not allowed is None."""
+
+    id: str
+    image: Image
+    tags: Tags | None = None
+    class_names: tuple[str, ...] | None = None
+    mask: Mask | None = None
+
+
+class View(Sequence[Sample]):
+    """What a step is handed instead of the data set: samples with only the declared fields filled.
+
+    In one process this is discipline, not a wall.
+    """
+
+    def __init__(
+        self, dataset: Dataset, split: str, supervision: Sequence[str], limit: int | None = None
+    ) -> None:
+        self.card = dataset.card
+        self.split = split
+        self.supervision = frozenset(supervision)
+        self.ids = dataset.ids(split)[:limit]
+        self.__dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self.sample(self.ids[index])
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self.sample(id) for id in self.ids)
+
+    def sample(self, id: str) -> Sample:
+        """The sample called `id`, read from the data set now."""
+        data, allowed = self.__dataset, self.supervision
+        return Sample(
+            id=id,
+            image=data.image(id),
+            tags=data.tags(id) if "tags" in allowed else None,
+            class_names=data.card.class_names if "class_names" in allowed else None,
+            mask=data.mask(id) if "masks" in allowed else None,
+        )
+
+
+# --------------------------------------------------------------------------------------------- artifacts
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Class activation maps of one image: no background plane, tagged (or predicted) classes only."""
+
+    classes: NDArray[np.int64]  # (T,) 0-based class indices, ascending
+    values: NDArray[np.float32]  # (T, h, w) in [0, 1] at native stride
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a step says of one image; None where it says nothing. A map is not a probability, a probability
+    is not a label."""
+
+    maps: Maps | None = None
+    probs: NDArray[np.float32] | None = None  # (C, h, w), sums to 1, native stride
+    labels: Mask | None = None  # (H, W) in {0..K, 255}
+    mined: Mask | None = None  # (H, W) sparse training labels, mostly 255
+    tag_scores: NDArray[np.float32] | None = None  # (K,) in [0, 1]
+
+
+class Artifacts(Protocol):
+    """What the step before gave, on disk: `given[id]` reads one image's outputs (image size included)."""
+
+    def __getitem__(self, id: str) -> Outputs: ...
+
+    def __len__(self) -> int: ...
+
+
+# ------------------------------------------------------------------------------------------------- steps
+
+
+@dataclass(frozen=True)
+class StepCard:
+    """What a step is, what it may see, what it takes and gives."""
+
+    name: str
+    version: str
+    role: Literal["localizer", "refiner", "segmenter", "one-step", "control"]
+    supervision: tuple[str, ...]  # of `fit`: a subset of SUPERVISION
+    gives: tuple[Kind, ...]
+    takes: tuple[Kind, ...] = ()  # from the step before, when predicting
+    learns_from: tuple[Kind, ...] = ()  # from the step before, when fitting
+    needs_threshold: bool = False  # its maps become labels by Config.threshold
+    pretraining: str = "none"  # what the weights have seen: none, imagenet, coco, ...
+    paper: str = ""
+    reported: Mapping[str, float] = field(default_factory=dict)  # published numbers, never measured here
+
+
+class Predictor(Protocol):
+    """A fitted step. Batched; the images of one call may differ in size."""
+
+    def __call__(
+        self,
+        images: Sequence[Tensor],
+        tags: NDArray[np.bool_] | None,
+        given: Sequence[Outputs],
+        want: frozenset[Kind],
+    ) -> Sequence[Outputs]:
+        """Outputs of `images`, uint8 tensors (3, H, W) on the context's device.
+
+        `tags` (B, K) are given when training images are labelled; None asks for plain segmentation. `given`
+        holds what the step before said of the same images (empty for a first step). `want` names the kinds
+        that will be kept: others may be left out.
+        """
+        ...
+
+
+@runtime_checkable
+class Step(Protocol):
+    """One object per configuration; the unit that strangers write.
+
+    The entry point is a class with `Config` (a frozen dataclass of `option`s), `presets` (name -> options;
+    the preset called like the data set is applied by default) and `__init__(config)`.
+    """
+
+    card: StepCard
+    config: Any
+
+    def fit(self, train: View, given: Artifacts, ctx: Context) -> Predictor:
+        """Learn from `train` (and the artifacts of the step before); save into `ctx.workdir`."""
+        ...
+
+    def restore(self, ctx: Context) -> Predictor:
+        """Rebuild the predictor from `ctx.workdir`."""
+        ...
+
+
+class Context(Protocol):
+    """What a step may use, and nothing more."""
+
+    device: str  # "cpu", "cuda", "cuda:1"
+    precision: str  # "fp32" or "bf16": autocast of the network; filters stay in float32
+    filter_backend: str  # "lattice", "exact" or "pydensecrf"
+    card: DatasetCard  # the data set's public card: classes, nominal image size
+    workdir: Path  # private to the step, survives an interruption
+    limit: int | None
+
+    def seed(self, purpose: str) -> int:
+        """A seed in 0..2**63-1 derived from the run's seed, the step and `purpose`."""
+        ...
+
+    def shared(self, work: str, identity: Any) -> AbstractContextManager[Context]:
+        """A context whose folder belongs to `work` rather than to the step.
+
+        Steps of the same run that ask for equal `work` and `identity` (whatever could change its result;
+        data, seed and precision are added) get the same folder, so that what one has trained the other finds.
+        """
+        ...
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Time what happens inside under `name` (decode, network, mining, energy, optimizer, ...)."""
+        ...
+
+    def progress(
+        self, done: int, total: int, images: int = 0, losses: Mapping[str, float] | None = None
+    ) -> None:
+        """Show and log that `done` of `total` units are done, `images` seen since the last call."""
+        ...
+
+
+# ----------------------------------------------------------------------------------------------- metrics
+
+Counts: TypeAlias = "Mapping[str, NDArray[np.int64]]"
+
+
+class Metric(Protocol):
+    """Two pure functions: additive integer counts of one image, and numbers from summed counts."""
+
+    name: str
+    needs: Kind
+    better: Literal["higher", "lower"]
+    unit: str
+
+    def count(self, output: Any, gold: Mask, classes: int) -> Counts: ...
+
+    def score(self, counts: Counts, classes: int) -> Mapping[str, Any]: ...
+
+
+# -------------------------------------------------------------------------------------------- row identity
+
+
+@dataclass(frozen=True)
+class CrfSet:
+    """Parameters of one dense CRF: Potts compatibilities, widths in pixels (and 0..255 colour units)."""
+
+    gauss_xy: float
+    gauss_compat: float
+    bilateral_xy: float
+    bilateral_rgb: float
+    bilateral_compat: float
+    iterations: int = 10
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A named protocol: what is judged, where, with which help."""
+
+    name: str
+    version: str
+    judged: Literal["maps", "pseudo", "seg"]
+    split: Literal["label", "eval"]  # which split of the data set's card
+    tags_given: bool
+    crf: CrfSet | None = None
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    question: str = ""
+    custom: bool = False
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The part of a row's identity that must be equal for rows to be ranked or compared."""
+
+    stage: str
+    stage_version: str
+    custom: bool
+    dataset: str
+    dataset_version: str
+    dataset_options: Mapping[str, Any]
+    classes: tuple[str, ...]
+    split: str
+    split_fingerprint: str  # of the judged split; empty for a generated set, whose options stand instead
+    tags_at_evaluation: bool
+    threshold_policy: str  # none, fixed, held-out, label-free, oracle
+    crf: Mapping[str, Any] | None
+    scales: tuple[float, ...]
+    flip: bool
+    resolution: str  # "image": labels are judged at the size of the truth
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class StepIdentity:
+    """One step of a recipe as it enters a key."""
+
+    name: str
+    version: str
+    config: Mapping[str, Any]  # key options only; files by their sha256
+
+
+@dataclass(frozen=True)
+class RowIdentity:
+    """Everything that could change a row's numbers; its hash is the row's key."""
+
+    terms: Terms
+    recipe: tuple[StepIdentity, ...]
+    supervision: tuple[str, ...]
+    fit_fingerprint: str  # of the split that the recipe learned from
+    threshold: Mapping[str, Any] | None  # value and the ids it was tuned on
+    seed: int  # of training, and of a generated data set
+    batch: int  # effective: world size x batch x accumulation
+    precision: str
+    filter_backend: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """One cell's result as it stands in record.json (docs in `wsssbench.store`)."""
+
+    key: str
+    status: Literal["ok", "failed"]
+    method: str
+    identity: RowIdentity
+    scores: Mapping[str, Any] = field(default_factory=dict)  # metric name -> {number name: value or list}
+    timing: Mapping[str, Any] = field(default_factory=dict)  # seconds, images, by step and phase
+    provenance: Mapping[str, Any] = field(default_factory=dict)  # code, versions, hardware, command, time
+    reason: str = ""  # of a failure, one line
+    schema: int = 1
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON types: dataclasses become dicts, tuples lists, paths strings, numpy scalars numbers."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = sorted(value) if isinstance(value, (set, frozenset)) else value
+        return [plain(v) for v in items]
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return str(value) if isinstance(value, Path) else value
+
+
+def content_key(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON of `value`: equal content, equal key."""
+    import hashlib
+    import json
+
+    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
