@@ -14,8 +14,8 @@ import click
 from wsssbench import __version__
 
 INTERRUPTED = 130
-# torch and numba each keep a pool of threads; waiting threads that spin slow the other pool tenfold when cores
-# are few. Only effective before either is imported.
+# torch and numba each keep a pool of threads; waiting threads that spin slow the other pool tenfold when
+# cores are few. Only effective before either is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
@@ -29,7 +29,9 @@ class Group(click.Group):
             return super().invoke(ctx)
         except WsssError as error:
             if ctx.params.get("verbose"):
-                raise
+                import traceback
+
+                traceback.print_exc()
             click.echo(f"error: {error}", err=True)
             sys.exit(error.code)
         except KeyboardInterrupt:
@@ -95,7 +97,13 @@ def run(**flags: Any) -> None:
 
 @main.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--format", "format", type=click.Choice(["md", "csv", "json"]), default="md", show_default=True)
+@click.option(
+    "--format",
+    type=click.Choice(["md", "csv", "json"]),
+    default="md",
+    show_default=True,
+    help="Of the tables.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
 @click.option("--limited", is_flag=True, help="Also show runs made with --limit.")
 def report(runs: tuple[Path, ...], format: str, out: Path | None, limited: bool) -> None:
@@ -127,8 +135,9 @@ def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float) 
 @click.option("--dataset", required=True, help="The data set that the labels belong to.")
 @click.option("--stage", default="seg", show_default=True, help="The protocol that they were made under.")
 @click.option("--as", "name", required=True, help="Name of the row.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of a generated data set.")
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True)
+@click.option("--supervision", callback=comma_list(str), help="What the method learned from, as tags.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Its seed; draws a generated data set.")
+@click.option("--runs", type=click.Path(path_type=Path), help="Folder for records.")
 @click.option("--limit", type=int, help="Only the first N images of the split.")
 @click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help=OPTION_HELP)
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file.")
@@ -171,11 +180,12 @@ def show(name: str, plugins: tuple[Path, ...]) -> None:
 @click.option(
     "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file with steps."
 )
-def check(name: str, plugins: tuple[Path, ...]) -> None:
+@click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help=OPTION_HELP)
+def check(name: str, plugins: tuple[Path, ...], options: tuple[str, ...]) -> None:
     """Test a step or data set against its contract, on a tiny data set, in under a minute."""
     from wsssbench.commands.catalogue import check_command
 
-    sys.exit(check_command(name, plugins))
+    sys.exit(check_command(name, plugins, options))
 
 
 @main.command()
@@ -206,7 +216,10 @@ def doctor() -> None:
 @click.option("--failed", is_flag=True, help="Remove the cells that failed.")
 @click.option("--yes", is_flag=True, help="Remove; without it, only show what would go.")
 def clean(runs: Path, artifacts: bool, checkpoints: bool, failed: bool, yes: bool) -> None:
-    """Show what RUNS takes on disk, and remove parts of it by rule. Records and counts always stay."""
+    """Show what RUNS takes on disk, and remove parts of it by rule.
+
+    Records and counts of cells that did not fail always stay.
+    """
     from wsssbench.commands.clean import clean_command
 
     clean_command(runs, artifacts=artifacts, checkpoints=checkpoints, failed=failed, yes=yes)
@@ -217,13 +230,22 @@ def clean(runs: Path, artifacts: bool, checkpoints: bool, failed: bool, yes: boo
 @click.option(
     "--run", "cell", required=True, type=click.Path(path_type=Path), help="A cell's folder or record.json."
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("predictions"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("predictions"),
+    show_default=True,
+    help="Folder for masks and overlays.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-def predict(images: tuple[Path, ...], cell: Path, out: Path, device: str) -> None:
+@click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file with steps."
+)
+def predict(images: tuple[Path, ...], cell: Path, out: Path, device: str, plugins: tuple[Path, ...]) -> None:
     """Segment your own IMAGES with a fitted run: a mask and an overlay each."""
     from wsssbench.commands.predict import predict_command
 
-    predict_command(images, cell, out, device)
+    predict_command(images, cell, out, device, plugins)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ here; a mistake found here ends with exit code 2 before anything is written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -151,20 +151,36 @@ def plan_trial(
         before = planned[-1] if planned else None
         _check_step(name, step, before)
         identity = StepIdentity(name, step.card.version, key_options(config))
-        key = content_key(
-            {
-                "step": identity,
-                "after": before.key if before else "",
-                "learns_on": learned_content(dataset),
-                "supervision": sorted(step.card.supervision),
-                "seed": seed,
-                "precision": hardware.precision,
-                "filter_backend": hardware.filter_backend,
-                "limit": settings.limit,
-            }
+        supervision = step.card.supervision
+        key = step_key(
+            identity, before, supervision, learned_content(dataset), seed, hardware, settings.limit
         )
         planned.append(PlannedStep(name, step, key, identity, base / f"{safe_name(name)}-{key[:8]}", before))
     return Trial(recipe.name, dataset, seed, tuple(planned))
+
+
+def step_key(
+    identity: StepIdentity,
+    before: PlannedStep | None,
+    supervision: Sequence[str],
+    learns_on: Mapping[str, Any],
+    seed: int,
+    hardware: Hardware,
+    limit: int | None,
+) -> str:
+    """Key of a fitted step: all that could change what it has learned; `learns_on` is `learned_content`."""
+    return content_key(
+        {
+            "step": identity,
+            "after": before.key if before else "",
+            "learns_on": learns_on,
+            "supervision": sorted(supervision),
+            "seed": seed,
+            "precision": hardware.precision,
+            "filter_backend": hardware.filter_backend,
+            "limit": limit,
+        }
+    )
 
 
 def learned_content(dataset: Dataset) -> dict[str, Any]:
@@ -182,27 +198,9 @@ def learned_content(dataset: Dataset) -> dict[str, Any]:
 def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware) -> Cell:
     """Identity, key, folder and state of one stage of a trial."""
     card = trial.dataset.card
-    split = card.label_split if stage.split == "label" else card.eval_split
     judged = judged_step(trial.steps, stage)
     policy, threshold = threshold_of(judged, stage)
-    terms = Terms(
-        stage=stage.name,
-        stage_version=stage.version,
-        custom=stage.custom,
-        dataset=card.name,
-        dataset_version=card.version,
-        dataset_options=plain(card.options),
-        classes=card.class_names,
-        split=split,
-        split_fingerprint="" if card.generated else trial.dataset.fingerprint(split),
-        tags_at_evaluation=stage.tags_given,
-        threshold_policy=policy,
-        crf=plain(stage.crf) if stage.crf else None,
-        scales=stage.scales,
-        flip=stage.flip,
-        resolution="image",
-        limit=settings.limit,
-    )
+    terms = terms_of(trial.dataset, stage, policy, settings.limit)
     identity = RowIdentity(
         terms=terms,
         recipe=tuple(step.identity for step in trial.steps),
@@ -215,10 +213,34 @@ def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware
         filter_backend=hardware.filter_backend,
     )
     key = content_key(identity)
-    folder = cell_folder(settings.runs, card.name, trial.method, trial.seed, stage.name, split, key)
+    folder = cell_folder(settings.runs, card.name, trial.method, trial.seed, stage.name, terms.split, key)
     reason = skip_reason(judged, stage)
     state: State = "skip" if reason else cell_state(folder, trial, settings.rerun)
-    return Cell(trial, stage, split, identity, key, folder, state, reason)
+    return Cell(trial, stage, terms.split, identity, key, folder, state, reason)
+
+
+def terms_of(dataset: Dataset, stage: Stage, policy: str, limit: int | None) -> Terms:
+    """What rows of `stage` on `dataset` must have in common to be ranked together."""
+    card = dataset.card
+    split = card.label_split if stage.split == "label" else card.eval_split
+    return Terms(
+        stage=stage.name,
+        stage_version=stage.version,
+        custom=stage.custom,
+        dataset=card.name,
+        dataset_version=card.version,
+        dataset_options=plain(card.options),
+        classes=card.class_names,
+        split=split,
+        split_fingerprint="" if card.generated else dataset.fingerprint(split),
+        tags_at_evaluation=stage.tags_given,
+        threshold_policy=policy,
+        crf=plain(stage.crf) if stage.crf else None,
+        scales=stage.scales,
+        flip=stage.flip,
+        resolution="image",
+        limit=limit,
+    )
 
 
 def judged_step(steps: Sequence[PlannedStep], stage: Stage) -> PlannedStep:

@@ -56,4 +56,5 @@ def crf_labels(
         scale=scale,
     )
     best = marginals[0].argmax(0).cpu().numpy()
-    return np.asarray(labels, np.uint8)[best]
+    chosen: NDArray[np.uint8] = np.asarray(labels, np.uint8)[best]
+    return chosen

@@ -23,7 +23,7 @@ class Constant:
     """A predictor that has seen nothing."""
 
     Config = NoConfig
-    presets: ClassVar = {}
+    presets: ClassVar[dict[str, dict[str, object]]] = {}
     card = StepCard("constant", "1", "control", supervision=(), gives=("labels",))
 
     def __init__(self, config: NoConfig) -> None:

@@ -82,7 +82,7 @@ class Crf:
     """Dense CRF (Krahenbuhl and Koltun, NIPS 2011) on the maps of a localizer."""
 
     Config = CrfConfig
-    presets: ClassVar = {}
+    presets: ClassVar[dict[str, dict[str, object]]] = {}
     card = StepCard(
         name="crf",
         version="1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class FullConfig:
     crop: int = option(321, "side of a training crop in pixels", origin="DeepLab-v2: 321")
     scale_low: float = option(0.7, "smallest random scale")
     scale_high: float = option(1.3, "largest random scale")
-    optimizer: str = option("adamw", "adamw or sgd")
+    optimizer: Literal["adamw", "sgd"] = option("adamw", "the optimizer")
     lr: float = option(3e-5, "learning rate of the backbone")
     head_factor: float = option(10.0, "learning rate of the head over that of the backbone")
     weight_decay: float = option(1e-4, "weight decay")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ class CamConfig:
     crop: int = option(321, "side of a training crop in pixels", origin="RRM, section 4")
     scale_low: float = option(0.7, "smallest random scale", origin="RRM code: U(0.7, 1.3)")
     scale_high: float = option(1.3, "largest random scale", origin="RRM code: U(0.7, 1.3)")
-    optimizer: str = option("adamw", "adamw or sgd")
+    optimizer: Literal["adamw", "sgd"] = option("adamw", "the optimizer")
     lr: float = option(3e-5, "learning rate of the backbone; the head learns head_factor times faster")
     head_factor: float = option(10.0, "learning rate of the head over that of the backbone", origin="PSA")
     weight_decay: float = option(1e-4, "weight decay", origin="IRN, run_sample.py")

@@ -144,7 +144,7 @@ def _itself(net: nn.Module) -> nn.Sequential:
 
 BACKBONES: dict[str, BackboneInfo] = {
     "small": BackboneInfo(
-        SmallResNet, _itself, 96, (4,), SYMMETRIC_MEAN, HALF_STD, frozen_norm=False, native_stride=4
+        SmallResNet, _itself, 128, (8, 4), SYMMETRIC_MEAN, HALF_STD, frozen_norm=False, native_stride=8
     ),
     "mobilenet_v2": BackboneInfo(
         _mobilenet, _mobilenet_parts, 1280, (16, 8, 32), IMAGENET_MEAN, IMAGENET_STD, True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from wsssbench.types import option
 
@@ -27,7 +28,7 @@ class RrmConfig:
     classifier_head_factor: float = option(10.0, "the same for its head, over the backbone's")
     steps: int = option(20000, "joint steps", origin="code, train_from_cls_weight.py")
     batch: int = option(4, "images per joint step", origin="code, train_from_cls_weight.py")
-    optimizer: str = option("adamw", "adamw or sgd")
+    optimizer: Literal["adamw", "sgd"] = option("adamw", "optimizer of both trainings")
     lr: float = option(3e-5, "learning rate of the backbone in the joint steps")
     head_factor: float = option(10.0, "learning rate of the heads over the backbone's", origin="code, x10")
     weight_decay: float = option(1e-4, "weight decay")
@@ -51,7 +52,9 @@ class RrmConfig:
     energy_scale: float = option(0.5, "images are scaled by this before the energy", origin="code")
     energy_sigma_xy: float = option(100.0, "spatial width in pixels of a VOC image", origin="code")
     energy_sigma_rgb: float = option(15.0, "colour width in 0..255", origin="code")
-    gradient: str = option("published", "of the energy: published, or true (the gate differentiated too)")
+    gradient: Literal["published", "true"] = option(
+        "published", "of the energy: as published, or the true derivative", origin="code, DenseEnergyLoss.py"
+    )
 
     threshold: float = option(0.3, "map value above which a pixel is foreground, where maps are judged")
     tag_threshold: float = option(0.5, "tag score above which a class is predicted when no tags are given")

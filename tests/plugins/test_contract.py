@@ -1,0 +1,283 @@
+"""Every installed step and data set keeps its contract; one that does not is told so in a sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from wsssbench.cli import main
+from wsssbench.options import option_names
+from wsssbench.plugins import Plugins
+from wsssbench.testing import BrokenContract, check_dataset, check_step
+from wsssbench.testing.tiny import TinyDataset
+from wsssbench.types import Maps, Outputs, StepCard
+
+PLUGINS = Plugins()
+PLUGIN = Path(__file__).parents[1] / "bright_step.py"
+Bright: Any = runpy.run_path(str(PLUGIN))["Bright"]
+
+
+@pytest.mark.parametrize("name", PLUGINS.names("steps"))
+def test_every_installed_step_keeps_its_contract(name: str) -> None:
+    cls = PLUGINS.load("steps", name)
+    if "steps" in option_names(cls):  # it trains: only its own short lengths fit into a test
+        assert "tiny" in cls.presets
+    assert len(check_step(cls, name=name)) > 20
+
+
+@pytest.mark.parametrize("name", PLUGINS.names("datasets"))
+def test_every_installed_data_set_keeps_its_contract(name: str, request: pytest.FixtureRequest) -> None:
+    options = {"root": str(request.getfixturevalue("voc_tree").root)} if name == "voc12" else {}
+    assert len(check_dataset(PLUGINS.load("datasets", name), options, name)) > 20
+
+
+def test_the_made_up_data_set_of_the_contract_tests_keeps_the_contract_itself() -> None:
+    check_dataset(TinyDataset, name="tiny")
+
+
+# ------------------------------------------------------------------------------------------ broken steps
+
+
+def failures(cls: type, **options: Any) -> str:
+    with pytest.raises(BrokenContract) as caught:
+        check_step(cls, options)
+    assert all("\n" not in failure for failure in caught.value.failures)
+    return "\n".join(caught.value.failures)
+
+
+def variant(**changes: Any) -> type:
+    """`Bright` with other class attributes."""
+    return type("Variant", (Bright,), changes)
+
+
+def carded(**changes: Any) -> type:
+    return variant(card=dataclasses.replace(Bright.card, **changes))
+
+
+def answering(change: Callable[[Outputs, Any], Outputs]) -> type:
+    """`Bright` whose outputs are changed; `change` sees the image's tags too."""
+
+    def outputs(self: Any, image: Any, gain: float, tags: Any) -> Outputs:
+        return change(Bright.outputs(self, image, gain, tags), tags)
+
+    return variant(outputs=outputs)
+
+
+def with_maps(**changes: Callable[[Any], Any]) -> type:
+    def change(given: Outputs, tags: Any) -> Outputs:
+        assert given.maps is not None
+        fields = {name: edit(getattr(given.maps, name)) for name, edit in changes.items()}
+        return dataclasses.replace(given, maps=dataclasses.replace(given.maps, **fields))
+
+    return answering(change)
+
+
+def test_a_good_step_passes() -> None:
+    assert len(check_step(Bright, name="bright")) > 20
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"supervision": ("labels",)}, "card.supervision names some of"),
+        ({"gives": ("cams",)}, "gives, takes and learns_from name some of"),
+        ({"gives": ()}, "the step gives something"),
+        ({"role": "magic"}, "card.role is one of"),
+        ({"version": ""}, "card.version is not empty"),
+        ({"name": "a/b"}, "which names a folder, but it is 'a/b'"),
+    ],
+)
+def test_a_wrong_card_is_told(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BrokenContract, match="broken contract") as caught:
+        check_step(carded(**changes))
+    assert sentence in str(caught.value)
+
+
+def test_a_name_that_differs_from_the_entry_points_is_told() -> None:
+    with pytest.raises(BrokenContract, match=r"card\.name is the name dark"):
+        check_step(Bright, name="dark")
+
+
+def test_a_config_that_is_not_frozen_or_reserves_preset_is_told() -> None:
+    @dataclasses.dataclass
+    class Loose:
+        threshold: float = 0.5
+
+    @dataclasses.dataclass(frozen=True)
+    class Preset:
+        threshold: float = 0.5
+        stride: int = 2
+        preset: str = "x"
+
+    assert "Config is a frozen dataclass" in failures(variant(Config=Loose, presets={}))
+    assert "no option is called `preset`" in failures(variant(Config=Preset, presets={}))
+
+
+def test_a_preset_with_an_unknown_option_is_told() -> None:
+    assert "the preset odd fits Config" in failures(variant(presets={"odd": {"strode": 3}}))
+
+
+@pytest.mark.parametrize(
+    ("cls", "sentence"),
+    [
+        (with_maps(values=lambda v: v * 2), "maps are Maps"),
+        (with_maps(values=lambda v: v[..., 0]), "maps are Maps"),
+        (with_maps(values=lambda v: v * np.nan), "maps are Maps"),
+        (with_maps(values=lambda v: v[:1], classes=lambda c: c + 2), "maps are Maps"),
+        (with_maps(classes=lambda c: c[::-1]), "maps are Maps"),
+        (with_maps(classes=lambda c: c.tolist()), "maps are Maps"),
+        (answering(lambda o, tags: Outputs(maps=o.maps)), "tag_scores are returned where they are wanted"),
+        (answering(lambda o, t: dataclasses.replace(o, tag_scores=np.ones(5))), "tag_scores are (2,) floats"),
+    ],
+)
+def test_outputs_of_a_wrong_kind_shape_or_range_are_told(cls: type, sentence: str) -> None:
+    assert sentence in failures(cls)
+
+
+def test_maps_of_classes_that_the_tags_do_not_name_are_told() -> None:
+    def every(given: Outputs, tags: Any) -> Outputs:
+        maps = Maps(np.arange(2), np.zeros((2, 4, 4), np.float32))
+        return dataclasses.replace(given, maps=maps)
+
+    assert "with tags and returned Maps of classes [0, 1]" in failures(answering(every))
+
+
+class Labeller:
+    """A predictor's shell: labels of one value, one size or another."""
+
+    presets: ClassVar = {}
+    card = StepCard("labeller", "1", "control", (), ("labels",))
+    value, shape, dtype = 0, None, np.uint8
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def fit(self, train: Any, given: Any, ctx: Any) -> Any:
+        return lambda images, tags, given, want: [self.label(image) for image in images]
+
+    def label(self, image: Any) -> Outputs:
+        return Outputs(labels=np.full(self.shape or tuple(image.shape[1:]), self.value, self.dtype))
+
+    def restore(self, ctx: Any) -> Any:
+        return self.fit(None, None, ctx)
+
+
+@pytest.mark.parametrize("changes", [{"value": 3}, {"shape": (32, 32)}, {"dtype": np.int64}])
+def test_labels_out_of_range_or_of_another_size_or_type_are_told(changes: dict[str, Any]) -> None:
+    check_step(Labeller)
+    assert "labels are (H, W) uint8 of the image's size" in failures(type("Bad", (Labeller,), changes))
+
+
+def test_reading_what_the_supervision_does_not_allow_is_told() -> None:
+    def fit(self: Any, train: Any, given: Any, ctx: Any) -> Any:
+        data = train._View__dataset  # a way around the view
+        data.mask(train.ids[0]), data.tags(train.ids[0]), data.image("val_0")
+        return Labeller.fit(self, train, given, ctx)
+
+    told = failures(type("Spy", (Labeller,), {"fit": fit}))
+    assert "fit reads no masks" in told
+    assert "fit reads no tags" in told
+    assert "fit reads the images of the fit split only" in told
+
+
+def test_a_view_gives_a_step_without_masks_no_masks() -> None:
+    def fit(self: Any, train: Any, given: Any, ctx: Any) -> Any:
+        assert all(sample.mask is None and sample.tags is None for sample in train or ())
+        return Labeller.fit(self, train, given, ctx)
+
+    check_step(type("Looking", (Labeller,), {"fit": fit}))
+
+
+def test_a_step_that_forgets_what_it_learned_is_told() -> None:
+    def restore(self: Any, ctx: Any) -> Any:
+        return lambda images, tags, given, want: [
+            Outputs(labels=np.ones(tuple(image.shape[1:]), np.uint8)) for image in images
+        ]
+
+    told = failures(type("Forgetful", (Labeller,), {"restore": restore}))
+    assert "a restored step gives the same labels as the fitted one" in told
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"fit": lambda self, train, given, ctx: None}, "fit returns a predictor, but it returned None"),
+        ({"fit": lambda self, train, given, ctx: 1 / 0}, "it raised ZeroDivisionError"),
+        ({"restore": lambda self, ctx: ctx.nothing}, "restore returns a predictor, but it raised"),
+        ({"label": lambda self, image: image.fill_(0) and None}, "it raised"),
+    ],
+)
+def test_a_step_that_breaks_is_told(changes: dict[str, Any], sentence: str) -> None:
+    assert sentence in failures(type("Broken", (Labeller,), changes))
+
+
+def test_a_predictor_that_drops_or_changes_images_is_told() -> None:
+    def dropping(self: Any, train: Any, given: Any, ctx: Any) -> Any:
+        return lambda images, tags, given, want: [self.label(image) for image in images[1:]]
+
+    def changing(self: Any, image: Any) -> Outputs:
+        image.fill_(0)
+        return Labeller.label(self, image)
+
+    assert "one Outputs per image" in failures(type("Dropping", (Labeller,), {"fit": dropping}))
+    assert "leaves its images as they are" in failures(type("Changing", (Labeller,), {"label": changing}))
+
+
+# --------------------------------------------------------------------------------------- broken data sets
+
+
+def broken(**changes: Any) -> str:
+    with pytest.raises(BrokenContract) as caught:
+        check_dataset(type("Variant", (TinyDataset,), changes))
+    return "\n".join(caught.value.failures)
+
+
+def tiny(**changes: Any) -> Any:
+    return dataclasses.replace(TinyDataset.card, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"card": tiny(class_names=["red", "blue"])}, "class_names is a tuple"),
+        ({"card": tiny(fit_split="trainaug")}, "are splits"),
+        ({"card": tiny(eval_split="train")}, "no image of the fit split is judged"),
+        ({"card": tiny(label_source="guess")}, "label_source is one of"),
+        ({"card": tiny(generated=False)}, "does not depend on the seed"),
+        ({"ids": lambda self, split: ["train_0"]}, "ids(split) is a tuple of strings"),
+        ({"ids": lambda self, split: (f"{split}_0",)}, "an unknown split is a WsssError"),
+        ({"ids": lambda self, split: ("../up",)}, "ids can name files"),
+        ({"image": lambda self, id: self.scene(id)[0] / 255}, "images are (H, W, 3) uint8"),
+        ({"mask": lambda self, id: self.scene(id)[1][1:]}, "masks are (H, W) uint8 of the image's size"),
+        ({"mask": lambda self, id: self.scene(id)[1] + 5}, "masks hold 0..2 or 255"),
+        ({"tags": lambda self, id: self.scene(id)[2].astype(float)}, "tags are (2,) bool"),
+        ({"tags": lambda self, id: ~self.scene(id)[2]}, "tags that come from the mask are its classes"),
+        ({"fingerprint": lambda self, split: split}, "a fingerprint is a sha256 in hex"),
+        ({"fingerprint": lambda self, split: f"{id(self):064x}"}, "equal data has equal fingerprints"),
+    ],
+)
+def test_a_broken_data_set_is_told(changes: dict[str, Any], sentence: str) -> None:
+    assert sentence in broken(**changes)
+
+
+# ------------------------------------------------------------------------------------------------ command
+
+
+def test_the_command_prints_what_holds_and_ends_with_1_where_something_is_broken(tmp_path: Path) -> None:
+    good = CliRunner().invoke(main, ["check", "bright", "--plugin", str(PLUGIN)])
+    assert (good.exit_code, "contracts hold" in good.output) == (0, True)
+    bad = tmp_path / "bad.py"
+    bad.write_text(PLUGIN.read_text().replace("* np.float32(gain)", "* np.float32(2)"))
+    told = CliRunner().invoke(main, ["check", "bad", "--plugin", str(bad)])
+    assert told.exit_code == 0, "values are cut to 0..1"
+    bad.write_text(PLUGIN.read_text().replace("planes[chosen].clip(0, 1)", "planes[chosen] * 2"))
+    told = CliRunner().invoke(main, ["check", "bad", "--plugin", str(bad)])
+    assert told.exit_code == 1
+    assert "step bright: 1 of its contracts are broken\n- maps are Maps" in told.output

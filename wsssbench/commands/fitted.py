@@ -1,0 +1,205 @@
+"""A fitted run from its record and the steps' folders: the predictors of its recipe, and labels from them.
+
+The data set itself is not needed: what was learned from is named by the record. Nothing is trained here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wsssbench.commands.sources import stale_keys
+from wsssbench.engine import Engine
+from wsssbench.errors import BadData, WsssError
+from wsssbench.masks import argmax_labels, threshold_labels
+from wsssbench.options import build_config
+from wsssbench.plan import (
+    Hardware,
+    PlannedStep,
+    Trial,
+    judged_kind,
+    learned_content,
+    resolve_hardware,
+    step_key,
+)
+from wsssbench.plugins import Plugins
+from wsssbench.progress import Progress
+from wsssbench.settings import load_settings
+from wsssbench.store import RECORD, read_record, safe_name
+from wsssbench.types import CrfSet, DatasetCard, Kind, Outputs, Predictor, Record, Stage, StepIdentity
+
+if TYPE_CHECKING:
+    from wsssbench.types import Image, Mask
+
+
+class RecordedData:
+    """What is left of the data set in a record: its card and the fingerprint of what was learned from."""
+
+    def __init__(self, record: Record) -> None:
+        given: Mapping[str, Any] = record.provenance["dataset"]
+        known = {f.name: given[f.name] for f in dataclasses.fields(DatasetCard) if f.name in given}
+        lists = {name: tuple(known[name]) for name in ("class_names", "splits")}
+        self.card = DatasetCard(**{**known, **lists})
+        self._fingerprint = record.identity.fit_fingerprint
+
+    def fingerprint(self, split: str) -> str:
+        return self._fingerprint
+
+
+class FittedRun:
+    """The predictors of one cell's recipe, restored, and the terms that its maps become labels by."""
+
+    def __init__(self, cell: Path, device: str, plugins: Plugins) -> None:
+        file = cell / RECORD if cell.is_dir() else cell
+        record = read_record(file)
+        _check_record(record, file)
+        self.stale = bool(stale_keys([record], plugins))  # the code has changed since
+        identity, terms = record.identity, record.identity.terms
+        hardware = resolve_hardware(load_settings(None, {"device": device}))
+        self.hardware = Hardware(hardware.device, identity.precision, identity.filter_backend)
+        data: Any = RecordedData(record)
+        self.card: DatasetCard = data.card
+        self.threshold = identity.threshold
+        self.stage = Stage(
+            name=terms.stage,
+            version=terms.stage_version,
+            judged="seg",
+            split="eval",
+            tags_given=False,
+            crf=CrfSet(**terms.crf) if terms.crf else None,
+            scales=terms.scales,
+            flip=terms.flip,
+        )
+        # runs/<dataset>/<method>/seed0/<cell>/record.json and runs/<dataset>/steps
+        base = file.resolve().parents[3] / "steps"
+        self.steps = _planned_steps(record, data, self.hardware, base, plugins)
+        trial = Trial(record.method, data, identity.seed, self.steps)
+        self.kind = _label_kind(self.steps[-1], self.stage, file)
+        engine = Engine(self.hardware, terms.limit, Progress(quiet=True))
+        self.predictors = [restored(engine, trial, step) for step in self.steps]
+        if len(terms.scales) > 1 or terms.flip:
+            from wsssbench.scales import MultiScale
+
+            self.predictors[-1] = MultiScale(self.predictors[-1], terms.scales, flip=terms.flip)
+
+    def labels(self, image: Image) -> Mask:
+        """(H, W) labels of one image, in {0..K, 255}."""
+        import torch
+
+        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(self.hardware.device)
+        wants = [*(frozenset(step.step.card.takes) for step in self.steps[1:]), frozenset({self.kind})]
+        outputs = Outputs()
+        for predictor, want in zip(self.predictors, wants, strict=True):
+            (outputs,) = predictor([pixels], None, [outputs], want)
+        return self._as_labels(outputs, image)
+
+    def _as_labels(self, found: Outputs, image: Image) -> Mask:
+        """The stage's rule: labels as they are, maps by the threshold, probabilities by argmax; its CRF."""
+        shape = (image.shape[0], image.shape[1])
+        if self.kind == "labels":
+            assert found.labels is not None
+            return found.labels
+        if self.stage.crf is not None:
+            return self._filtered(found, image)
+        if self.kind == "maps":
+            assert found.maps is not None
+            return threshold_labels(found.maps, self._cut(), shape)
+        assert found.probs is not None
+        return argmax_labels(found.probs, shape)
+
+    def _filtered(self, found: Outputs, image: Image) -> Mask:
+        from wsssbench.refine import crf_labels, planes_of_maps, sigma_scale
+
+        if self.kind == "maps":
+            assert found.maps is not None
+            planes = planes_of_maps(found.maps, self._cut())
+            labels = np.concatenate([[0], found.maps.classes + 1])
+        else:
+            assert found.probs is not None
+            planes, labels = found.probs, np.arange(len(found.probs))
+        if len(labels) == 1:  # nothing but background
+            return np.zeros(image.shape[:2], np.uint8)
+        assert self.stage.crf is not None
+        scale, hardware = sigma_scale(self.card), self.hardware
+        return crf_labels(
+            image,
+            planes,
+            labels,
+            self.stage.crf,
+            scale=scale,
+            backend=hardware.filter_backend,
+            device=hardware.device,
+        )
+
+    def _cut(self) -> float:
+        """The threshold of the record, or the step's own where the cell did not judge maps."""
+        if self.threshold is not None:
+            return float(self.threshold["value"])
+        return float(self.steps[-1].step.config.threshold)
+
+
+def _check_record(record: Record, file: Path) -> None:
+    if record.status == "failed":
+        raise BadData(f"this cell failed ({record.reason})", where=file, hint="run it again")
+    if any(step.name.startswith("import:") for step in record.identity.recipe):
+        hint = "name a cell of `wsssbench run`"
+        raise BadData("this row was scored from files: there is no model to run", where=file, hint=hint)
+    if "dataset" not in record.provenance:
+        raise BadData("the record does not say which classes there are", where=file, hint="run it again")
+
+
+def _label_kind(planned: PlannedStep, stage: Stage, file: Path) -> Kind:
+    kind = judged_kind(planned, stage)
+    if kind is None:
+        hint = "name a cell of the stage `seg`"
+        raise WsssError(f"{planned.name} gives nothing that {stage.name} can use", where=file, hint=hint)
+    return kind
+
+
+def _planned_steps(
+    record: Record, data: Any, hardware: Hardware, base: Path, plugins: Plugins
+) -> tuple[PlannedStep, ...]:
+    """The steps of the record's recipe with the keys and folders that they were fitted under."""
+    identity = record.identity
+    planned: list[PlannedStep] = []
+    for known in identity.recipe:
+        step = rebuilt_step(known, plugins)
+        before = planned[-1] if planned else None
+        supervision = step.card.supervision
+        seed, limit = identity.seed, identity.terms.limit
+        key = step_key(known, before, supervision, learned_content(data), seed, hardware, limit)
+        folder = base / f"{safe_name(known.name)}-{key[:8]}"
+        planned.append(PlannedStep(known.name, step, key, known, folder, before))
+    return tuple(planned)
+
+
+def rebuilt_step(known: StepIdentity, plugins: Plugins) -> Any:
+    """The step with the options of the record. Files of weights are left out: the checkpoint holds them."""
+    group: Any = (
+        "steps" if plugins.find("steps", known.name) or not plugins.find("methods", known.name) else "methods"
+    )
+    cls = plugins.load(group, known.name)
+    options = {k: v for k, v in known.config.items() if not (isinstance(v, dict) and set(v) == {"sha256"})}
+    step = cls(build_config(known.name, cls, options))
+    if step.card.version != known.version:
+        raise WsssError(
+            f"step {known.name} is version {step.card.version} now, the run was made by {known.version}",
+            where=known.name,
+            hint="install the version of then, or run again",
+        )
+    return step
+
+
+def restored(engine: Engine, trial: Trial, planned: PlannedStep) -> Predictor:
+    """The fitted step from its folder; WsssError where that is gone."""
+    if not (planned.folder / "fitted.json").is_file():
+        raise WsssError(
+            f"the fitted step {planned.name} is not there: removed by `wsssbench clean`, or never copied",
+            where=planned.folder,
+            hint="run the method again; what else is done stays done",
+        )
+    return planned.step.restore(engine.context(trial, planned))

@@ -1,0 +1,86 @@
+"""`wsssbench predict`: a fitted run on a user's own pictures, without tags: a mask and an overlay each."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import numpy as np
+from PIL import Image as PilImage
+from PIL import ImageOps
+
+from wsssbench.commands.fitted import FittedRun
+from wsssbench.commands.setup import open_plugins
+from wsssbench.errors import BadData
+from wsssbench.masks import write_labels
+from wsssbench.report.montage import overlay
+from wsssbench.store import atomic_write_bytes
+
+if TYPE_CHECKING:
+    from wsssbench.types import Image, Mask
+
+SUFFIX = "_overlay"
+
+
+def predict_command(
+    images: Sequence[Path], cell: Path, out: Path, device: str, files: Sequence[Path] = ()
+) -> None:
+    """Write out/<stem>.png (class indices, VOC palette) and out/<stem>_overlay.png for each image."""
+    targets = output_paths(images, out)
+    for path in images:  # a bad picture is found before the network is loaded
+        read_picture(path)
+    fitted = FittedRun(cell, device, open_plugins(files))
+    if fitted.stale:
+        click.echo("the code of this run's steps has changed since it was fitted", err=True)
+    found: set[int] = set()
+    for path in images:
+        image = read_picture(path)
+        labels = fitted.labels(image)
+        _write(targets[path], image, labels)
+        found |= set(np.unique(labels).tolist())
+    names = {k + 1: name for k, name in enumerate(fitted.card.class_names)}
+    legend = ", ".join(f"{k} {names[k]}" for k in sorted(found) if k in names)
+    click.echo(f"{len(images)} masks in {out}; labels: 0 background{', ' + legend if legend else ''}")
+
+
+def output_paths(images: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Where each image's mask goes; BadData where two would meet or an input would be overwritten."""
+    inputs = {path.resolve() for path in images}
+    targets: dict[Path, Path] = {}
+    taken: dict[Path, Path] = {}
+    for path in dict.fromkeys(images):
+        target = out / f"{path.stem}.png"
+        for file in (target, _overlay_path(target)):
+            if file.resolve() in inputs:
+                hint = "give another folder with --out"
+                raise BadData("the output would overwrite an image", where=file, hint=hint)
+            if taken.setdefault(file, path) != path:
+                hint = "rename one, or predict them into two folders"
+                raise BadData(f"two images would both become {file.name}", where=path, hint=hint)
+        targets[path] = target
+    return targets
+
+
+def _overlay_path(target: Path) -> Path:
+    return target.with_name(f"{target.stem}{SUFFIX}.png")
+
+
+def read_picture(path: Path) -> Image:
+    """(H, W, 3) uint8 RGB, turned upright as its EXIF data says; BadData where it is no picture."""
+    try:
+        with PilImage.open(path) as picture:
+            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+    except FileNotFoundError:
+        raise BadData("no such image", where=path, hint="check the path") from None
+    except (OSError, SyntaxError, ValueError, EOFError, PilImage.DecompressionBombError) as error:
+        raise BadData(f"image cannot be read ({error})", where=path, hint="save it again as PNG") from error
+
+
+def _write(target: Path, image: Image, labels: Mask) -> None:
+    write_labels(target, labels)
+    buffer = io.BytesIO()
+    PilImage.fromarray(overlay(image, labels)).save(buffer, format="PNG")
+    atomic_write_bytes(_overlay_path(target), buffer.getvalue(), sync=False)

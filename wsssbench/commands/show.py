@@ -1,0 +1,185 @@
+"""`wsssbench show`: one plugin or stage in full: card, options with default and origin, presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsssbench.commands.setup import open_settings
+from wsssbench.errors import UnknownName, WsssError, nearest
+from wsssbench.plugins import GROUPS, Plugins
+from wsssbench.settings import Settings
+from wsssbench.types import DatasetCard, Stage, StepCard, plain
+
+
+def show_command(name: str, files: Sequence[Path]) -> None:
+    """Print everything that is called `name`: a method, step, data set, metric or stage."""
+    settings, plugins = open_settings({"plugins": tuple(files)}, None, ())
+    sections = list(_sections(name, settings, plugins))
+    if not sections:
+        from wsssbench.stages import STAGES
+
+        known = {n for group in GROUPS for n in plugins.names(group)}
+        known |= {*settings.recipes, *STAGES, *settings.custom_stages}
+        raise UnknownName(f"nothing is called {name!r}", where="show", hint=nearest(name, sorted(known)))
+    click.echo("\n\n".join(sections))
+
+
+def _sections(name: str, settings: Settings, plugins: Plugins) -> Iterator[str]:
+    if name in settings.recipes or plugins.find("methods", name):
+        yield _recipe(name, settings, plugins)
+    step = plugins.find("steps", name)
+    if step:
+        yield f"step {step.name} ({step.value}, {step.origin})\n{_step(plugins.load('steps', name))}"
+    data = plugins.find("datasets", name)
+    if data:
+        given = settings.dataset_options.get(name, {})
+        yield f"data set {name} ({data.value}, {data.origin})\n{_dataset(name, plugins, given)}"
+    metric = plugins.find("metrics", name)
+    if metric:
+        yield f"metric {name} ({metric.value}, {metric.origin})\n{_metric(plugins.load('metrics', name))}"
+    stage = _stage_called(name, settings)
+    if stage:
+        yield f"stage {name} (version {stage.version})\n{_stage(stage)}"
+
+
+def _recipe(name: str, settings: Settings, plugins: Plugins) -> str:
+    from wsssbench.recipes import resolve_recipe
+
+    entry = plugins.find("methods", name)
+    origin = f"{entry.value}, {entry.origin}" if entry and name not in settings.recipes else settings.source
+    spec = resolve_recipe(name, plugins, settings)
+    head = f"method {name} ({origin})\n  steps: {' > '.join(step for step, _ in spec.steps)}"
+    alone = [cls for step, cls in spec.steps if plugins.find("steps", step) is None]
+    return "\n".join([head, *(_step(cls) for cls in alone)])
+
+
+# --------------------------------------------------------------------------------------------------- cards
+
+
+def _step(cls: Any) -> str:
+    card: StepCard = cls.card
+    facts = {
+        "version": card.version,
+        "role": card.role,
+        "supervision": ", ".join(card.supervision) or "none",
+        "learns from": ", ".join(card.learns_from),
+        "takes": ", ".join(card.takes),
+        "gives": ", ".join(card.gives),
+        "threshold": "its maps become labels by the option `threshold`" if card.needs_threshold else "",
+        "pretraining": card.pretraining,
+        "paper": card.paper,
+        "published, not measured here": _pairs(card.reported),
+    }
+    return _blocks(cls, facts)
+
+
+def _dataset(name: str, plugins: Plugins, given: Mapping[str, Any]) -> str:
+    from wsssbench.options import build_config
+
+    cls = plugins.load("datasets", name)
+    try:
+        facts = _dataset_facts(cls(build_config(name, cls, given), 0).card)
+    except WsssError as error:  # a data set on disk knows its card when it has its files
+        facts = {"files": f"{error.what}; {error.hint}"}
+    return _blocks(cls, facts)
+
+
+def _dataset_facts(card: DatasetCard) -> dict[str, str]:
+    return {
+        "version": card.version,
+        "classes": f"{len(card.class_names)}: {', '.join(card.class_names)}",
+        "splits": ", ".join(card.splits),
+        "fit on": card.fit_split,
+        "labels judged on": card.label_split,
+        "segmentation judged on": card.eval_split,
+        "tags from": card.label_source,
+        "generated": "from the seed of each run" if card.generated else "",
+        "licence": card.licence,
+        "source": card.source,
+    }
+
+
+def _metric(cls: Any) -> str:
+    metric = cls() if isinstance(cls, type) else cls
+    return _blocks(cls, {"needs": metric.needs, "better": metric.better, "unit": metric.unit}, options=False)
+
+
+def _stage_called(name: str, settings: Settings) -> Stage | None:
+    from wsssbench.stages import STAGES, custom_stage
+
+    if name in settings.custom_stages:
+        return custom_stage(name, settings.custom_stages[name])
+    return STAGES.get(name)
+
+
+def _stage(stage: Stage) -> str:
+    judged = {"maps": "the first maps of the recipe", "pseudo": "the last labels before a segmenter"}
+    split = {"label": "the data set's label split", "eval": "the data set's eval split"}
+    crf = _pairs(dataclasses.asdict(stage.crf)) if stage.crf else "none"
+    facts = {
+        "question": stage.question,
+        "judged": judged.get(stage.judged, "the segmentation of the last step"),
+        "split": split[stage.split],
+        "tags at evaluation": "given" if stage.tags_given else "not given",
+        "CRF": crf,
+        "scales": ", ".join(f"{s:g}" for s in stage.scales),
+        "flip": "yes" if stage.flip else "no",
+        "ranked": "never with the registered stages: custom" if stage.custom else "",
+    }
+    return _facts(facts)
+
+
+# -------------------------------------------------------------------------------------------------- layout
+
+
+def _blocks(cls: Any, facts: Mapping[str, str], *, options: bool = True) -> str:
+    """Docstring, facts, table of options, presets: what exists of them."""
+    text = inspect.getdoc(cls) or ""
+    blocks = [*(f"  {line}".rstrip() for line in text.splitlines()), _facts(facts)]
+    if options:
+        blocks += ["", _options(cls), *_presets(cls)]
+    return "\n".join(blocks)
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    return "\n".join(f"  {name}: {value}" for name, value in facts.items() if value)
+
+
+def _options(cls: type) -> str:
+    from tabulate import tabulate
+
+    from wsssbench.options import describe_options
+
+    rows = [[o.name, o.type, _value(o.default), o.help, o.origin] for o in describe_options(cls)]
+    if not rows:
+        return "  options: none"
+    head = ["option", "type", "default", "what", "origin"]
+    kept = 5 if any(row[4] for row in rows) else 4
+    body = [[cell.replace("|", "\\|") for cell in row[:kept]] for row in rows]
+    return str(tabulate(body, head[:kept], "github", disable_numparse=True))
+
+
+def _presets(cls: Any) -> list[str]:
+    presets: Mapping[str, Mapping[str, Any]] = getattr(cls, "presets", {})
+    return [f"  preset {name}: {_pairs(values)}" for name, values in presets.items()]
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={_value(value)}" for key, value in values.items())
+
+
+def _value(value: Any) -> str:
+    """A value as one would write it after `-o NAME.KEY=`."""
+    if value is dataclasses.MISSING:
+        return "must be given"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (list, tuple)):
+        return ",".join(_value(v) for v in value)
+    return '""' if value == "" else str(plain(value))

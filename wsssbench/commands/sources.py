@@ -1,0 +1,112 @@
+"""What the source of a plugin says, read without importing it: recipe, headline, hash of the defining file.
+
+`list` and `report` must answer at once and work beside a broken plugin, so files are found by walking module
+specs from the top-level package down and parsed. Where the source does not tell, the answer is empty.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from collections.abc import Iterable
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+
+from wsssbench.errors import WsssError
+from wsssbench.plugins import Entry, Plugins
+from wsssbench.types import Record
+
+
+def source_file(entry: Entry) -> Path | None:
+    """The file of the module that the entry names; no module and no parent package is imported."""
+    return entry.file or _module_file(entry.value.partition(":")[0].strip())
+
+
+@cache
+def _module_file(module: str) -> Path | None:
+    top, *below = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+        for name in below:  # find_spec of the whole name would import the parents
+            if spec is None or spec.submodule_search_locations is None:
+                return None
+            spec = PathFinder.find_spec(f"{spec.name}.{name}", spec.submodule_search_locations)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    path = Path(spec.origin) if spec and spec.origin else None
+    return path if path and path.suffix == ".py" and path.is_file() else None
+
+
+def definition(entry: Entry) -> ast.ClassDef | ast.expr | None:
+    """The class, or the value of the assignment, that the entry names at the top level of its module."""
+    path, name = source_file(entry), entry.value.rpartition(":")[2].split(" ")[0].split(".")[0]
+    tree = _parsed(path) if path else None
+    for node in tree.body if tree else ():
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return node
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
+            for target in targets:
+                if isinstance(target, ast.Name) and target.id == name:
+                    return node.value
+    return None
+
+
+@cache
+def _parsed(path: Path) -> ast.Module | None:
+    try:
+        return ast.parse(path.read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return None
+
+
+def headline(entry: Entry) -> str:
+    """The first line of the docstring of the entry's class."""
+    node = definition(entry)
+    text = (ast.get_docstring(node) or "") if isinstance(node, ast.ClassDef) else ""
+    return text.partition("\n")[0]
+
+
+def recipe_text(entry: Entry) -> str:
+    """ "cam > crf" for a method that is a literal tuple of step names (or one step class: its name)."""
+    if isinstance(entry.loaded, (tuple, list)):
+        return " > ".join(map(str, entry.loaded))
+    node = definition(entry)
+    if isinstance(node, ast.ClassDef):
+        return entry.name
+    try:
+        steps = ast.literal_eval(node) if node is not None else ()
+    except ValueError:
+        return ""
+    return " > ".join(map(str, steps)) if isinstance(steps, (tuple, list)) else ""
+
+
+def code_now(entry: Entry) -> str:
+    """sha256 (hex) of the file that defines the entry's class; empty where only an import would tell."""
+    path = source_file(entry)
+    if path is None or not isinstance(definition(entry), ast.ClassDef):  # defined elsewhere, or gone
+        return ""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def stale_keys(records: Iterable[Record], plugins: Plugins) -> set[str]:
+    """Keys of the records of which a step's code is known to differ from today's."""
+    now: dict[str, str] = {}
+    stale = set()
+    for record in records:
+        for name, then in record.provenance.get("code", {}).items():
+            if name not in now:
+                now[name] = _code_of(name, plugins)
+            if then and now[name] and then != now[name]:
+                stale.add(record.key)
+    return stale
+
+
+def _code_of(name: str, plugins: Plugins) -> str:
+    try:
+        entry = plugins.find("steps", name) or plugins.find("methods", name)
+    except WsssError:  # two plugins of that name: which one ran is not known
+        return ""
+    return code_now(entry) if entry else ""

@@ -1,0 +1,147 @@
+"""The contract of a step: its card, its options, what it reads and returns, and that it can be restored."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+from wsssbench.testing.contracts import Contracts
+from wsssbench.testing.outputs import ask_all, same
+from wsssbench.testing.tiny import TinyDataset, made_up_outputs
+from wsssbench.types import KINDS, SUPERVISION, NoConfig, StepCard, StepIdentity, View, content_key
+
+if TYPE_CHECKING:
+    from wsssbench.context import RunContext
+
+ROLES = get_args(get_type_hints(StepCard)["role"])
+FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]*")
+
+
+def check_step(cls: type, options: Mapping[str, Any] | None = None, name: str = "") -> tuple[str, ...]:
+    """The contracts that the step class `cls` keeps; BrokenContract lists those that it does not.
+
+    It is fitted, asked and restored in a temporary folder. `options` go over its defaults (and over its
+    preset `tiny`); `name` is what its entry point calls it. WsssError where an option is wrong.
+    """
+    contracts = Contracts(name or cls.__name__)
+    _check_card(contracts, getattr(cls, "card", None), name)
+    config = check_config(contracts, cls, options or {}, name)
+    with contracts.attempt("cls(config) makes a step"):
+        step: Any = cls(config)
+    fields = ("name", "supervision", "gives", "takes", "learns_from")
+    kept = all(getattr(step.card, field) == getattr(cls.card, field) for field in fields)  # type: ignore[attr-defined]
+    contracts.expect(
+        kept, "what the card allows and promises does not depend on the options", f"its card is {step.card}"
+    )
+    contracts.expect(
+        step.config is config, "step.config is the Config that it was made with", "it is another"
+    )
+    with tempfile.TemporaryDirectory(prefix="wsssbench-check-") as folder:
+        _check_run(contracts, cls, config, Path(folder))
+    return contracts.settle()
+
+
+def _check_card(contracts: Contracts, card: Any, name: str) -> None:
+    if not contracts.expect(
+        isinstance(card, StepCard), "the class has card = StepCard(...)", f"card is {card!r}"
+    ):
+        contracts.settle()
+    named = bool(FILE_NAME.fullmatch(card.name)) and card.name == (name or card.name)
+    contracts.expect(
+        named, f"card.name is the name {name or 'of the step'}, which names a folder", f"it is {card.name!r}"
+    )
+    contracts.expect(bool(card.version), "card.version is not empty", "it is")
+    contracts.expect(card.role in ROLES, f"card.role is one of {', '.join(ROLES)}", f"it is {card.role!r}")
+    strange = [s for s in card.supervision if s not in SUPERVISION]
+    contracts.expect(
+        not strange, f"card.supervision names some of {', '.join(SUPERVISION)}", f"it names {strange}"
+    )
+    kinds = [k for k in (*card.gives, *card.takes, *card.learns_from) if k not in KINDS]
+    contracts.expect(
+        not kinds, f"gives, takes and learns_from name some of {', '.join(KINDS)}", f"it names {kinds}"
+    )
+    contracts.expect(bool(card.gives), "the step gives something", "card.gives is empty")
+    if contracts.broken:  # a run would fail for the same reasons
+        contracts.settle()
+
+
+def check_config(contracts: Contracts, cls: Any, options: Mapping[str, Any], name: str) -> Any:
+    """The configuration for the test run, after a look at the class behind it and its presets."""
+    from wsssbench.options import build_config, key_options
+
+    kind, who = getattr(cls, "Config", NoConfig), name or cls.__name__
+    frozen = dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    if not contracts.expect(frozen, "Config is a frozen dataclass", f"it is {kind!r}"):
+        contracts.settle()
+    fields = [f.name for f in dataclasses.fields(kind)]
+    contracts.expect("preset" not in fields, "no option is called `preset`, which chooses one", "one is")
+    config = build_config(who, cls, options, dataset=TinyDataset.card.name)
+    for preset in getattr(cls, "presets", {}):
+        with contracts.attempt(f"the preset {preset} fits Config"):
+            build_config(who, cls, {"preset": preset}, {k: v for k, v in options.items() if k != "preset"})
+    with contracts.attempt("the options can be written as JSON"):
+        content_key(key_options(config))
+    card = getattr(cls, "card", None)
+    if isinstance(card, StepCard) and "maps" in card.gives and "labels" not in card.gives:
+        there = isinstance(getattr(config, "threshold", None), float)
+        contracts.expect(there, "a step whose maps are judged has an option threshold: float", "it has none")
+    return config
+
+
+def _check_run(contracts: Contracts, cls: type, config: Any, folder: Path) -> None:
+    """Fit on the tiny data set, ask with and without tags, restore, and ask again."""
+    data = TinyDataset()
+    step, card = cls(config), cls.card  # type: ignore[attr-defined]
+    view = View(data, data.card.fit_split, card.supervision)
+    given = {id: made_up_outputs(data, id, card.learns_from) for id in view.ids}
+    data.forget()
+    with contracts.attempt("fit returns a predictor"):
+        predictor = step.fit(view, given, _context(data, step, config, folder))
+    _check_reads(contracts, data, card, "fit")
+    data.forget()
+    if not contracts.expect(callable(predictor), "fit returns a predictor", f"it returned {predictor!r}"):
+        contracts.settle()
+    before = ask_all(contracts, predictor, data, card, "the fitted step")
+    with contracts.attempt("restore returns a predictor"):
+        again: Any = cls(config)
+        restored = again.restore(_context(data, again, config, folder))
+    contracts.expect(callable(restored), "restore returns a predictor", f"it returned {restored!r}")
+    after = ask_all(contracts, restored, data, card, "the restored step")
+    _check_reads(contracts, data, card, "the predictor")
+    for one, two in zip(before, after, strict=True):
+        for kind in card.gives:
+            equal = same(getattr(one, kind), getattr(two, kind))
+            contracts.expect(equal, f"a restored step gives the same {kind} as the fitted one", "they differ")
+
+
+def _context(data: TinyDataset, step: Any, config: Any, folder: Path) -> RunContext:
+    """The engine's own context, on the CPU, with `folder`/step as its folder."""
+    from wsssbench.engine import Engine
+    from wsssbench.options import key_options
+    from wsssbench.plan import Hardware, PlannedStep, Trial
+    from wsssbench.progress import Progress
+
+    identity = StepIdentity(step.card.name, step.card.version, key_options(config))
+    workdir = folder / "step"
+    workdir.mkdir(exist_ok=True)
+    planned = PlannedStep(step.card.name, step, content_key(identity), identity, workdir, None)
+    engine = Engine(Hardware("cpu", "fp32", "lattice"), None, Progress(quiet=True))
+    return engine.context(Trial(step.card.name, data, 0, (planned,)), planned)
+
+
+def _check_reads(contracts: Contracts, data: TinyDataset, card: StepCard, who: str) -> None:
+    """What was asked of the data set since `forget`: nothing but what the supervision allows."""
+    for field, allowed in (("mask", "masks"), ("tags", "tags")):
+        if allowed not in card.supervision:
+            reads = data.reads[field]
+            contracts.expect(
+                not reads, f"{who} reads no {allowed}, which the supervision lacks", f"it read {len(reads)}"
+            )
+    foreign = data.reads["image"] - set(data.ids(data.card.fit_split))
+    contracts.expect(
+        not foreign, f"{who} reads the images of the fit split only", f"it read {sorted(foreign)}"
+    )
