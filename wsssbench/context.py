@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from wsssbench.locks import hold
+from wsssbench.locks import clear, hold
 from wsssbench.progress import Task
 from wsssbench.store import safe_name
-from wsssbench.timing import PhaseTimer
+from wsssbench.timing import Cost, PhaseTimer
 from wsssbench.types import DatasetCard, content_key
 
 
@@ -35,6 +35,11 @@ class RunContext:
     images: int = 0
     data: Mapping[str, Any] = field(default_factory=dict)  # names what is learned from, for shared work
     say: Callable[[str], None] = print
+    renewed: set[Path] | None = (
+        None  # folders made anew by this run; shared ones join them at their first use
+    )
+    costs: dict[Path, Cost] = field(default_factory=dict)  # of shared work, whoever did it
+    away: float = 0.0  # seconds of this session inside shared work
 
     def seed(self, purpose: str) -> int:
         text = f"{self.run_seed}/{self.step}/{purpose}"
@@ -45,9 +50,29 @@ class RunContext:
         whole = [work, identity, self.data, self.run_seed, self.precision, self.limit]
         folder = self.workdir.parent / f"{safe_name(work)}-{content_key(whole)[:8]}"
         with hold(folder, self.say):
-            inner = replace(self, workdir=folder, step=work, images=0)
-            yield inner
-        self.images += inner.images
+            if self.renewed is not None and folder not in self.renewed:
+                clear(folder)
+                self.renewed.add(folder)
+            inner = replace(self, workdir=folder, step=work, images=0, timer=PhaseTimer(), costs={})
+            start = time.perf_counter()
+            try:
+                yield inner
+            finally:
+                seconds = time.perf_counter() - start
+                self.away += seconds
+                self.costs[folder] = inner.spent(seconds, done=bool(inner.images))
+
+    def spent(self, seconds: float, *, done: bool = True) -> Cost:
+        """Cost of the work in `workdir` over all its sessions, with the present one of `seconds` if `done`.
+
+        Shared work counts in full, also where another step has done it.
+        """
+        kept = self.workdir / "cost.json"
+        own = Cost.read(kept)
+        if done:
+            own += Cost(seconds - self.away, self.images, self.timer.rounded())
+            own.write(kept)
+        return sum(self.costs.values(), own)
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         return self.timer.phase(name)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
+from wsssbench.errors import BadData
 from wsssbench.types import IGNORE, Sample, View
 
 MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean, in 0..255: what padding shows
@@ -52,6 +53,9 @@ class CropBatches:
     def __init__(
         self, view: View, rule: CropRule, batch: int, seed: int, label_of: LabelOf | None = None
     ) -> None:
+        if not len(view):
+            hint = "check the split's list"
+            raise BadData("no images to train on", where=f"{view.card.name} {view.split}", hint=hint)
         self.view, self.rule, self.batch, self.seed = view, rule, batch, seed
         self.label_of = label_of or (lambda sample: sample.mask)
         self._order: tuple[int, np.ndarray] | None = None
@@ -79,16 +83,22 @@ class CropBatches:
         return random_crop(sample, self.label_of(sample), self.rule, draw)
 
     def _permutation(self, epoch: int) -> np.ndarray:
-        if self._order is None or self._order[0] != epoch:
+        known = self._order  # read once: another thread may be at another epoch
+        if known is None or known[0] != epoch:
             draw = np.random.default_rng((self.seed, 1 << 32, epoch))
-            self._order = (epoch, draw.permutation(len(self.view)))
-        return self._order[1]
+            known = self._order = (epoch, draw.permutation(len(self.view)))
+        return known[1]
 
 
 def random_crop(
     sample: Sample, label: np.ndarray | None, rule: CropRule, draw: np.random.Generator
 ) -> tuple[str, Tensor, Tensor, Tensor, Tensor | None]:
-    """Id, crop (3, S, S) uint8, valid (S, S) bool, tags (K,), labels (S, S) uint8 or None."""
+    """Id, crop (3, S, S) uint8, valid (S, S) bool, tags (K,), labels (S, S) uint8 or None.
+
+    Raises BadData where the mask has not the image's size.
+    """
+    if label is not None and label.shape != sample.image.shape[:2]:
+        raise BadData(f"the mask is {label.shape}, the image {sample.image.shape[:2]}", where=sample.id)
     image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
     mask = None if label is None else torch.from_numpy(np.ascontiguousarray(label))[None]
     low, high = rule.scale

@@ -7,7 +7,6 @@ a record that says so, and the others go on.
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import shutil
 import time
@@ -21,18 +20,19 @@ from wsssbench.artifacts import ArtifactFolder
 from wsssbench.context import RunContext
 from wsssbench.env import provenance
 from wsssbench.errors import WsssError
+from wsssbench.fits import chain_of, code_of_fits, is_stale, read_fit, write_fit
 from wsssbench.judge import COUNTS, score_folder
-from wsssbench.locks import hold
+from wsssbench.locks import clear, hold
 from wsssbench.masks import threshold_labels, write_labels
 from wsssbench.plan import (
     Cell,
     Hardware,
     PlannedStep,
     Trial,
+    cell_state,
     judged_kind,
     judged_step,
     learned_content,
-    trial_code,
 )
 from wsssbench.progress import Progress, Task
 from wsssbench.store import atomic_write_text, write_record
@@ -47,8 +47,11 @@ class Engine:
     def __init__(self, hardware: Hardware, limit: int | None, progress: Progress) -> None:
         self.hardware, self.limit, self.progress = hardware, limit, progress
         self._fitted: dict[str, Predictor] = {}
-        self._broken: dict[str, Exception] = {}  # steps whose fit failed: their other cells fail at once
+        self._broken: dict[
+            str, Exception | SystemExit
+        ] = {}  # steps whose fit failed: their other cells fail at once
         self._demands: dict[tuple[str, str], set[Kind]] = {}
+        self._renewed: set[Path] = set()  # folders of steps that this run makes anew
 
     def run(self, cells: Sequence[Cell]) -> int:
         """Run every cell that is not done; the number of cells that failed."""
@@ -59,21 +62,25 @@ class Engine:
         for cell in pending:
             start = time.perf_counter()
             with hold(cell.folder, self.progress.say):
+                if cell.rerun != "all" and cell_state(cell.folder, cell.trial, "") == "done":
+                    self.progress.say(f"{cell.title}: done by another process meanwhile")
+                    continue
+                self._renew_steps(cell)
                 record = self._run_cell(cell)
             failed += record.status == "failed"
             self.progress.say(_line(cell, record, time.perf_counter() - start))
         return failed
 
     def _run_cell(self, cell: Cell) -> Record:
+        trace = cell.folder / "traceback.txt"
         try:
             record = self._judge(cell)
-        except KeyboardInterrupt:
-            raise
-        except Exception as error:  # any failure of a plugin becomes a failed record, never a lost run
-            atomic_write_text(cell.folder / "traceback.txt", traceback.format_exc())
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            trace.unlink(missing_ok=True)
+        except (Exception, SystemExit) as error:  # a plugin's failure becomes a record, never a lost run
+            atomic_write_text(trace, traceback.format_exc())
+            reason = str(error).strip().partition("\n")[0]
             if not isinstance(error, WsssError):
-                reason = f"{type(error).__name__}: {reason} (see {cell.folder / 'traceback.txt'})"
+                reason = f"{type(error).__name__}: {reason} (see {trace})"
             record = self._record(cell, "failed", {}, {}, reason)
         write_record(cell.folder, record)
         return record
@@ -92,7 +99,7 @@ class Engine:
     ) -> Record:
         seen = {
             **provenance(self.hardware.device),
-            "code": trial_code(cell.trial),
+            "code": code_of_fits(cell.trial),
             "cards": {p.name: plain(p.step.card) for p in cell.trial.steps},
             "dataset": plain(cell.trial.dataset.card),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -100,6 +107,15 @@ class Engine:
         return Record(cell.key, status, cell.trial.method, cell.identity, scores, timing, seen, reason)
 
     # --------------------------------------------------------------------------------------- steps, artifacts
+
+    def _renew_steps(self, cell: Cell) -> None:
+        """Remove what the steps of a cell that runs anew have left: everything, or what older code made."""
+        for planned in cell.trial.steps:
+            wanted = cell.rerun == "all" or (cell.rerun == "stale" and is_stale(planned))
+            if wanted and planned.folder not in self._renewed:
+                with hold(planned.folder, self.progress.say):
+                    clear(planned.folder)
+                self._renewed.add(planned.folder)
 
     def fitted(self, trial: Trial, planned: PlannedStep) -> Predictor:
         """The predictor of a step: from memory, from disk, or fitted now."""
@@ -109,32 +125,25 @@ class Engine:
             with hold(planned.folder, self.progress.say):
                 try:
                     self._fitted[planned.key] = self._fit_or_restore(trial, planned)
-                except Exception as error:
+                except (Exception, SystemExit) as error:
                     self._broken[planned.key] = error
                     raise
         return self._fitted[planned.key]
 
     def _fit_or_restore(self, trial: Trial, planned: PlannedStep) -> Predictor:
-        mark = planned.folder / "fitted.json"
         ctx = self.context(trial, planned)
-        if mark.exists():
+        if read_fit(planned):
             return planned.step.restore(ctx)
         view = View(trial.dataset, trial.dataset.card.fit_split, planned.step.card.supervision, self.limit)
         given = self._learned_from(trial, planned, view)
         start = time.perf_counter()
-        with self.progress.task(f"{planned.name} seed {trial.seed}: fit") as task:
-            ctx.task = task
-            predictor = planned.step.fit(view, given, ctx)
-        seconds = time.perf_counter() - start
-        ctx.task = None
-        cost = {
-            "key": planned.key,
-            "step": plain(planned.identity),
-            "seconds": round(seconds, 2),
-            "images": ctx.images,
-            "phases": ctx.timer.rounded(),
-        }
-        atomic_write_text(mark, json.dumps(cost, indent=1))
+        try:
+            with self.progress.task(f"{planned.name} seed {trial.seed}: fit") as task:
+                ctx.task = task
+                predictor = planned.step.fit(view, given, ctx)
+        finally:  # an interrupted fit goes on later, and its time counts too
+            cost, ctx.task = ctx.spent(time.perf_counter() - start), None
+        write_fit(planned, cost)
         return predictor
 
     def context(self, trial: Trial, planned: PlannedStep) -> RunContext:
@@ -151,6 +160,7 @@ class Engine:
             step=planned.name,
             data=learned_content(trial.dataset),
             say=self.progress.say,
+            renewed=self._renewed if planned.folder in self._renewed else None,
         )
 
     def _learned_from(self, trial: Trial, planned: PlannedStep, view: View) -> ArtifactFolder:
@@ -231,13 +241,15 @@ class Engine:
 
     def _note_demands(self, cell: Cell) -> None:
         """Remember what each stage will want, so that one pass of a predictor serves them all."""
-        kind = judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
         planned: PlannedStep | None = judged_step(cell.trial.steps, cell.stage)
+        assert planned is not None
+        kind = judged_kind(planned, cell.stage)
         name = artifact_name(cell.split, cell.stage.tags_given, cell.stage)
         kinds: set[Kind] = {kind} if kind else set()
         while planned is not None and kinds:
             self._demands.setdefault((planned.key, name), set()).update(kinds)
             kinds, planned = set(planned.step.card.takes), planned.before
+            name = artifact_name(cell.split, cell.stage.tags_given)
 
     # ------------------------------------------------------------------------------------------------- labels
 
@@ -274,7 +286,8 @@ class Engine:
         from wsssbench.masks import argmax_labels
         from wsssbench.refine import crf_labels, planes_of_maps, sigma_scale
 
-        image = cell.trial.dataset.image(id)
+        data, given = cell.trial.dataset, cell.stage.tags_given
+        image = data.image(id)
         kind = judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
         found = artifacts.read(id, [kind] if kind else [])
         if found.maps is not None:
@@ -283,9 +296,12 @@ class Engine:
             labels = np.concatenate([[0], found.maps.classes + 1])
         else:
             assert found.probs is not None
-            planes, labels = found.probs, np.arange(len(found.probs))
-        if cell.stage.crf is None:
-            return argmax_labels(planes, image.shape[:2])
+            if cell.stage.crf is None:
+                return argmax_labels(found.probs, image.shape[:2], data.tags(id) if given else None)
+            every = np.arange(len(found.probs))
+            labels = every[np.append(True, data.tags(id))] if given else every
+            planes = found.probs[labels]
+        assert cell.stage.crf is not None
         if len(labels) == 1:
             return np.full(image.shape[:2], labels[0], np.uint8)
         return crf_labels(
@@ -293,28 +309,39 @@ class Engine:
             planes,
             labels,
             cell.stage.crf,
-            scale=sigma_scale(cell.trial.dataset.card),
+            scale=sigma_scale(data.card),
             backend=self.hardware.filter_backend,
             device=self.hardware.device,
         )
 
     def _timing(self, cell: Cell, artifacts: ArtifactFolder) -> dict[str, Any]:
-        """Seconds and images of fitting and predicting, summed over the recipe's steps."""
-        fits = [json.loads((p.folder / "fitted.json").read_text()) for p in cell.trial.steps if _is_fitted(p)]
+        """Seconds and images of fitting and predicting, summed over the steps up to the judged one."""
+        chain = chain_of(judged_step(cell.trial.steps, cell.stage))
+        fits = [fit for planned in chain if (fit := read_fit(planned))]
         images, seconds = sum(f["images"] for f in fits), sum(f["seconds"] for f in fits)
-        cost = artifacts.cost()
+        predicting = self._predict_costs(cell, artifacts)
         timing: dict[str, Any] = {
             "fit_seconds": round(seconds, 2),
             "fit_images": images,
             "fit_phases": {f["step"]["name"]: f["phases"] for f in fits},
-            "predict_seconds": cost["seconds"],
-            "predict_images": cost["images"],
+            "predict_seconds": round(sum(cost["seconds"] for cost in predicting), 3),
+            "predict_images": predicting[0]["images"],
         }
         if images and seconds:
             timing["train_images_per_s"] = round(images / seconds, 2)
-        if cost["images"] and cost["seconds"]:
-            timing["predict_images_per_s"] = round(cost["images"] / cost["seconds"], 2)
+        per_image = sum(cost["seconds"] / max(cost["images"], 1) for cost in predicting)
+        if per_image:
+            timing["predict_images_per_s"] = round(1 / per_image, 2)
         return timing
+
+    def _predict_costs(self, cell: Cell, artifacts: ArtifactFolder) -> list[dict[str, float]]:
+        """Costs of the judged step's outputs and of what they were made from, the judged step first."""
+        planned, costs = judged_step(cell.trial.steps, cell.stage), [artifacts.cost()]
+        name = artifact_name(cell.split, cell.stage.tags_given)
+        while planned.before is not None and planned.step.card.takes:
+            planned = planned.before
+            costs.append(ArtifactFolder(planned.folder / "artifacts" / name).cost())
+        return costs
 
 
 def artifact_name(split: str, tags_given: bool, stage: Stage | None = None) -> str:
@@ -323,10 +350,6 @@ def artifact_name(split: str, tags_given: bool, stage: Stage | None = None) -> s
     if stage is not None and (len(stage.scales) > 1 or stage.flip):
         name += "@" + ",".join(map(str, stage.scales)) + ("+flip" if stage.flip else "")
     return name
-
-
-def _is_fitted(planned: PlannedStep) -> bool:
-    return (planned.folder / "fitted.json").exists()
 
 
 def _share(source: Path, target: Path) -> None:
@@ -341,13 +364,13 @@ def _share(source: Path, target: Path) -> None:
 def _line(cell: Cell, record: Record, seconds: float) -> str:
     if record.status == "failed":
         return f"FAILED {cell.title}: {record.reason}"
-    return f"{cell.title}: mIoU {record.scores['iou']['miou']:.1f}  ({seconds:.0f} s)"
+    miou = record.scores["iou"]["miou"]
+    shown = "undefined" if miou is None else f"{miou:.1f}"  # no pixel of the split has a truth
+    return f"{cell.title}: mIoU {shown}  ({seconds:.0f} s)"
 
 
 def refreshed(cells: Sequence[Cell]) -> list[Cell]:
     """The cells with the state that the store has for them now."""
-    from wsssbench.plan import cell_state
-
     return [
         cell
         if cell.state == "skip"

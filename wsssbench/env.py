@@ -69,11 +69,17 @@ def commit() -> str:
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return ""
-    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True)
-    return done.stdout.strip()
+    command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    except OSError:  # git is not installed
+        return ""
 
 
 def code_hash(step: object) -> str:
-    """sha256 (hex) of the source of the module that defines the step's class."""
-    source = inspect.getsourcefile(type(step))
-    return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""
+    """sha256 (hex) of the source of the module that defines the step's class; empty where there is none."""
+    try:
+        source = inspect.getsourcefile(type(step))
+        return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""
+    except (TypeError, OSError):  # typed into an interpreter, or compiled
+        return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -14,13 +15,15 @@ from filelock import FileLock, Timeout
 
 from wsssbench.errors import WsssError
 
+LOCK, HOLDER = ".lock", ".holder"
+
 
 @contextmanager
 def hold(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     """Own `folder` while inside. Raises WsssError where the folder cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        lock = FileLock(folder / LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -34,7 +37,7 @@ def hold(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         ) from error
     try:
         me = {"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv[1:])}
-        (folder / ".holder").write_text(json.dumps(me))
+        (folder / HOLDER).write_text(json.dumps(me))
         yield
     finally:
         lock.release()
@@ -43,7 +46,16 @@ def hold(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 def holder(folder: Path) -> str:
     """Who owns the lock: process, host and command, as far as it is known."""
     try:
-        who = json.loads((folder / ".holder").read_text())
+        who = json.loads((folder / HOLDER).read_text())
         return f"process {who['pid']} on {who['host']} (wsssbench {who['command']})"
     except (OSError, ValueError, KeyError):
         return "another process"
+
+
+def clear(folder: Path) -> None:
+    """Remove what lies in `folder`, which the caller holds: all but the lock itself."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name not in (LOCK, HOLDER):
+            path.unlink()

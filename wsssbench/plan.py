@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,6 +81,7 @@ class Cell:
     folder: Path
     state: State
     reason: str = ""
+    rerun: str = ""  # what was asked for: "stale" or "all" make its steps anew
 
     @property
     def title(self) -> str:
@@ -87,7 +89,7 @@ class Cell:
 
 
 def make_plan(settings: Settings, plugins: Plugins) -> list[Cell]:
-    """All cells that the settings ask for, in the order in which they run."""
+    """All cells that the settings ask for, in the order in which they run; what is named twice runs once."""
     if not settings.methods or not settings.datasets:
         what = "method" if not settings.methods else "dataset"
         group: Any = "methods" if what == "method" else "datasets"
@@ -97,10 +99,11 @@ def make_plan(settings: Settings, plugins: Plugins) -> list[Cell]:
             hint=f"add --{what} NAME; known: {', '.join(plugins.names(group))}",
         )
     hardware = resolve_hardware(settings)
-    stages = resolve_stages(settings.stages, settings.custom_stages)
-    recipes = [resolve_recipe(name, plugins, settings) for name in settings.methods]
+    stages = resolve_stages(tuple(dict.fromkeys(settings.stages)), settings.custom_stages)
+    found = [resolve_recipe(name, plugins, settings) for name in settings.methods]
+    recipes = {recipe.name: recipe for recipe in found}.values()
     cells = []
-    for name in settings.datasets:
+    for name in dict.fromkeys(settings.datasets):
         for seed in settings.seeds:
             dataset = open_dataset(name, plugins, settings, seed)
             for recipe in recipes:
@@ -118,6 +121,9 @@ def resolve_hardware(settings: Settings) -> Hardware:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise WsssError("no CUDA device is visible to torch", where="--device", hint="use --device cpu")
+    if device.startswith("cuda:") and int(device[5:]) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise WsssError(f"there is no {device}", where="--device", hint=f"torch sees {count}, from cuda:0 on")
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if device.startswith("cuda") else "fp32"
@@ -127,6 +133,9 @@ def resolve_hardware(settings: Settings) -> Hardware:
             where="--filter",
             hint=nearest(settings.filter_backend, BACKENDS),
         )
+    if settings.filter_backend == "pydensecrf" and find_spec("pydensecrf") is None:
+        hint = "pip install 'wsssbench[pydensecrf]', or --filter lattice, the same operator"
+        raise WsssError("pydensecrf is not installed", where="--filter", hint=hint)
     return Hardware(device, precision, settings.filter_backend)
 
 
@@ -216,7 +225,7 @@ def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware
     folder = cell_folder(settings.runs, card.name, trial.method, trial.seed, stage.name, terms.split, key)
     reason = skip_reason(judged, stage)
     state: State = "skip" if reason else cell_state(folder, trial, settings.rerun)
-    return Cell(trial, stage, terms.split, identity, key, folder, state, reason)
+    return Cell(trial, stage, terms.split, identity, key, folder, state, reason, settings.rerun)
 
 
 def terms_of(dataset: Dataset, stage: Stage, policy: str, limit: int | None) -> Terms:
@@ -258,7 +267,7 @@ def judged_kind(planned: PlannedStep, stage: Stage) -> Kind | None:
         return "maps" if "maps" in planned.gives else None
     if len(stage.scales) > 1 or stage.flip:
         return "probs" if "probs" in planned.gives else None
-    order: tuple[Kind, ...] = ("probs", "maps") if stage.crf else ("labels", "maps")
+    order: tuple[Kind, ...] = ("probs", "maps") if stage.crf else ("labels", "probs", "maps")
     return next((kind for kind in order if kind in planned.gives), None)
 
 
@@ -266,8 +275,9 @@ def skip_reason(planned: PlannedStep, stage: Stage) -> str:
     """Why a stage does not apply to this step, or nothing."""
     if judged_kind(planned, stage) is not None:
         return ""
-    needs = "maps" if stage.judged == "maps" else "probabilities"
-    return f"{planned.name} gives no {needs}"
+    several = len(stage.scales) > 1 or stage.flip
+    needs = "probabilities" if several else "probabilities or maps" if stage.crf else "labels"
+    return f"{planned.name} gives no {'maps' if stage.judged == 'maps' else needs}"
 
 
 def threshold_of(planned: PlannedStep, stage: Stage) -> tuple[str, dict[str, Any] | None]:

@@ -66,11 +66,11 @@ class BarTask(Task):
 
         self.title, self.meter = title, Meter()
         self.bar = Bar(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]}"),
-            TextColumn("[dim]{task.fields[numbers]}"),
+            TextColumn("{task.fields[numbers]}", style="dim", markup=False),
             console=Console(file=stream),
         )
         self.id = self.bar.add_task(title, total=None, speed="", numbers="")
@@ -94,18 +94,22 @@ class Meter:
 
     def __init__(self) -> None:
         self.start = time.perf_counter()
-        self.first: int | None = None
-        self.images, self.rate, self.left = 0, 0.0, 0.0
+        self.first: tuple[int, float] | None = None  # units done and time at the first report
+        self.images, self.rate = 0, 0.0
+        self.left: float | None = None
 
     def add(self, done: int, total: int, images: int) -> None:
-        seconds = max(time.perf_counter() - self.start, 1e-9)
+        now = time.perf_counter()
         if self.first is None:  # a resumed task begins where it stopped
-            self.first = max(done - 1, 0)
+            self.first = done, now
         self.images += images
-        self.rate = self.images / seconds
-        self.left = seconds / max(done - self.first, 1) * (total - done)
+        self.rate = self.images / max(now - self.start, 1e-9)
+        units, since = done - self.first[0], now - self.first[1]
+        self.left = since / units * (total - done) if units > 0 else None
 
     def __str__(self) -> str:
+        if self.left is None:
+            return f"{self.rate:.1f} images/s"
         minutes, seconds = divmod(round(self.left), 60)
         return f"{self.rate:.1f} images/s  ETA {minutes}:{seconds:02d}"
 

@@ -22,10 +22,11 @@ def sigma_scale(card: DatasetCard) -> float:
 def planes_of_maps(maps: Maps, background: float) -> NDArray[np.float32]:
     """(T + 1, h, w) planes that sum to 1, a constant background plane first.
 
-    Their argmax is the label that the threshold `background` gives, so a CRF on them starts from there.
+    Their argmax is the label that the threshold `background` gives, so a CRF on them starts from there. A
+    threshold of 0 stands for LOWEST: where no map says anything there is something to divide by.
     """
     height, width = maps.values.shape[-2:]
-    constant = np.full((1, height, width), background, np.float32)
+    constant = np.full((1, height, width), max(background, LOWEST), np.float32)
     planes = np.concatenate([constant, maps.values.astype(np.float32)])
     result: NDArray[np.float32] = planes / planes.sum(0, keepdims=True)
     return result

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from wsssbench.errors import BadData
 from wsssbench.types import Kind, Outputs, Predictor
 
 
@@ -17,8 +18,7 @@ class MultiScale:
     """A predictor that averages another's probabilities over scales and flips, on the grid of scale 1."""
 
     def __init__(self, predictor: Predictor, scales: Sequence[float], *, flip: bool) -> None:
-        self.predictor, self.flip = predictor, flip
-        self.scales = sorted(scales, key=lambda s: s != 1.0)  # scale 1 first: it sets the grid
+        self.predictor, self.scales, self.flip = predictor, scales, flip
 
     def __call__(
         self,
@@ -27,23 +27,28 @@ class MultiScale:
         given: Sequence[Outputs],
         want: frozenset[Kind],
     ) -> Sequence[Outputs]:
-        grids = [p.shape[-2:] for p in self._probs(images, tags, given)]
-        sums = [torch.zeros(0)] * len(images)
+        plain = self._probs(images, tags, given)  # they set the grid, and are one of the views
+        sums = [torch.zeros_like(probs) for probs in plain]
         views = [
             (scale, flip) for scale in self.scales for flip in ((False, True) if self.flip else (False,))
         ]
         for scale, flip in views:
             turned = [_resized(image, scale).flip(-1) if flip else _resized(image, scale) for image in images]
-            for i, probs in enumerate(self._probs(turned, tags, given)):
+            found = plain if (scale, flip) == (1.0, False) else self._probs(turned, tags, given)
+            for total, probs in zip(sums, found, strict=True):
                 probs = probs.flip(-1) if flip else probs
-                probs = F.interpolate(probs[None], size=grids[i], mode="bilinear", align_corners=False)[0]
-                sums[i] = sums[i] + probs if len(sums[i]) else probs
+                total += F.interpolate(
+                    probs[None], size=total.shape[-2:], mode="bilinear", align_corners=False
+                )[0]
         return [Outputs(probs=(total / len(views)).numpy()) for total in sums]
 
     def _probs(
         self, images: Sequence[Tensor], tags: NDArray[np.bool_] | None, given: Sequence[Outputs]
     ) -> list[Tensor]:
         outputs = self.predictor(images, tags, given, frozenset({"probs"}))
+        if any(o.probs is None for o in outputs):
+            hint = "its card says that it gives them: return them, or take them out of `gives`"
+            raise BadData("the step was asked for probs and returned none", where="several scales", hint=hint)
         return [torch.from_numpy(np.asarray(o.probs, np.float32)) for o in outputs]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wsssbench.errors import UnknownName, WsssError, nearest
+from wsssbench.options import coerce
 from wsssbench.types import CrfSet, Stage
 
 # RRM's inference set (code, tool/imutils.py, crf_inference_inf), the same for every method.
@@ -58,7 +59,7 @@ def custom_stage(name: str, table: Mapping[str, Any]) -> Stage:
             "this stage is registered and cannot be redefined", where=where, hint="take another name"
         )
     given = dict(table)
-    base = given.pop("base", "seg")
+    base = coerce(given.pop("base", "seg"), str, f"{where} base")
     if base not in STAGES:
         raise UnknownName(
             f"there is no stage {base!r}", where=f"{where} base", hint=nearest(base, list(STAGES))
@@ -69,13 +70,25 @@ def custom_stage(name: str, table: Mapping[str, Any]) -> Stage:
         raise UnknownName(
             f"a stage has no key {key!r}", where=where, hint=nearest(key, ["base", "crf", "scales", "flip"])
         )
-    try:
-        crf = CrfSet(**given["crf"]) if given.get("crf") else STAGES[base].crf
-        scales = tuple(float(s) for s in given.get("scales", STAGES[base].scales))
-    except (TypeError, ValueError) as error:
-        fields = ", ".join(f.name for f in dataclasses.fields(CrfSet))
-        raise WsssError(
-            f"cannot read this stage ({error})", where=where, hint=f"crf takes {fields}"
-        ) from error
-    flip = bool(given.get("flip", STAGES[base].flip))
+    crf = _crf_set(given["crf"], f"{where} crf") if "crf" in given else STAGES[base].crf
+    scales = coerce(given.get("scales", STAGES[base].scales), tuple[float, ...], f"{where} scales")
+    if not scales or min(scales) <= 0:
+        raise WsssError("scales are positive numbers", where=f"{where} scales", hint="scales = [0.5, 1.0]")
+    flip = coerce(given.get("flip", STAGES[base].flip), bool, f"{where} flip")
     return dataclasses.replace(STAGES[base], name=name, crf=crf, scales=scales, flip=flip, custom=True)
+
+
+def _crf_set(table: Any, where: str) -> CrfSet:
+    """A dense CRF's parameters from TOML: all of them but `iterations`, which has a default."""
+    fields = {
+        field.name: int if field.name == "iterations" else float for field in dataclasses.fields(CrfSet)
+    }
+    if not isinstance(table, Mapping):
+        raise WsssError("a table is expected here", where=where, hint=f"it holds {', '.join(fields)}")
+    for key in table:
+        if key not in fields:
+            raise UnknownName(f"a CRF has no key {key!r}", where=where, hint=nearest(key, list(fields)))
+    lacking = [key for key in fields if key not in table and key != "iterations"]
+    if lacking:
+        raise WsssError(f"{lacking[0]} is missing", where=where, hint=f"it holds {', '.join(fields)}")
+    return CrfSet(**{key: coerce(value, fields[key], f"{where}.{key}") for key, value in table.items()})

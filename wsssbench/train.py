@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from wsssbench.crops import Batch, CropBatches
-from wsssbench.errors import TrainingFailed
+from wsssbench.errors import BadData, TrainingFailed, WsssError
+from wsssbench.nets.weights import read_tensors
 from wsssbench.types import Context
 
 CHECKPOINT_SECONDS = 60.0
@@ -125,7 +126,10 @@ def one_step(
     rate: float,
     clip: float,
 ) -> Losses:
-    """Forward, backward, update at `rate` times each group's base rate; detached losses."""
+    """Forward, backward, update at `rate` times each group's base rate; detached losses.
+
+    Where the gradient's norm is not finite it is among the losses, and the weights stay as they are.
+    """
     for group in optimizer.param_groups:
         group["lr"] = group["base"] * rate
     optimizer.zero_grad(set_to_none=True)
@@ -133,10 +137,18 @@ def one_step(
     with ctx.phase("backward"):
         values["total"].backward()  # type: ignore[no-untyped-call]
     with ctx.phase("optimizer"):
-        if clip:
-            nn.utils.clip_grad_norm_((p for p in model.parameters() if p.grad is not None), clip)
-        optimizer.step()
+        norm = clipped(model, clip) if clip else torch.zeros(())
+        if torch.isfinite(norm):
+            optimizer.step()
+        else:
+            values["gradient"] = norm
     return {name: value.detach() for name, value in values.items()}
+
+
+def clipped(model: nn.Module, limit: float) -> Tensor:
+    """Scale the gradient so that its norm is at most `limit`; the norm that it had."""
+    norm: Tensor = nn.utils.clip_grad_norm_((p for p in model.parameters() if p.grad is not None), limit)
+    return norm
 
 
 def poly(step: int, steps: int) -> float:
@@ -151,25 +163,44 @@ def autocast(ctx: Context) -> AbstractContextManager[Any]:
 
 
 def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, step: int) -> None:
-    """Write weights, optimizer state and step number under a temporary name, then move them in place."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write weights, optimizer state and step number under a temporary name, then move them in place.
+
+    Raises WsssError where that cannot be written; an older checkpoint stays as it was.
+    """
     part = path.with_name(f".{path.name}.part")
     state = {"model": model.state_dict(), "step": step}
     if optimizer is not None:
         state["optimizer"] = optimizer.state_dict()
-    torch.save(state, part)
-    part.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(state, part)
+        part.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
+        part.unlink(missing_ok=True)
+        reason = str(error).partition("\n")[0]
+        raise WsssError(f"cannot write this checkpoint ({reason})", where=path, hint="make room") from error
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> int:
-    """Fill `model` (and `optimizer`) from `path`; the step to go on with, 0 where there is no file."""
+    """Fill `model` (and `optimizer`) from `path`; the step to go on with, 0 where there is no file.
+
+    Raises BadData where the file is damaged, belongs to another network, or is missing and there is no
+    `optimizer`: then a fitted model was asked for.
+    """
+    again = "remove the folder of this step: the next run fits it again"
     if not path.exists():
+        if optimizer is None:
+            raise BadData("the weights of a fitted step are gone", where=path, hint=again)
         return 0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    model.load_state_dict(state["model"])
-    if optimizer is not None and "optimizer" in state:
-        optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])
+    try:
+        state = read_tensors(path)
+        model.load_state_dict(state["model"])
+        if optimizer is not None and "optimizer" in state:
+            optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+    except (ValueError, RuntimeError, LookupError, TypeError) as error:
+        reason = str(error).partition("\n")[0][:120]
+        raise BadData(f"cannot read this checkpoint ({reason})", where=path, hint=again) from error
 
 
 class AliveCheck:
@@ -208,7 +239,7 @@ def _finite(values: Losses, name: str, step: int) -> None:
     bad = [key for key, value in values.items() if not bool(torch.isfinite(value))]
     if bad:
         raise TrainingFailed(
-            f"the loss {', '.join(bad)} is not finite",
+            f"not finite: {', '.join(bad)}",
             where=f"{name}, step {step}",
             hint="lower the learning rate (option lr), or look at the images of this step in log.jsonl",
         )

@@ -52,7 +52,8 @@ class ShapesConfig:
     )
     body: str = option("random", f"colours of the body: {', '.join(BODIES)}", origin=CHOSEN)
     part_colour: str = option(
-        "class", "colours of the part: its class's own and white, or random (then the pattern alone tells)",
+        "class",
+        "colours of the part: its class's own and white, or random (then the pattern alone tells)",
         origin="a small network from scratch does not learn random ones from 480 images",
     )
     train: int = option(480, "images in `train`", origin=CHOSEN)

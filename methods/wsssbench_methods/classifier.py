@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch.nn import functional as F
 
 from wsssbench.crops import Batch, CropBatches, CropRule
-from wsssbench.nets.backbones import Backbone
+from wsssbench.errors import WsssError
+from wsssbench.nets.backbones import Backbone, backbone_info
 from wsssbench.nets.heads import Classifier
+from wsssbench.nets.weights import weights_digest
 from wsssbench.train import (
     AliveCheck,
     Losses,
@@ -20,7 +23,7 @@ from wsssbench.train import (
     tag_frequencies,
     train,
 )
-from wsssbench.types import Context, View
+from wsssbench.types import Context, View, option
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,44 @@ class ClassifierPlan:
     schedule: Schedule
 
 
+@dataclass(frozen=True)
+class ClassifierOptions:
+    """Options of a step that starts from a classifier; its own Config inherits them."""
+
+    backbone: str = option(
+        "resnet50", "network: small, mobilenet_v2, mobilenet_v2_folded, resnet18/34/50/101"
+    )
+    weights: str = option("", "file with ImageNet weights of the backbone", file=True)
+    pretraining: str = option("imagenet", "what the weights in the file have seen; shown in the row")
+    output_stride: int = option(16, "pixels of the image per cell of features (the paper's WRN-38 has 8)")
+    dropout: float = option(0.5, "dropout before the classifier's pooling", origin="RRM code, network/RRM.py")
+    crop: int = option(321, "side of a training crop in pixels", origin="RRM code, train_from_cls_weight.py")
+    scale_low: float = option(0.7, "smallest random scale", origin="RRM code, U(0.7, 1.3); here per image")
+    scale_high: float = option(1.3, "largest random scale", origin="RRM code, U(0.7, 1.3); here per image")
+    optimizer: Literal["adamw", "sgd"] = option("adamw", "optimizer of both trainings")
+    weight_decay: float = option(1e-4, "weight decay")
+
+    classifier_steps: int = option(3300, "steps with the classification loss alone, first")
+    classifier_batch: int = option(16, "images per step of the classifier", origin="IRN, run_sample.py")
+    classifier_lr: float = option(3e-5, "learning rate of the classifier's training")
+    classifier_head_factor: float = option(10.0, "the same for its head, over the backbone's")
+
+
+def plan_of(c: ClassifierOptions) -> ClassifierPlan:
+    """The classifier that these options ask for."""
+    return ClassifierPlan(
+        backbone=c.backbone,
+        stride=c.output_stride,
+        weights_sha256=weights_digest(c.weights),
+        dropout=c.dropout,
+        crop=CropRule(c.crop, (c.scale_low, c.scale_high)),
+        batch=c.classifier_batch,
+        schedule=Schedule(
+            c.classifier_steps, c.classifier_lr, c.classifier_head_factor, c.weight_decay, c.optimizer
+        ),
+    )
+
+
 def new_classifier(plan: ClassifierPlan, weights: str, ctx: Context) -> Classifier:
     """An untrained classifier on a backbone with its weights."""
     torch.manual_seed(ctx.seed("init"))
@@ -44,10 +85,16 @@ def new_classifier(plan: ClassifierPlan, weights: str, ctx: Context) -> Classifi
 
 def trained_classifier(plan: ClassifierPlan, weights: str, view: View, ctx: Context) -> Classifier:
     """The classifier of `plan`: trained now, or read where another step of the run has trained it."""
+    if backbone_info(plan.backbone).frozen_norm and not weights:
+        raise WsssError(
+            f"backbone {plan.backbone} keeps its BatchNorm frozen and cannot learn from scratch",
+            where="option weights",
+            hint="give its ImageNet weights with --weights FILE, or use backbone=small",
+        )
     with ctx.shared("classifier", plan) as own:
         net = new_classifier(plan, weights, own)
         saved = own.workdir / "ckpt" / "classifier.pt"
-        if load_checkpoint(saved, net, None) < plan.schedule.steps:
+        if not saved.exists() or load_checkpoint(saved, net, None) < plan.schedule.steps:
             fit_tags(net, view, plan, own)
         return net
 

@@ -1,10 +1,10 @@
-"""The ceiling: the same network as `rrm`'s segmentation branch, trained on true masks."""
+"""The ceiling: the segmentation network of `rrm` from the same classifier, trained on true masks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -14,35 +14,24 @@ from torch.nn import functional as F
 
 from wsssbench.crops import Batch, CropBatches, CropRule
 from wsssbench.masks import argmax_labels
-from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.batching import by_size
-from wsssbench.nets.heads import Segmenter, resize
+from wsssbench.nets.heads import Classifier, Segmenter, resize
 from wsssbench.train import Losses, Schedule, autocast, load_checkpoint, make_optimizer, train
 from wsssbench.types import IGNORE, Artifacts, Context, Kind, Outputs, StepCard, View, option
+from wsssbench_methods.classifier import ClassifierOptions, new_classifier, plan_of, trained_classifier
 from wsssbench_methods.presets import FULL_PRESETS
 
 
 @dataclass(frozen=True)
-class FullConfig:
+class FullConfig(ClassifierOptions):
     """Options of `full`."""
 
-    backbone: str = option(
-        "resnet50", "network: small, mobilenet_v2, mobilenet_v2_folded, resnet18/34/50/101"
-    )
-    weights: str = option("", "file with ImageNet weights of the backbone", file=True)
-    pretraining: str = option("imagenet", "what the weights in the file have seen; shown in the row")
-    output_stride: int = option(16, "pixels of the image per cell of features")
     head_width: int = option(512, "channels of the segmentation head", origin="RRM code, network/RRM.py")
     head_dilation: int = option(12, "dilation of the segmentation head", origin="RRM code, network/RRM.py")
-    steps: int = option(20000, "optimisation steps", origin="DeepLab-v2: 20,000")
-    batch: int = option(10, "images per step", origin="DeepLab-v2: 10")
-    crop: int = option(321, "side of a training crop in pixels", origin="DeepLab-v2: 321")
-    scale_low: float = option(0.7, "smallest random scale")
-    scale_high: float = option(1.3, "largest random scale")
-    optimizer: Literal["adamw", "sgd"] = option("adamw", "the optimizer")
-    lr: float = option(3e-5, "learning rate of the backbone")
+    steps: int = option(20000, "steps on masks", origin="DeepLab-v2: 20,000")
+    batch: int = option(10, "images per step on masks", origin="DeepLab-v2: 10")
+    lr: float = option(3e-5, "learning rate of the backbone on masks")
     head_factor: float = option(10.0, "learning rate of the head over that of the backbone")
-    weight_decay: float = option(1e-4, "weight decay")
 
 
 class SegmenterPredictor:
@@ -84,20 +73,21 @@ class Full:
         self.card = replace(self.card, pretraining=config.pretraining if config.weights else "none")
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> SegmenterPredictor:
-        torch.manual_seed(ctx.seed("init"))
-        net = self._net(ctx)
+        classifier = trained_classifier(plan_of(self.config), self.config.weights, train, ctx)
+        net = self._segmenter(classifier, ctx)
         train_on_masks(net, train, self.config, ctx)
         return SegmenterPredictor(net, ctx)
 
     def restore(self, ctx: Context) -> SegmenterPredictor:
-        net = self._net(ctx)
+        net = self._segmenter(new_classifier(plan_of(self.config), "", ctx), ctx)
         load_checkpoint(ctx.workdir / "ckpt" / "segmenter.pt", net, None)
         return SegmenterPredictor(net, ctx)
 
-    def _net(self, ctx: Context) -> Segmenter:
-        c = self.config
-        backbone = Backbone(c.backbone, c.output_stride, c.weights)
-        return Segmenter(backbone, len(ctx.card.class_names), width=c.head_width, dilation=c.head_dilation)
+    def _segmenter(self, classifier: Classifier, ctx: Context) -> Segmenter:
+        torch.manual_seed(ctx.seed("init"))
+        backbone, classes = classifier.backbone, classifier.head.out_channels
+        backbone.freeze_norm()
+        return Segmenter(backbone, classes, width=self.config.head_width, dilation=self.config.head_dilation)
 
 
 def train_on_masks(net: Segmenter, view: View, c: FullConfig, ctx: Context) -> None:

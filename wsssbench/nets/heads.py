@@ -103,8 +103,9 @@ def multi_scale_cam(
 ) -> Tensor:
     """(B, K, h, w) mean of the rectified class maps over `scales` (and mirror images), not normalised.
 
-    `pixels` (B, 3, H, W) in 0..255. The grid is that of scale 1; `first` are raw maps of scale 1 that are at
-    hand already. Scales are resized bilinearly with align_corners off, sizes truncated, as the official code.
+    `pixels` (B, 3, H, W) in 0..255. The grid is that of scale 1, or without it of the first scale; `first`
+    are raw maps of scale 1 that are at hand already. Images are resized bilinearly with align_corners off,
+    sizes truncated, as in the official code.
     """
     total, count, grid = None, 0, None
     for scale in sorted(scales, key=lambda s: s != 1.0):  # scale 1 first: it sets the grid

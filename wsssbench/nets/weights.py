@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from pathlib import Path
-from zipfile import BadZipFile
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,19 +12,31 @@ from torch import Tensor, nn
 from wsssbench.errors import BadData
 
 
+def read_tensors(path: Path) -> Any:
+    """What torch.save wrote: tensors and plain values, on the CPU; no code in the file runs.
+
+    Raises ValueError, in one line, where the file is damaged or needs code to be loaded.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # at a garbled file its readers raise nearly anything
+        reason = str(error).partition("\n")[0][:120]
+        raise ValueError(reason or type(error).__name__) from error
+
+
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a torch checkpoint, by name; `weights_only`, so no code in the file runs.
+    """The tensors of a torch checkpoint, by name; no code in the file runs.
 
     Raises BadData where the file is missing, damaged or holds anything but a mapping of tensors.
     """
-    if not Path(path).is_file():
+    path = Path(path).expanduser()
+    if not path.is_file():
         raise BadData("there is no such weight file", where=path, hint="check --weights or the option")
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, BadZipFile, EOFError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+        loaded = read_tensors(path)
+    except ValueError as error:
         raise BadData(
-            f"cannot read this weight file ({reason[:120]})",
+            f"cannot read this weight file ({error})",
             where=path,
             hint="give a state dict saved by torch.save; a file that needs code to load is refused",
         ) from error
@@ -38,11 +49,11 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 def load_backbone_weights(net: nn.Module, path: str | Path, *, name: str, folded: bool) -> None:
     """Fill `net` (with its classifier) from the file, strictly; a folded file fits a folded backbone only."""
     state = read_state_dict(path)
-    missing, unexpected = net.load_state_dict(state, strict=False) if _fits(net, state) else (["shapes"], [])
-    if missing or unexpected:
+    misfits = _misfits(net, state)
+    if any(misfits.values()):
+        counts = ", ".join(f"{len(keys)} {what} ({_few(keys)})" for what, keys in misfits.items() if keys)
         raise BadData(
-            f"these weights do not fit {name}: {len(missing)} keys missing ({_few(missing)}), "
-            f"{len(unexpected)} unexpected ({_few(unexpected)})",
+            f"these weights do not fit {name}: {counts}",
             where=path,
             hint="name the backbone that the file was saved from",
         )
@@ -53,11 +64,12 @@ def load_backbone_weights(net: nn.Module, path: str | Path, *, name: str, folded
             where=path,
             hint=f"use backbone {other}",
         )
+    net.load_state_dict(state, strict=False)
 
 
 def weights_digest(path: str | Path) -> str:
     """sha256 (hex) of a weight file; empty for no file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if str(path) else ""
+    return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest() if str(path) else ""
 
 
 def is_folded(state: dict[str, Tensor]) -> bool:
@@ -68,10 +80,15 @@ def is_folded(state: dict[str, Tensor]) -> bool:
     return bool(means) and near_one and all(not m.any() for m in means)
 
 
-def _fits(net: nn.Module, state: dict[str, Tensor]) -> bool:
+def _misfits(net: nn.Module, state: dict[str, Tensor]) -> dict[str, list[str]]:
+    """Keys that are missing, unexpected, or of another shape. Old files lack the counters of batches."""
     own = net.state_dict()
-    return all(k not in own or own[k].shape == v.shape for k, v in state.items())
+    return {
+        "keys missing": [k for k in own if k not in state and not k.endswith("num_batches_tracked")],
+        "unexpected": [k for k in state if k not in own],
+        "of another shape": [k for k in state if k in own and own[k].shape != state[k].shape],
+    }
 
 
 def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") if names else "none"
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

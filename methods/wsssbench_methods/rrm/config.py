@@ -6,36 +6,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from wsssbench.types import option
+from wsssbench_methods.classifier import ClassifierOptions
 
 
 @dataclass(frozen=True)
-class RrmConfig:
+class RrmConfig(ClassifierOptions):
     """One-step RRM: a classifier is trained first, then classifier and segmentation head jointly."""
 
-    backbone: str = option(
-        "resnet50", "network: small, mobilenet_v2, mobilenet_v2_folded, resnet18/34/50/101"
-    )
-    weights: str = option("", "file with ImageNet weights of the backbone", file=True)
-    pretraining: str = option("imagenet", "what the weights in the file have seen; shown in the row")
-    output_stride: int = option(16, "pixels of the image per cell of features (the paper's WRN-38 has 8)")
     head_width: int = option(512, "channels of the segmentation head", origin="code, network/RRM.py")
     head_dilation: int = option(12, "dilation of the segmentation head", origin="code, network/RRM.py")
-    dropout: float = option(0.5, "dropout before the classifier's pooling", origin="code, network/RRM.py")
-
-    classifier_steps: int = option(3300, "steps with the classification loss alone, before the joint ones")
-    classifier_batch: int = option(16, "images per step of the classifier")
-    classifier_lr: float = option(3e-5, "learning rate of the classifier's training")
-    classifier_head_factor: float = option(10.0, "the same for its head, over the backbone's")
     steps: int = option(20000, "joint steps", origin="code, train_from_cls_weight.py")
     batch: int = option(4, "images per joint step", origin="code, train_from_cls_weight.py")
-    optimizer: Literal["adamw", "sgd"] = option("adamw", "optimizer of both trainings")
     lr: float = option(3e-5, "learning rate of the backbone in the joint steps")
     head_factor: float = option(10.0, "learning rate of the heads over the backbone's", origin="code, x10")
-    weight_decay: float = option(1e-4, "weight decay")
     momentum: float = option(0.9, "momentum of sgd", origin="the paper's intent; the code ran 1e-5 (bug B1)")
-    crop: int = option(321, "side of a training crop in pixels", origin="code, train_from_cls_weight.py")
-    scale_low: float = option(0.7, "smallest random scale", origin="code, U(0.7, 1.3); here per image")
-    scale_high: float = option(1.3, "largest random scale", origin="code, U(0.7, 1.3); here per image")
     cam_scales: tuple[float, ...] = option((1.0, 0.5, 1.5, 2.0), "scales of the training CAM", origin="code")
 
     alpha_low: float = option(4.0, "background exponent for sure foreground", origin="code, tool/myTool.py")

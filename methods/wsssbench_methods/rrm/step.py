@@ -17,7 +17,6 @@ from wsssbench.crops import Batch, CropBatches, CropRule
 from wsssbench.masks import argmax_labels
 from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import Classifier, JointNet, multi_scale_cam, normalise_cam, resize
-from wsssbench.nets.weights import weights_digest
 from wsssbench.ops.energy import dense_energy, energy_weight
 from wsssbench.refine import sigma_scale
 from wsssbench.train import (
@@ -31,7 +30,7 @@ from wsssbench.train import (
     train,
 )
 from wsssbench.types import Artifacts, Context, Kind, Outputs, StepCard, View
-from wsssbench_methods.classifier import ClassifierPlan, new_classifier, trained_classifier
+from wsssbench_methods.classifier import new_classifier, plan_of, trained_classifier
 from wsssbench_methods.localizer import select_maps
 from wsssbench_methods.presets import RRM_PRESETS
 from wsssbench_methods.rrm.config import RrmConfig
@@ -60,34 +59,19 @@ class Rrm:
         self.card = replace(self.card, pretraining=config.pretraining if config.weights else "none")
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> RrmPredictor:
-        classifier = trained_classifier(self._plan(), self.config.weights, train, ctx)
+        classifier = trained_classifier(plan_of(self.config), self.config.weights, train, ctx)
         net = self._joint(classifier, ctx)
         train_jointly(net, train, self.config, ctx)
         return RrmPredictor(net, self.config, ctx)
 
     def restore(self, ctx: Context) -> RrmPredictor:
-        net = self._joint(new_classifier(self._plan(), "", ctx), ctx)
+        net = self._joint(new_classifier(plan_of(self.config), "", ctx), ctx)
         load_checkpoint(ctx.workdir / "ckpt" / "joint.pt", net, None)
         return RrmPredictor(net, self.config, ctx)
 
     def _joint(self, classifier: Classifier, ctx: Context) -> JointNet:
         torch.manual_seed(ctx.seed("init"))
         return JointNet(classifier, width=self.config.head_width, dilation=self.config.head_dilation)
-
-    def _plan(self) -> ClassifierPlan:
-        c = self.config
-        schedule = Schedule(
-            c.classifier_steps, c.classifier_lr, c.classifier_head_factor, c.weight_decay, c.optimizer
-        )
-        return ClassifierPlan(
-            backbone=c.backbone,
-            stride=c.output_stride,
-            weights_sha256=weights_digest(c.weights),
-            dropout=c.dropout,
-            crop=CropRule(c.crop, (c.scale_low, c.scale_high)),
-            batch=c.classifier_batch,
-            schedule=schedule,
-        )
 
 
 def train_jointly(net: JointNet, view: View, c: RrmConfig, ctx: Context) -> None:

@@ -1,0 +1,52 @@
+"""What a fitted step leaves in its folder beside its own files: fitted.json, the mark that it is fitted, with
+what fitting cost and which code did it. No step is run here."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from wsssbench.env import code_hash
+from wsssbench.plan import PlannedStep, Trial, trial_code
+from wsssbench.store import atomic_write_text
+from wsssbench.timing import Cost
+from wsssbench.types import plain
+
+FITTED = "fitted.json"
+
+
+def write_fit(planned: PlannedStep, cost: Cost) -> None:
+    """Mark the step as fitted."""
+    said = {"key": planned.key, "step": plain(planned.identity), "code": chain_code(planned)}
+    atomic_write_text(planned.folder / FITTED, json.dumps({**said, **plain(cost)}, indent=1))
+
+
+def read_fit(planned: PlannedStep) -> dict[str, Any]:
+    """What `write_fit` wrote; empty where the step is not fitted, or the mark is damaged."""
+    try:
+        fit: dict[str, Any] = json.loads((planned.folder / FITTED).read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return fit
+
+
+def chain_of(planned: PlannedStep) -> list[PlannedStep]:
+    """A step and those before it, the first one first."""
+    return [*(chain_of(planned.before) if planned.before else []), planned]
+
+
+def chain_code(planned: PlannedStep) -> dict[str, str]:
+    """Step name -> sha256 of the module that defines it, for a step and those before it."""
+    return {p.name: code_hash(p.step) for p in chain_of(planned)}
+
+
+def is_stale(planned: PlannedStep) -> bool:
+    """Whether the step was fitted by code other than today's, its own or that of a step before it."""
+    fit = read_fit(planned)
+    return bool(fit) and fit.get("code") != chain_code(planned)
+
+
+def code_of_fits(trial: Trial) -> dict[str, str]:
+    """Step name -> sha256 of the module that fitted it: today's, unless the fit is older."""
+    older = {name: code for p in trial.steps for name, code in read_fit(p).get("code", {}).items()}
+    return {**trial_code(trial), **older}
