@@ -106,7 +106,7 @@ def random_crop(
         factor = float(draw.uniform(low, high))
         size = [max(1, round(side * factor)) for side in image.shape[1:]]
         image = F.resize(image, size, antialias=True)
-        mask = None if mask is None else F.resize(mask, size, interpolation=F.InterpolationMode.NEAREST)
+        mask = None if mask is None else F.resize(mask, size, interpolation=F.InterpolationMode.NEAREST_EXACT)
     if draw.random() < rule.flip:
         image = image.flip(-1)
         mask = None if mask is None else mask.flip(-1)

@@ -30,8 +30,8 @@ CACHE_BYTES = 512 * 2**20  # drawn images are kept up to this; later ones are dr
 class Shapes:
     """Generated images in which a small part defines the class and the mask covers a whole body.
 
-    Drawn from `config` and the data seed `seed`, each image alone. A run's seed is its data seed. Seeds of 1000 and more are reserved for tuning: results are reported on
-    seeds below, which no choice has seen.
+    Drawn from `config` and the data seed `seed`, each image alone. A run's seed is its data seed. Seeds of
+    1000 and more are reserved for tuning: results are reported on seeds below, which no choice has seen.
     """
 
     Config: ClassVar[type] = ShapesConfig
