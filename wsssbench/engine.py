@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.context import RunContext
@@ -23,7 +23,7 @@ from wsssbench.errors import WsssError
 from wsssbench.fits import chain_of, code_of_fits, is_stale, read_fit, write_fit
 from wsssbench.judge import COUNTS, score_folder
 from wsssbench.locks import clear, hold
-from wsssbench.masks import threshold_labels, write_labels
+from wsssbench.masks import write_labels
 from wsssbench.plan import (
     Cell,
     Hardware,
@@ -38,6 +38,9 @@ from wsssbench.progress import Progress, Task
 from wsssbench.store import atomic_write_text, write_record
 from wsssbench.types import Kind, Outputs, Predictor, Record, Stage, View, plain
 
+if TYPE_CHECKING:
+    from wsssbench.types import Mask
+
 PREDICT_BATCH = 16  # images per call of a predictor
 
 
@@ -47,9 +50,8 @@ class Engine:
     def __init__(self, hardware: Hardware, limit: int | None, progress: Progress) -> None:
         self.hardware, self.limit, self.progress = hardware, limit, progress
         self._fitted: dict[str, Predictor] = {}
-        self._broken: dict[
-            str, Exception | SystemExit
-        ] = {}  # steps whose fit failed: their other cells fail at once
+        # steps whose fit failed: their other cells fail at once
+        self._broken: dict[str, Exception | SystemExit] = {}
         self._demands: dict[tuple[str, str], set[Kind]] = {}
         self._renewed: set[Path] = set()  # folders of steps that this run makes anew
 
@@ -264,51 +266,27 @@ class Engine:
     def _write_labels(self, cell: Cell, artifacts: ArtifactFolder, masks: Path, task: Task) -> None:
         """The labels that are judged, as palette PNGs in the cell's folder."""
         kind = judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
+        assert kind is not None
         masks.mkdir(parents=True, exist_ok=True)
         for done, id in enumerate(artifacts.ids, 1):
             target = masks / f"{id}.png"
             if kind == "labels":
                 _share(artifacts.path(id, "labels"), target)
-            elif cell.stage.crf is not None or kind == "probs":
-                write_labels(target, self._refined(cell, artifacts, id))
             else:
-                shape = cell.trial.dataset.image(id).shape[:2]
-                maps = artifacts.read(id, ["maps"]).maps
-                assert maps is not None
-                assert cell.identity.threshold is not None
-                write_labels(target, threshold_labels(maps, cell.identity.threshold["value"], shape))
+                write_labels(target, self._labels(cell, artifacts.read(id, [kind]), id))
             task.update(done, len(artifacts), 1, {})
 
-    def _refined(self, cell: Cell, artifacts: ArtifactFolder, id: str) -> Any:
-        """Labels of a stage that filters (or averages over scales) before the argmax."""
-        import numpy as np
+    def _labels(self, cell: Cell, found: Outputs, id: str) -> Mask:
+        """(H, W) labels of one image by the cell's stage."""
+        from wsssbench.refine import sigma_scale, stage_labels
 
-        from wsssbench.masks import argmax_labels
-        from wsssbench.refine import crf_labels, planes_of_maps, sigma_scale
-
-        data, given = cell.trial.dataset, cell.stage.tags_given
-        image = data.image(id)
-        kind = judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
-        found = artifacts.read(id, [kind] if kind else [])
-        if found.maps is not None:
-            assert cell.identity.threshold is not None
-            planes = planes_of_maps(found.maps, cell.identity.threshold["value"])
-            labels = np.concatenate([[0], found.maps.classes + 1])
-        else:
-            assert found.probs is not None
-            if cell.stage.crf is None:
-                return argmax_labels(found.probs, image.shape[:2], data.tags(id) if given else None)
-            every = np.arange(len(found.probs))
-            labels = every[np.append(True, data.tags(id))] if given else every
-            planes = found.probs[labels]
-        assert cell.stage.crf is not None
-        if len(labels) == 1:
-            return np.full(image.shape[:2], labels[0], np.uint8)
-        return crf_labels(
-            image,
-            planes,
-            labels,
+        data, threshold = cell.trial.dataset, cell.identity.threshold
+        return stage_labels(
+            found,
+            data.image(id),
             cell.stage.crf,
+            threshold=threshold["value"] if threshold else None,
+            tags=data.tags(id) if cell.stage.tags_given else None,
             scale=sigma_scale(data.card),
             backend=self.hardware.filter_backend,
             device=self.hardware.device,

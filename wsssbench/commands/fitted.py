@@ -15,7 +15,6 @@ import numpy as np
 from wsssbench.commands.sources import stale_keys
 from wsssbench.engine import Engine
 from wsssbench.errors import BadData, WsssError
-from wsssbench.masks import argmax_labels, threshold_labels
 from wsssbench.options import build_config
 from wsssbench.plan import (
     Hardware,
@@ -90,49 +89,23 @@ class FittedRun:
         """(H, W) labels of one image, in {0..K, 255}."""
         import torch
 
+        from wsssbench.refine import sigma_scale, stage_labels
+
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(self.hardware.device)
         wants = [*(frozenset(step.step.card.takes) for step in self.steps[1:]), frozenset({self.kind})]
         outputs = Outputs()
         for predictor, want in zip(self.predictors, wants, strict=True):
             (outputs,) = predictor([pixels], None, [outputs], want)
-        return self._as_labels(outputs, image)
-
-    def _as_labels(self, found: Outputs, image: Image) -> Mask:
-        """The stage's rule: labels as they are, maps by the threshold, probabilities by argmax; its CRF."""
-        shape = (image.shape[0], image.shape[1])
-        if self.kind == "labels":
-            assert found.labels is not None
-            return found.labels
-        if self.stage.crf is not None:
-            return self._filtered(found, image)
-        if self.kind == "maps":
-            assert found.maps is not None
-            return threshold_labels(found.maps, self._cut(), shape)
-        assert found.probs is not None
-        return argmax_labels(found.probs, shape)
-
-    def _filtered(self, found: Outputs, image: Image) -> Mask:
-        from wsssbench.refine import crf_labels, planes_of_maps, sigma_scale
-
-        if self.kind == "maps":
-            assert found.maps is not None
-            planes = planes_of_maps(found.maps, self._cut())
-            labels = np.concatenate([[0], found.maps.classes + 1])
-        else:
-            assert found.probs is not None
-            planes, labels = found.probs, np.arange(len(found.probs))
-        if len(labels) == 1:  # nothing but background
-            return np.zeros(image.shape[:2], np.uint8)
-        assert self.stage.crf is not None
-        scale, hardware = sigma_scale(self.card), self.hardware
-        return crf_labels(
+        found = Outputs(**{self.kind: getattr(outputs, self.kind)})
+        return stage_labels(
+            found,
             image,
-            planes,
-            labels,
             self.stage.crf,
-            scale=scale,
-            backend=hardware.filter_backend,
-            device=hardware.device,
+            threshold=self._cut() if self.kind == "maps" else None,
+            tags=None,
+            scale=sigma_scale(self.card),
+            backend=self.hardware.filter_backend,
+            device=self.hardware.device,
         )
 
     def _cut(self) -> float:
