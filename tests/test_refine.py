@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from wsssbench.masks import argmax_labels, threshold_labels
-from wsssbench.refine import LOWEST, crf_labels, planes_of_maps, sigma_scale
+from wsssbench.refine import LOWEST, crf_labels, planes_of_maps
+from wsssbench.stages import sigma_scale
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.types import CrfSet, Maps
 

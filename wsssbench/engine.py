@@ -35,6 +35,7 @@ from wsssbench.plan import (
     learned_content,
 )
 from wsssbench.progress import Progress, Task
+from wsssbench.stages import sigma_scale
 from wsssbench.store import atomic_write_text, write_record
 from wsssbench.types import Kind, Outputs, Predictor, Record, Stage, View, plain
 
@@ -278,7 +279,7 @@ class Engine:
 
     def _labels(self, cell: Cell, found: Outputs, id: str) -> Mask:
         """(H, W) labels of one image by the cell's stage."""
-        from wsssbench.refine import sigma_scale, stage_labels
+        from wsssbench.refine import stage_labels
 
         data, threshold = cell.trial.dataset, cell.identity.threshold
         return stage_labels(

@@ -15,7 +15,7 @@ from wsssbench.options import build_config, key_options
 from wsssbench.plugins import Plugins
 from wsssbench.recipes import RecipeSpec, resolve_recipe
 from wsssbench.settings import Settings
-from wsssbench.stages import resolve_stages
+from wsssbench.stages import resolve_stages, sigma_scale
 from wsssbench.store import cell_folder, read_record, safe_name
 from wsssbench.types import (
     SUPERVISION,
@@ -244,7 +244,7 @@ def terms_of(dataset: Dataset, stage: Stage, policy: str, limit: int | None) -> 
         split_fingerprint="" if card.generated else dataset.fingerprint(split),
         tags_at_evaluation=stage.tags_given,
         threshold_policy=policy,
-        crf=plain(stage.crf) if stage.crf else None,
+        crf={**plain(stage.crf), "xy_scale": sigma_scale(card)} if stage.crf else None,
         scales=stage.scales,
         flip=stage.flip,
         resolution="image",

@@ -8,15 +8,9 @@ from numpy.typing import NDArray
 
 from wsssbench.masks import argmax_labels, resize_bilinear, threshold_labels
 from wsssbench.ops.mean_field import mean_field
-from wsssbench.types import CrfSet, DatasetCard, Maps, Outputs
+from wsssbench.types import CrfSet, Maps, Outputs
 
-VOC_PX = 500  # long side of a VOC image: the CRF widths of the field are pixels of such an image
 LOWEST = 1e-5  # probabilities are clipped here before the logarithm (RRM code, unary_from_softmax)
-
-
-def sigma_scale(card: DatasetCard) -> float:
-    """What spatial widths are multiplied by, so that they cover the same share of a smaller image."""
-    return card.image_px / VOC_PX
 
 
 def planes_of_maps(maps: Maps, background: float) -> NDArray[np.float32]:

@@ -9,10 +9,11 @@ from typing import Any
 
 from wsssbench.errors import UnknownName, WsssError, nearest
 from wsssbench.options import coerce
-from wsssbench.types import CrfSet, Stage
+from wsssbench.types import CrfSet, DatasetCard, Stage
 
 # RRM's inference set (code, tool/imutils.py, crf_inference_inf), the same for every method.
 STAGE_CRF = CrfSet(3, 3, 83, 5, 4, 10)
+VOC_PX = 500  # long side of a VOC image: the CRF widths of the field are pixels of such an image
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # DeepLab-v2's test scales
 
 STAGES: dict[str, Stage] = {
@@ -38,6 +39,11 @@ STAGES: dict[str, Stage] = {
         ),
     )
 }
+
+
+def sigma_scale(card: DatasetCard) -> float:
+    """What spatial widths are multiplied by, so that they cover the same share of a smaller image."""
+    return card.image_px / VOC_PX
 
 
 def resolve_stages(names: tuple[str, ...], custom: Mapping[str, Mapping[str, Any]]) -> tuple[Stage, ...]:

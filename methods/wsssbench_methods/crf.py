@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsssbench.errors import WsssError
-from wsssbench.refine import crf_labels, planes_of_maps, sigma_scale
+from wsssbench.refine import crf_labels, planes_of_maps
+from wsssbench.stages import sigma_scale
 from wsssbench.types import Artifacts, Context, CrfSet, Kind, Outputs, StepCard, View, option
 
 MINING = "RRM code, tool/imutils.py, crf_inference"

@@ -28,6 +28,7 @@ from wsssbench.plan import (
 from wsssbench.plugins import Plugins
 from wsssbench.progress import Progress
 from wsssbench.settings import load_settings
+from wsssbench.stages import sigma_scale
 from wsssbench.store import RECORD, read_record, safe_name
 from wsssbench.types import CrfSet, DatasetCard, Kind, Outputs, Predictor, Record, Stage, StepIdentity
 
@@ -69,7 +70,7 @@ class FittedRun:
             judged="seg",
             split="eval",
             tags_given=False,
-            crf=CrfSet(**terms.crf) if terms.crf else None,
+            crf=crf_of(terms.crf) if terms.crf else None,
             scales=terms.scales,
             flip=terms.flip,
         )
@@ -89,7 +90,7 @@ class FittedRun:
         """(H, W) labels of one image, in {0..K, 255}."""
         import torch
 
-        from wsssbench.refine import sigma_scale, stage_labels
+        from wsssbench.refine import stage_labels
 
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(self.hardware.device)
         wants = [*(frozenset(step.step.card.takes) for step in self.steps[1:]), frozenset({self.kind})]
@@ -113,6 +114,11 @@ class FittedRun:
         if self.threshold is not None:
             return float(self.threshold["value"])
         return float(self.steps[-1].step.config.threshold)
+
+
+def crf_of(recorded: Mapping[str, Any]) -> CrfSet:
+    """The parameters as a row has them, without the scale that the data set gives their widths."""
+    return CrfSet(**{f.name: recorded[f.name] for f in dataclasses.fields(CrfSet)})
 
 
 def _check_record(record: Record, file: Path) -> None:

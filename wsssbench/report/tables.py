@@ -127,7 +127,8 @@ def _crf(row: Row) -> str:
         c = dict(row.terms.crf)
         gauss = f"G {c.get('gauss_xy')}/{c.get('gauss_compat')}"
         widths = f"{c.get('bilateral_xy')}/{c.get('bilateral_rgb')}/{c.get('bilateral_compat')}"
-        return f"{gauss} B {widths} t {c.get('iterations')}"
+        scale = c.get("xy_scale", 1)
+        return f"{gauss} B {widths} t {c.get('iterations')}" + (f" xy x{scale:.3g}" if scale != 1 else "")
     return "in recipe" if any("crf" in step.name for step in row.identity.recipe) else "no"
 
 
@@ -158,7 +159,9 @@ def definition(table: Sequence[Row]) -> str:
     left = ", ".join(names[k] for k in sorted(out) if k < len(names))
     judged = _range([k for other in table for k in other.judged])
     drawn = " (drawn anew from each seed)" if not terms.split_fingerprint else ""
-    post = "a dense CRF" if terms.crf is not None else "no CRF"
+    post = "no CRF" if terms.crf is None else "a dense CRF"
+    if terms.crf and terms.crf.get("xy_scale", 1) != 1:
+        post += f" (spatial widths in pixels of a VOC image, times {terms.crf['xy_scale']:.3g})"
     tests = f"scales {', '.join(f'{s:g}' for s in terms.scales)}, {'flip' if terms.flip else 'no flip'}"
     oracle = " Oracle thresholds were chosen on the judged masks: no fair row." * (
         terms.threshold_policy == "oracle"

@@ -18,7 +18,7 @@ from wsssbench.masks import argmax_labels
 from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import Classifier, JointNet, multi_scale_cam, normalise_cam, resize
 from wsssbench.ops.energy import dense_energy, energy_weight
-from wsssbench.refine import sigma_scale
+from wsssbench.stages import sigma_scale
 from wsssbench.train import (
     AliveCheck,
     Losses,
