@@ -240,8 +240,10 @@ def guessed_by_colour(data: Shapes, where: str) -> float:
         rows, labels = [], []
         for id in data.ids(split):
             layout = data.layout(id)
-            pick = layout.owner == (1 if where == "body" else 0)
-            pick[layout.things[0].part_window] = False
+            pick = layout.owner == (0 if where == "background" else 1)
+            part = np.zeros_like(pick)
+            part[layout.things[0].part_window] = True
+            pick &= part if where == "part" else ~part
             rows.append(data.image(id)[pick].mean(0))
             labels.append(layout.things[0].label)
         return np.array(rows), np.array(labels)
@@ -262,6 +264,8 @@ def guessed_by_colour(data: Shapes, where: str) -> float:
         ({"body": "class"}, "background", False),
         ({"context": 1.0}, "background", True),
         ({"context": 1.0}, "body", False),
+        ({"part_colour": "random"}, "part", False),
+        ({}, "part", True),
     ],
 )
 def test_colour_tells_the_class_only_where_an_option_says_so(
