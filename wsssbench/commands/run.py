@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,8 +107,3 @@ def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
         montage(path, columns, legend=legend)
         pictures.append(path)
     return pictures
-
-
-def rows_as_json(cells: Sequence[Cell]) -> str:
-    """The rows of `cells` as JSON."""
-    return json.dumps(json.loads(render(rows_of([read_record(c.folder) for c in cells]), "json")))
