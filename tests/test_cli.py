@@ -16,6 +16,7 @@ from wsssbench.cli import main
 
 HEAVY = {"torch", "torchvision", "pandas", "scipy", "numba", "matplotlib"}
 TINY = ("-o", "shapes.preset=tiny")
+HELP = [("--help",), ("list",), *((name, "--help") for name in ("report", "run", "weights"))]
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,7 @@ def test_every_command_explains_itself_and_each_of_its_options(name: str) -> Non
     assert silent == []
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("list",), ("report", "--help"), ("run", "--help")])
+@pytest.mark.parametrize("arguments", HELP)
 def test_help_and_list_import_nothing_heavy(arguments: tuple[str, ...]) -> None:
     command = [sys.executable, "-X", "importtime", "-m", "wsssbench", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -97,6 +98,7 @@ def test_version_is_the_packages_own() -> None:
         ("check camm", ("'camm'", "did you mean cam")),
         ("prepare voc21", ("unknown dataset 'voc21'", "did you mean voc12")),
         ("predict x.png --run nowhere", ("x.png",)),
+        ("weights inspect nowhere.pth", ("no such weight file", "nowhere.pth")),
         ("rnu", ("rnu",)),
     ],
 )

@@ -248,5 +248,23 @@ def predict(images: tuple[Path, ...], cell: Path, out: Path, device: str, plugin
     predict_command(images, cell, out, device, plugins)
 
 
+@main.group()
+def weights() -> None:
+    """Look into weight files."""
+
+
+@weights.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+def inspect(file: Path, as_json: bool) -> None:
+    """Say what a weight FILE is, which backbones it fits, and which heads it holds.
+
+    It may be a torch checkpoint, a safetensors file or an MXNet .params file; no code in it runs.
+    """
+    from wsssbench.commands.weights import inspect_command
+
+    inspect_command(file, as_json)
+
+
 if __name__ == "__main__":
     main()

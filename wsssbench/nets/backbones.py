@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from wsssbench.errors import UnknownName, WsssError, nearest
 from wsssbench.nets.residual import SmallResNet
 from wsssbench.nets.weights import load_backbone_weights
+from wsssbench.nets.wrn38 import WideResNet38
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # torchvision's training recipe, in 0..255
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -142,9 +143,17 @@ def _itself(net: nn.Module) -> nn.Sequential:
     return nn.Sequential(net)
 
 
+def _sequence(net: nn.Module) -> nn.Sequential:
+    assert isinstance(net, nn.Sequential)
+    return net
+
+
 BACKBONES: dict[str, BackboneInfo] = {
     "small": BackboneInfo(
         SmallResNet, _itself, 128, (8, 4), SYMMETRIC_MEAN, HALF_STD, frozen_norm=False, native_stride=8
+    ),
+    "wrn38": BackboneInfo(
+        WideResNet38, _sequence, 4096, (8,), IMAGENET_MEAN, IMAGENET_STD, True, native_stride=8
     ),
     "mobilenet_v2": BackboneInfo(
         _mobilenet, _mobilenet_parts, 1280, (16, 8, 32), IMAGENET_MEAN, IMAGENET_STD, True

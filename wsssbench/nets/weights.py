@@ -1,15 +1,25 @@
-"""Weight files: read without executing anything, matched to a network key by key, known by their sha256."""
+"""Weight files: told apart by content, read without executing anything, matched to a network key by key,
+known by their sha256. What a format looks like inside is its own reader's business."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from wsssbench.errors import BadData
+from wsssbench.nets.mxnet_params import LIST_MAGIC, read_mxnet_params
+from wsssbench.nets.safetensors_file import read_safetensors
+
+Format = Literal["torch", "safetensors", "mxnet"]
+PARALLEL = "module."  # what DataParallel puts before every key
+HINT = "give a state dict saved by torch.save, a safetensors file or MXNet's .params; \
+a file that needs code to load is refused"
 
 
 def read_tensors(path: Path) -> Any:
@@ -24,70 +34,143 @@ def read_tensors(path: Path) -> Any:
         raise ValueError(reason or type(error).__name__) from error
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a torch checkpoint, by name; no code in the file runs.
+def weight_format(path: str | Path) -> Format:
+    """What kind of weight file this is, by its first bytes.
 
-    Raises BadData where the file is missing, damaged or holds anything but a mapping of tensors.
+    Raises BadData where there is no such file, it cannot be opened or is of no known kind.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise BadData("there is no such weight file", where=path, hint="check --weights or the option")
     try:
+        with path.open("rb") as stream:
+            begin = stream.read(9)
+    except OSError as error:
+        raise BadData(f"cannot open this weight file ({error.strerror})", where=path) from error
+    if begin[:8] == LIST_MAGIC.to_bytes(8, "little"):
+        return "mxnet"
+    if begin[8:] == b"{" and not any(begin[5:8]):  # a length below 2**40, then JSON: before the others,
+        return "safetensors"  # as a length of 640 begins like a pickle
+    if begin[:2] == b"PK" or begin[:1] == b"\x80":  # a zip archive, or a pickle as before torch 1.6
+        return "torch"
+    raise BadData("cannot read this weight file (it begins like none)", where=path, hint=HINT)
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a weight file of any format, by the names in it; no code in the file runs.
+
+    A state dict under the key "state_dict" is taken out, DataParallel's "module." is dropped. Raises BadData
+    where the file is missing, damaged or holds anything but a mapping of tensors.
+    """
+    path, kind = Path(path).expanduser(), weight_format(path)
+    readers = {"mxnet": read_mxnet_params, "safetensors": read_safetensors, "torch": _read_torch}
+    state = readers[kind](path)
+    cut = len(PARALLEL) if all(name.startswith(PARALLEL) for name in state) else 0
+    return {name[cut:]: tensor for name, tensor in state.items()}
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
         loaded = read_tensors(path)
     except ValueError as error:
-        raise BadData(
-            f"cannot read this weight file ({error})",
-            where=path,
-            hint="give a state dict saved by torch.save; a file that needs code to load is refused",
-        ) from error
+        raise BadData(f"cannot read this weight file ({error})", where=path, hint=HINT) from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise BadData("this file holds no state dict of tensors", where=path, hint="save net.state_dict()")
-    return state
+    return {str(name): tensor for name, tensor in state.items()}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How the tensors of a file match a network. `names`: the network's key -> the file's; the lists are
+    the file's names of what is missing, unexpected or of another shape."""
+
+    names: dict[str, str]
+    matched: int  # tensors of the right name and shape
+    missing: list[str]
+    unexpected: list[str]
+    reshaped: list[str]
+
+    @property
+    def misfits(self) -> int:
+        return len(self.missing) + len(self.unexpected) + len(self.reshaped)
+
+    def __str__(self) -> str:
+        """ "2 keys missing (a, b), 1 unexpected (c)"."""
+        found = {
+            "keys missing": self.missing,
+            "unexpected": self.unexpected,
+            "of another shape": self.reshaped,
+        }
+        return ", ".join(f"{len(keys)} {what} ({_few(keys)})" for what, keys in found.items() if keys)
+
+
+def fit(net: nn.Module, state: Mapping[str, Tensor]) -> Fit:
+    """Match `state` to `net`, under the names of the layout that fits best.
+
+    A network may know files with other names by `file_layouts` (functions from its own keys to the file's),
+    and what such files hold beside it by `besides`. Old files lack BatchNorm's counters of batches.
+    """
+    own = net.state_dict()
+    layouts = (str, *getattr(net, "file_layouts", ()))
+    tables = [{key: layout(key) for key in own} for layout in layouts]
+    names = max(tables, key=lambda table: sum(name in state for name in table.values()))
+    known = {*names.values(), *getattr(net, "besides", ())}
+    return Fit(
+        names,
+        sum(n in state and own[k].shape == state[n].shape for k, n in names.items()),
+        [n for k, n in names.items() if n not in state and not k.endswith("num_batches_tracked")],
+        [name for name in state if name not in known],
+        [n for k, n in names.items() if n in state and own[k].shape != state[n].shape],
+    )
+
+
+def checked_fit(net: nn.Module, state: Mapping[str, Tensor], path: str | Path, name: str) -> Fit:
+    """The fit of `state` to `net`; raises BadData with what is missing, unexpected or misshapen."""
+    found = fit(net, state)
+    if found.misfits:
+        raise BadData(
+            f"these weights do not fit {name}: {found}",
+            where=path,
+            hint="name the backbone that the file was saved from; `wsssbench weights inspect FILE` tells",
+        )
+    return found
+
+
+def fill(net: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
+    """Copy into `net` what `state` holds; `names`: the network's key -> the file's."""
+    net.load_state_dict({k: state[n] for k, n in names.items() if n in state}, strict=False)
 
 
 def load_backbone_weights(net: nn.Module, path: str | Path, *, name: str, folded: bool) -> None:
     """Fill `net` (with its classifier) from the file, strictly; a folded file fits a folded backbone only."""
     state = read_state_dict(path)
-    misfits = _misfits(net, state)
-    if any(misfits.values()):
-        counts = ", ".join(f"{len(keys)} {what} ({_few(keys)})" for what, keys in misfits.items() if keys)
-        raise BadData(
-            f"these weights do not fit {name}: {counts}",
-            where=path,
-            hint="name the backbone that the file was saved from",
-        )
+    found = checked_fit(net, state, path, name)
     if is_folded(state) != folded:
-        other = "mobilenet_v2_folded" if not folded else "mobilenet_v2"
+        other = name.removesuffix("_folded") if folded else f"{name}_folded"
+        known = name.startswith("mobilenet_v2")
         raise BadData(
             f"BatchNorm is {'not ' if folded else ''}folded in this file, so its pixel range is another",
             where=path,
-            hint=f"use backbone {other}",
+            hint=f"use backbone {other}" if known else "give the weights of a network that has been trained",
         )
-    net.load_state_dict(state, strict=False)
+    fill(net, state, found.names)
 
 
 def weights_digest(path: str | Path) -> str:
     """sha256 (hex) of a weight file; empty for no file."""
-    return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest() if str(path) else ""
+    if not str(path):
+        return ""
+    with Path(path).expanduser().open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def is_folded(state: dict[str, Tensor]) -> bool:
+def is_folded(state: Mapping[str, Tensor]) -> bool:
     """Whether every BatchNorm in `state` is the identity (running mean 0, variance 1)."""
-    means = [v for k, v in state.items() if k.endswith("running_mean")]
-    variances = [v for k, v in state.items() if k.endswith("running_var")]
+    means = [v for k, v in state.items() if k.endswith(("running_mean", "moving_mean"))]
+    variances = [v for k, v in state.items() if k.endswith(("running_var", "moving_var"))]
     near_one = all(bool(((v - 1).abs() < 1e-3).all()) for v in variances)
     return bool(means) and near_one and all(not m.any() for m in means)
-
-
-def _misfits(net: nn.Module, state: dict[str, Tensor]) -> dict[str, list[str]]:
-    """Keys that are missing, unexpected, or of another shape. Old files lack the counters of batches."""
-    own = net.state_dict()
-    return {
-        "keys missing": [k for k in own if k not in state and not k.endswith("num_batches_tracked")],
-        "unexpected": [k for k in state if k not in own],
-        "of another shape": [k for k in state if k in own and own[k].shape != state[k].shape],
-    }
 
 
 def _few(names: list[str]) -> str:

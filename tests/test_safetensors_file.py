@@ -1,0 +1,183 @@
+"""The reader of safetensors files, on files that are written here."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from wsssbench.errors import BadData
+from wsssbench.nets.safetensors_file import DTYPES, MOST_HEADER_BYTES, read_safetensors
+from wsssbench.nets.weights import load_backbone_weights, read_state_dict, weight_format
+
+KINDS = {dtype: kind for kind, dtype in DTYPES.items()}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "net.safetensors"
+
+
+def raw(tensor: Tensor) -> bytes:
+    return tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def file_bytes(header: object, data: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data
+
+
+def state_bytes(state: dict[str, Tensor], pad: int = 0) -> bytes:
+    """A file with `state`, its header padded by `pad` spaces as real ones are."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    data = b""
+    for name, tensor in state.items():
+        begin = len(data)
+        data += raw(tensor)
+        header[name] = entry(KINDS[tensor.dtype], list(tensor.shape), begin, len(data))
+    return file_bytes(json.dumps(header).encode() + b" " * pad, data)
+
+
+def entry(kind: object, shape: object, begin: object, end: object) -> dict[str, object]:
+    return {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+def test_every_type_comes_back_as_it_was(dtype: torch.dtype, file: Path) -> None:
+    state = {"a": (torch.arange(6) - 2).to(dtype).reshape(2, 3), "b.c": torch.ones(2).to(dtype)}
+    file.write_bytes(state_bytes(state, pad=7))
+    found = read_safetensors(file)
+    assert list(found) == ["a", "b.c"]
+    for name, wanted in state.items():
+        assert found[name].dtype == dtype
+        assert torch.equal(found[name], wanted)
+
+
+def test_scalars_empty_tensors_and_files_without_tensors_are_fine(file: Path) -> None:
+    state = {"scalar": torch.tensor(3.5), "empty": torch.zeros(0, 4), "last": torch.ones(1)}
+    file.write_bytes(state_bytes(state))
+    found = read_safetensors(file)
+    assert {k: tuple(v.shape) for k, v in found.items()} == {"scalar": (), "empty": (0, 4), "last": (1,)}
+    file.write_bytes(file_bytes({}))
+    assert read_safetensors(file) == {}
+
+
+def test_the_order_of_the_header_need_not_be_that_of_the_data(file: Path) -> None:
+    data = raw(torch.tensor([1.0, 2.0])) + raw(torch.tensor([3.0]))
+    file.write_bytes(file_bytes({"late": entry("F32", [1], 8, 12), "early": entry("F32", [2], 0, 8)}, data))
+    found = read_safetensors(file)
+    assert (found["early"].tolist(), found["late"].tolist()) == ([1.0, 2.0], [3.0])
+
+
+def test_bytes_other_than_0_and_1_become_sound_bools(file: Path) -> None:
+    file.write_bytes(file_bytes({"b": entry("BOOL", [3], 0, 3)}, b"\x00\x01\x40"))
+    assert read_safetensors(file)["b"].view(torch.uint8).tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("length", [640, 0x4B50, 208])  # 640 begins like a pickle, 0x4b50 like a zip archive
+def test_content_decides_what_a_file_is_not_its_suffix(length: int, tmp_path: Path) -> None:
+    state, path = {"module.a": torch.ones(3)}, tmp_path / "net.pth"
+    short = int.from_bytes(state_bytes(state)[:8], "little")
+    path.write_bytes(state_bytes(state, pad=length - short))
+    assert weight_format(path) == "safetensors"
+    assert torch.equal(read_state_dict(path)["a"], torch.ones(3))
+
+
+def test_a_backbone_loads_from_safetensors(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    wanted = {k: torch.rand(v.shape) for k, v in net.state_dict().items() if v.is_floating_point()}
+    (tmp_path / "w.bin").write_bytes(state_bytes(wanted))
+    load_backbone_weights(net, tmp_path / "w.bin", name="tiny", folded=False)
+    assert all(torch.equal(net.state_dict()[k], v) for k, v in wanted.items())
+
+
+# ----------------------------------------------------------------------------------------- damaged files
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "what", "place"),
+    [
+        ({"a": entry("F32", [1], 0, 4)}, b"", "ends at byte 4 of 0", "'a'"),
+        ({"a": entry("F32", [2], 0, 4)}, b"1234", "needs 8 bytes, its offsets span 4", "'a'"),
+        ({"a": entry("F32", [1], 4, 0)}, b"1234", "offsets span -4", "'a'"),
+        ({"a": entry("F33", [1], 0, 4)}, b"1234", "the type 'F33' is none of", "'a'"),
+        ({"a": entry(["F32"], [1], 0, 4)}, b"1234", "the type ['F32'] is none of", "'a'"),
+        ({"a": entry("F32", [-1], 0, 4)}, b"1234", "lists of whole numbers", "'a'"),
+        ({"a": entry("F32", [True], 0, 4)}, b"1234", "lists of whole numbers", "'a'"),
+        ({"a": entry("F32", [1.0], 0, 4)}, b"1234", "lists of whole numbers", "'a'"),
+        ({"a": entry("F32", 1, 0, 4)}, b"1234", "lists of whole numbers", "'a'"),
+        ({"a": entry("F32", [1], "0", 4)}, b"1234", "lists of whole numbers", "'a'"),
+        ({"a": {"dtype": "F32", "shape": [1]}}, b"1234", "lists of whole numbers", "'a'"),
+        ({"a": {"dtype": "F32", "shape": [], "data_offsets": [0]}}, b"", "lists of whole numbers", "'a'"),
+        ({"a": 7}, b"", "the type None", "'a'"),
+        ({"a": entry("F32", [0, 2**62, 2**62], 0, 0)}, b"", "the impossible shape", "'a'"),
+        ({"a": entry("F32", [1] * 33, 0, 4)}, b"1234", "33 dimensions", "'a'"),
+        ({"a": entry("F32", [2**40], 0, 2**42)}, b"1234", f"ends at byte {2**42} of 4", "'a'"),
+        (
+            {"a": entry("U8", [4], 0, 4), "b": entry("U8", [4], 2, 6)},
+            b"123456",
+            "overlaps its neighbour: begins at 2, before 4",
+            "'b'",
+        ),
+        (
+            {"a": entry("U8", [2], 0, 2), "b": entry("U8", [2], 3, 5)},
+            b"12345",
+            "1 bytes before it belong to no tensor",
+            "'b'",
+        ),
+        ({"a": entry("U8", [2], 0, 2)}, b"12345", "3 bytes at the end belong to no tensor", "data byte 2"),
+        (b'{"a": 1, "a": 2}', b"", "the key 'a' stands twice", "byte 8"),
+        (b'{"a": ', b"", "not JSON", "byte 8"),
+        (b'{"\xff": 1}', b"", "not JSON", "byte 8"),
+        (b"[" * 100_000, b"", "not JSON", "byte 8"),
+        (b"[]", b"", "no JSON object", "byte 8"),
+    ],
+)
+def test_a_header_that_claims_the_impossible_is_named(
+    header: object, data: bytes, what: str, place: str, file: Path
+) -> None:
+    file.write_bytes(file_bytes(header, data))
+    with pytest.raises(BadData, match="this safetensors file is damaged") as caught:
+        read_safetensors(file)
+    assert what in caught.value.what
+    assert caught.value.where.startswith(f"{file}, ")
+    assert place in caught.value.where
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("length", [100, MOST_HEADER_BYTES, MOST_HEADER_BYTES + 1, 2**63])
+def test_a_header_longer_than_the_file_or_the_format_allows_is_not_read(length: int, file: Path) -> None:
+    file.write_bytes(length.to_bytes(8, "little") + b"{}")
+    with pytest.raises(BadData, match=f"claims {length} bytes of a file of 10"):
+        read_safetensors(file)
+
+
+def test_a_file_that_is_cut_off_anywhere_is_named(file: Path) -> None:
+    whole = state_bytes({"a": torch.ones(2), "b": torch.ones(3, dtype=torch.int64)})
+    for length in range(len(whole)):
+        file.write_bytes(whole[:length])
+        with pytest.raises(BadData, match="damaged"):
+            read_safetensors(file)
+        with pytest.raises(BadData):
+            read_state_dict(file)
+
+
+def test_a_garbled_file_is_read_or_named_and_nothing_else(file: Path) -> None:
+    seed, draw = 77, random.Random(77)
+    whole = state_bytes({"a": torch.ones(2), "b": torch.ones(3, dtype=torch.int64)})
+    for turn in range(400):
+        data = bytearray(whole)
+        for _ in range(draw.choice([1, 2, 6])):
+            data[draw.randrange(len(data))] = draw.randrange(256)
+        file.write_bytes(data)
+        try:
+            read_safetensors(file)
+        except BadData:
+            continue
+        except Exception as error:
+            pytest.fail(f"seed {seed}, turn {turn}: {error!r}")

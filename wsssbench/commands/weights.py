@@ -1,0 +1,76 @@
+"""`wsssbench weights`: what a weight file is and what it fits. Weights are judged here, never fetched."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from wsssbench.nets.inspection import PURPOSES, WeightReport, inspect_weights
+
+FORMATS = {"torch": "torch checkpoint", "safetensors": "safetensors", "mxnet": "MXNet NDArray list"}
+FEW = 5  # names of keys per line
+
+
+def inspect_command(file: Path, as_json: bool) -> None:
+    """Print the report of `file`; raises BadData for a file that cannot be read."""
+    report = inspect_weights(file)
+    click.echo(json.dumps(as_plain(report), indent=2) if as_json else as_text(report))
+
+
+def as_plain(report: WeightReport) -> dict[str, object]:
+    """The report for JSON; of the backbones that do not fit, the nearest in full."""
+    plain = {k: v for k, v in asdict(report).items() if k not in ("misfits", "classifier", "segmentation")}
+    near = report.misfits.get(report.nearest)
+    keys = ("missing", "unexpected", "reshaped")
+    return plain | {
+        "nearest_misfit": near and {"backbone": report.nearest} | {key: getattr(near, key) for key in keys},
+        "classifier": _plain_head(report.classifier),
+        "segmentation": _plain_head(report.segmentation),
+    }
+
+
+def as_text(report: WeightReport) -> str:
+    """One line a fact; the nearest misfit is told only where nothing fits."""
+    dtypes = ", ".join(f"{count} {name}" for name, count in report.dtypes.items())
+    facts = [
+        ("format", FORMATS[report.format]),
+        ("size", f"{report.bytes:,} bytes"),
+        ("sha256", report.sha256),
+        ("tensors", f"{report.tensors} ({dtypes or 'none'})"),
+        ("parameters", f"{report.parameters:,}"),
+        ("BatchNorm", report.batchnorm),
+        ("fits backbone", ", ".join(report.fits) or "none"),
+        ("classifier", _head_text(report.classifier)),
+        ("segmentation", _head_text(report.segmentation)),
+    ]
+    if not report.fits and report.nearest:
+        facts += _misfit_facts(report)
+    return "\n".join(f"{name:<14} {value}" for name, value in facts)
+
+
+def _misfit_facts(report: WeightReport) -> list[tuple[str, str]]:
+    near = report.misfits[report.nearest]
+    sides = (("missing", near.missing), ("unexpected", near.unexpected), ("other shape", near.reshaped))
+    return [
+        ("nearest", f"{report.nearest}, {near.misfits} keys do not fit"),
+        *((f"  {name}", f"{len(keys)}: {_few(keys)}") for name, keys in sides if keys),
+    ]
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:FEW]) + (", ..." if len(names) > FEW else "")
+
+
+def _head_text(head: tuple[str, int] | None) -> str:
+    if head is None:
+        return "none"
+    name, outputs = head
+    purpose = f" ({PURPOSES[outputs]})" if outputs in PURPOSES else ""
+    return f"{name}, {outputs} outputs{purpose}"
+
+
+def _plain_head(head: tuple[str, int] | None) -> dict[str, object] | None:
+    return head and {"weight": head[0], "outputs": head[1]}

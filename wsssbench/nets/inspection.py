@@ -1,0 +1,82 @@
+"""What a weight file is and which backbones it fits, without anybody naming one. It changes nothing; networks
+are built on the meta device, so that only their shapes exist."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from wsssbench.nets.backbones import BACKBONES
+from wsssbench.nets.weights import Fit, fit, is_folded, read_state_dict, weight_format, weights_digest
+from wsssbench.nets.wrn38_names import MXNET_CLASSIFIER, SEGMENT
+
+STATISTICS = ("running_mean", "running_var", "moving_mean", "moving_var", "num_batches_tracked")
+CLASSIFIERS = ("fc8.weight", "fc.weight", "classifier.1.weight", MXNET_CLASSIFIER[0])
+PURPOSES = {20: "VOC", 21: "VOC with background", 1000: "ImageNet"}  # by the number of classes
+
+
+@dataclass(frozen=True)
+class WeightReport:
+    """Everything that `wsssbench weights inspect` says. Heads are (name of the weight, outputs)."""
+
+    format: str
+    bytes: int
+    sha256: str
+    tensors: int
+    parameters: int  # without the statistics of BatchNorm
+    dtypes: dict[str, int]  # how many tensors have each
+    batchnorm: str  # "folded", "as trained" or "none"
+    fits: tuple[str, ...]  # backbones, strictly
+    misfits: dict[str, Fit]  # of every other backbone
+    classifier: tuple[str, int] | None
+    segmentation: tuple[str, int] | None
+
+    @property
+    def nearest(self) -> str:
+        """Of the backbones that do not fit, the one that most tensors match; empty where none does."""
+        like = {name: found for name, found in self.misfits.items() if found.matched}
+        return max(like, key=lambda name: (like[name].matched, -like[name].misfits), default="")
+
+
+def inspect_weights(path: str | Path) -> WeightReport:
+    """Read the file and try every backbone. Raises BadData as `read_state_dict` does."""
+    path = Path(path).expanduser()
+    state = read_state_dict(path)
+    folded, fits = is_folded(state), _fits(state)
+    matching = [n for n, found in fits.items() if not found.misfits and BACKBONES[n].folded == folded]
+    return WeightReport(
+        format=weight_format(path),
+        bytes=path.stat().st_size,
+        sha256=weights_digest(path),
+        tensors=len(state),
+        parameters=sum(v.numel() for k, v in state.items() if not k.endswith(STATISTICS)),
+        dtypes=dict(Counter(str(v.dtype).removeprefix("torch.") for v in state.values())),
+        batchnorm=_batchnorm(state, folded),
+        fits=tuple(matching),
+        misfits={n: found for n, found in fits.items() if found.misfits},
+        classifier=_head(state, CLASSIFIERS),
+        segmentation=_head(state, (SEGMENT["segment.2.weight"],)),
+    )
+
+
+def _fits(state: Mapping[str, Tensor]) -> dict[str, Fit]:
+    found = {}
+    for name, info in BACKBONES.items():
+        with torch.device("meta"):
+            found[name] = fit(info.build(), state)
+    return found
+
+
+def _batchnorm(state: Mapping[str, Tensor], folded: bool) -> str:
+    if not any(name.endswith(STATISTICS[:-1]) for name in state):
+        return "none"
+    return "folded" if folded else "as trained"
+
+
+def _head(state: Mapping[str, Tensor], names: tuple[str, ...]) -> tuple[str, int] | None:
+    return next(((n, len(state[n])) for n in names if n in state and state[n].ndim > 1), None)

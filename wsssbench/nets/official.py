@@ -1,0 +1,86 @@
+"""Whole networks from the checkpoints of RRM and PSA: backbone, classifier and segmentation head at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor, nn
+
+from wsssbench.errors import BadData, WsssError
+from wsssbench.nets.heads import Classifier, JointNet
+from wsssbench.nets.weights import checked_fit, fill, read_state_dict
+from wsssbench.nets.wrn38 import WideResNet38
+from wsssbench.nets.wrn38_names import CLASSIFIER, SEGMENT
+
+Part = Literal["backbone", "classifier", "segment"]
+SEGMENT_DILATION = 12  # RRM code, network/RRM.py; no shape in the file tells it
+HEADS: dict[Part, Mapping[str, str]] = {"classifier": CLASSIFIER, "segment": SEGMENT}
+
+
+def heads_held(names: Iterable[str]) -> frozenset[Part]:
+    """Which heads an official file with these keys holds, whole or in part."""
+    held = set(names)
+    return frozenset(part for part, table in HEADS.items() if held & set(table.values()))
+
+
+def load_official(net: Classifier, path: str | Path) -> frozenset[Part]:
+    """Fill a classifier or joint network on WRN-38 from an official file; the parts that were filled.
+
+    `res38_cls.pth` fills backbone and classifier, `RRM_final.pth` a JointNet's segmentation head too, the
+    ImageNet file of MXNet the backbone alone; a part that the file lacks stays as it is. Raises BadData where
+    a key of the backbone or of a head is missing, unexpected or of another shape (other classes, another
+    width), WsssError where `net` has another backbone or another dilation than the file's head.
+    """
+    body = wide_resnet(net)
+    state = read_state_dict(path)
+    filled: set[Part] = {"backbone"}
+    for part in heads_held(state):
+        if part == "classifier" or isinstance(net, JointNet):
+            _check_head(net, state, part, path)
+            filled.add(part)
+    fill(body, state, checked_fit(body, state, path, "wrn38").names)
+    for part in filled - {"backbone"}:
+        fill(net, state, HEADS[part])
+    return frozenset(filled)
+
+
+def wide_resnet(net: Classifier) -> WideResNet38:
+    """The network's WRN-38; raises WsssError where it has another backbone."""
+    body = net.backbone.body
+    if not isinstance(body, WideResNet38):
+        raise WsssError(
+            "official checkpoints hold WRN-38, and this network has another backbone",
+            where="backbone",
+            hint="use backbone wrn38 with output stride 8",
+        )
+    return body
+
+
+def _check_head(net: Classifier, state: Mapping[str, Tensor], part: Part, path: str | Path) -> None:
+    own = net.state_dict()
+    for key, name in HEADS[part].items():
+        if name not in state:
+            raise BadData(
+                f"the file lacks {name} of its {part} head", where=path, hint="fetch the file again"
+            )
+        if state[name].shape != own[key].shape:
+            shapes = f"{tuple(state[name].shape)}, the network's {tuple(own[key].shape)}"
+            raise BadData(
+                f"{name} has the shape {shapes}",
+                where=path,
+                hint="official heads are for 20 classes, their segmentation head is 512 wide",
+            )
+    if part == "segment" and isinstance(net, JointNet):
+        _check_dilation(net.segment, path)
+
+
+def _check_dilation(head: nn.Sequential, path: str | Path) -> None:
+    dilations = {layer.dilation[0] for layer in head if isinstance(layer, nn.Conv2d)}
+    if dilations != {SEGMENT_DILATION}:
+        raise WsssError(
+            f"the file's segmentation head has dilation {SEGMENT_DILATION}, the network's {max(dilations)}",
+            where=path,
+            hint=f"build the network with dilation {SEGMENT_DILATION}",
+        )
