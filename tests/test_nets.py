@@ -22,8 +22,8 @@ from wsssbench.nets.heads import (
     Segmenter,
     multi_scale_cam,
     normalise_cam,
-    segmentation_head,
 )
+from wsssbench.nets.segment_heads import HeadPlan, segment_head
 from wsssbench.nets.weights import is_folded, load_backbone_weights, read_state_dict, weights_digest
 
 STRIDES = [(name, stride) for name, info in BACKBONES.items() for stride in info.strides]
@@ -126,7 +126,7 @@ def test_batchnorm_of_the_small_network_learns_until_it_becomes_a_joint_network(
     net = classifier()
     net.train()
     assert all(layer.training for layer in norms(net))
-    joint = JointNet(net, width=8, dilation=1)
+    joint = JointNet(net, HeadPlan("dilated", 8, 1))
     joint.train()
     assert joint.drop.training
     assert not any(layer.training for layer in norms(joint))
@@ -366,17 +366,29 @@ def test_normalised_maps_reach_one_and_an_empty_map_stays_empty() -> None:
 
 def test_networks_with_a_segmentation_head_share_one_grid() -> None:
     image = pixels(48, 64, batch=2)
-    joint = JointNet(classifier(), width=8, dilation=2)
+    joint = JointNet(classifier(), HeadPlan("dilated", 8, 2))
     tags, maps, logits = joint.joint(image)
     assert (tags.shape, maps.shape, logits.shape) == ((2, 4), (2, 4, 6, 8), (2, 5, 6, 8))
-    assert Segmenter(Backbone("small", 4), 4, width=8, dilation=2)(image).shape == (2, 5, 12, 16)
+    assert Segmenter(Backbone("small", 4), 4, HeadPlan("dilated", 8, 2))(image).shape == (2, 5, 12, 16)
 
 
 @pytest.mark.parametrize("dilation", [1, 3, 12])
 def test_a_segmentation_head_keeps_the_size_and_starts_without_a_preference(dilation: int) -> None:
-    head = segmentation_head(6, 3, 4, dilation)
-    assert head(torch.rand(1, 6, 9, 7)).shape == (1, 3, 9, 7)
-    assert head(torch.zeros(1, 6, 9, 7)).abs().max() == 0
+    head, image = segment_head(HeadPlan("dilated", 4, dilation), 6, 3), pixels(72, 56)
+    assert head(torch.rand(1, 6, 9, 7), image).shape == (1, 3, 9, 7)
+    assert head(torch.zeros(1, 6, 9, 7), image).abs().max() == 0
+
+
+def test_a_detail_head_answers_at_stride_four_and_sees_the_image() -> None:
+    head, features = segment_head(HeadPlan("detail", 8, 1), 6, 3).eval(), torch.rand(1, 6, 6, 8)
+    image = pixels(48, 64)
+    logits = head(features, image)
+    assert logits.shape == (1, 3, 12, 16)
+    other = image.clone()
+    other[..., :16] = other[..., :16].flip(-2)  # the image's mean colour stays
+    changed = (head(features, other) - logits).abs().amax(1)[0] > 1e-6
+    assert changed[:, :3].all()  # under the changed columns
+    assert not changed[:, -5:].any()  # and nowhere far from them
 
 
 def test_images_of_one_size_go_together_and_results_come_in_order() -> None:

@@ -18,6 +18,7 @@ from wsssbench.nets.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from wsssbench.nets.heads import Classifier, JointNet, multi_scale_cam
 from wsssbench.nets.mxnet_params import read_mxnet_params
 from wsssbench.nets.official import heads_held, load_official
+from wsssbench.nets.segment_heads import HeadPlan
 from wsssbench.nets.weights import fit, load_backbone_weights
 from wsssbench.nets.wrn38 import PreActivationBlock, WideResNet38
 from wsssbench.nets.wrn38_names import mxnet_name, official_name
@@ -28,7 +29,7 @@ State = dict[str, Tensor]
 def meta_joint(width: int = 512, dilation: int = 12, classes: int = 20) -> JointNet:
     """The network without its numbers: only shapes."""
     with torch.device("meta"):
-        return JointNet(Classifier(Backbone("wrn38"), classes), width=width, dilation=dilation)
+        return JointNet(Classifier(Backbone("wrn38"), classes), HeadPlan("dilated", width, dilation))
 
 
 def meta_state(*parts: str) -> State:
@@ -236,7 +237,7 @@ def test_a_classifier_takes_backbone_and_classifier_alone(monkeypatch: pytest.Mo
     [
         (meta_joint(classes=3), {}, "fc8.weight has the shape"),
         (meta_joint(width=64), {}, "fc8_seg_conv1.weight has the shape"),
-        (meta_joint(dilation=6), {}, "dilation 12, the network's 6"),
+        (meta_joint(dilation=6), {}, "dilation 12, the network's is of dilation 6"),
         (meta_joint(), {"fc8_seg_conv2.bias": None}, "lacks fc8_seg_conv2.bias"),
         (meta_joint(), {"bn7.weight": None}, r"do not fit wrn38: 1 keys missing \(bn7.weight\)"),
         (meta_joint(), {"f9.weight": torch.zeros(1)}, r"1 unexpected \(f9.weight\)"),

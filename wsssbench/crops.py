@@ -15,16 +15,19 @@ from torchvision.transforms.v2 import functional as F
 from wsssbench.errors import BadData
 from wsssbench.types import IGNORE, Sample, View
 
-MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean, in 0..255: what padding shows
+MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean, in 0..255
 
 
 @dataclass(frozen=True)
 class CropRule:
-    """Side length in pixels, range of the random scale factor, probability of a horizontal flip."""
+    """How a training crop is cut and changed."""
 
-    px: int
-    scale: tuple[float, float] = (1.0, 1.0)
-    flip: float = 0.5
+    px: int  # side length
+    scale: tuple[float, float] = (1.0, 1.0)  # range of the random scale factor
+    flip: float = 0.5  # probability of a horizontal flip
+    one_scale: bool = False  # one scale factor for a whole batch instead of one for each image
+    padding: tuple[int, int, int] = MEAN_COLOUR  # what padding shows
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # brightness, contrast, saturation, hue
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,11 @@ class CropBatches:
         epoch, index = divmod(position, len(self.view))
         sample = self.view[int(self._permutation(epoch)[index])]
         draw = np.random.default_rng((self.seed, position))
-        return random_crop(sample, self.label_of(sample), self.rule, draw)
+        factor = self._batch_factor(position // self.batch) if self.rule.one_scale else None
+        return random_crop(sample, self.label_of(sample), self.rule, draw, factor)
+
+    def _batch_factor(self, step: int) -> float:
+        return float(np.random.default_rng((self.seed, 2 << 32, step)).uniform(*self.rule.scale))
 
     def _permutation(self, epoch: int) -> np.ndarray:
         known = self._order  # read once: another thread may be at another epoch
@@ -91,37 +98,52 @@ class CropBatches:
 
 
 def random_crop(
-    sample: Sample, label: np.ndarray | None, rule: CropRule, draw: np.random.Generator
+    sample: Sample,
+    label: np.ndarray | None,
+    rule: CropRule,
+    draw: np.random.Generator,
+    factor: float | None = None,
 ) -> tuple[str, Tensor, Tensor, Tensor, Tensor | None]:
     """Id, crop (3, S, S) uint8, valid (S, S) bool, tags (K,), labels (S, S) uint8 or None.
 
-    Raises BadData where the mask has not the image's size.
+    `factor` scales the image where it is not drawn here. Raises BadData where the mask has another size than
+    the image.
     """
     if label is not None and label.shape != sample.image.shape[:2]:
         raise BadData(f"the mask is {label.shape}, the image {sample.image.shape[:2]}", where=sample.id)
     image = torch.from_numpy(np.ascontiguousarray(sample.image.transpose(2, 0, 1)))
     mask = None if label is None else torch.from_numpy(np.ascontiguousarray(label))[None]
-    low, high = rule.scale
-    if (low, high) != (1.0, 1.0):
-        factor = float(draw.uniform(low, high))
+    if rule.scale != (1.0, 1.0):
+        factor = float(draw.uniform(*rule.scale)) if factor is None else factor
         size = [max(1, round(side * factor)) for side in image.shape[1:]]
         image = F.resize(image, size, antialias=True)
         mask = None if mask is None else F.resize(mask, size, interpolation=F.InterpolationMode.NEAREST_EXACT)
     if draw.random() < rule.flip:
         image = image.flip(-1)
         mask = None if mask is None else mask.flip(-1)
-    crop, valid, labels = _place(image, mask, rule.px, draw)
+    image = _jittered(image, rule.jitter, draw) if any(rule.jitter) else image
+    crop, valid, labels = _place(image, mask, rule, draw)
     tags = (
         torch.from_numpy(np.asarray(sample.tags, np.float32)) if sample.tags is not None else torch.empty(0)
     )
     return sample.id, crop, valid, tags, labels
 
 
+def _jittered(image: Tensor, amounts: tuple[float, ...], draw: np.random.Generator) -> Tensor:
+    """Brightness, contrast, saturation by a factor in 1 +- amount, hue by +- amount, in a random order."""
+    changes = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
+    for k in draw.permutation(len(changes)):
+        middle = 0.0 if changes[k] is F.adjust_hue else 1.0
+        image = changes[k](image, float(draw.uniform(middle - amounts[k], middle + amounts[k])))
+    return image
+
+
 def _place(
-    image: Tensor, mask: Tensor | None, px: int, draw: np.random.Generator
+    image: Tensor, mask: Tensor | None, rule: CropRule, draw: np.random.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Cut a random window, or set the whole side at a random place of the padded square."""
-    crop = torch.tensor(MEAN_COLOUR, dtype=torch.uint8).view(3, 1, 1).repeat(1, px, px)
+    px = rule.px
+    crop = torch.tensor(rule.padding, dtype=torch.uint8).view(3, 1, 1).repeat(1, px, px)
     valid = torch.zeros(px, px, dtype=torch.bool)
     labels = None if mask is None else torch.full((px, px), IGNORE, dtype=torch.uint8)
     source, target = [], []

@@ -39,16 +39,24 @@ class Schedule:
     optimizer: str = "adamw"  # or "sgd"
     momentum: float = 0.9  # of SGD
     clip: float = 1.0  # largest gradient norm; 0 switches clipping off
+    bias_factor: float = 1.0  # rate of biases over that of weights; where it is not 1 they do not decay
 
 
 def make_optimizer(backbone: nn.Module, heads: Iterable[nn.Module], plan: Schedule) -> torch.optim.Optimizer:
-    """AdamW or SGD over two groups: backbone and heads, frozen parameters left out."""
-    slow = [p for p in backbone.parameters() if p.requires_grad]
-    fast = [p for head in heads for p in head.parameters() if p.requires_grad]
-    groups = [
-        {"params": slow, "lr": plan.lr, "base": plan.lr},
-        {"params": fast, "lr": plan.lr * plan.head_factor, "base": plan.lr * plan.head_factor},
-    ]
+    """AdamW or SGD over the backbone's and the heads' parameters, frozen ones left out.
+
+    Two groups, or four where biases have a rate of their own.
+    """
+    slow = [item for item in backbone.named_parameters() if item[1].requires_grad]
+    fast = [item for head in heads for item in head.named_parameters() if item[1].requires_grad]
+    groups: list[dict[str, Any]] = []
+    for named, rate in ((slow, plan.lr), (fast, plan.lr * plan.head_factor)):
+        apart = plan.bias_factor != 1.0
+        weights = [p for name, p in named if not (apart and name.endswith("bias"))]
+        groups.append({"params": weights, "lr": rate, "base": rate})
+        if apart:
+            biases, double = [p for name, p in named if name.endswith("bias")], rate * plan.bias_factor
+            groups.append({"params": biases, "lr": double, "base": double, "weight_decay": 0.0})
     if plan.optimizer == "sgd":
         return torch.optim.SGD(groups, momentum=plan.momentum, weight_decay=plan.weight_decay)
     return torch.optim.AdamW(groups, weight_decay=plan.weight_decay)

@@ -12,6 +12,7 @@ from wsssbench.crops import Batch, CropBatches, CropRule
 from wsssbench.errors import WsssError
 from wsssbench.nets.backbones import Backbone, backbone_info
 from wsssbench.nets.heads import Classifier
+from wsssbench.nets.official import load_official
 from wsssbench.nets.weights import weights_digest
 from wsssbench.train import (
     AliveCheck,
@@ -44,7 +45,7 @@ class ClassifierOptions:
     """Options of a step that starts from a classifier; its own Config inherits them."""
 
     backbone: str = option(
-        "resnet50", "network: small, mobilenet_v2, mobilenet_v2_folded, resnet18/34/50/101"
+        "resnet50", "network: small, mobilenet_v2, mobilenet_v2_folded, resnet18/34/50/101, wrn38"
     )
     weights: str = option("", "file with ImageNet weights of the backbone", file=True)
     pretraining: str = option("imagenet", "what the weights in the file have seen; shown in the row")
@@ -55,6 +56,9 @@ class ClassifierOptions:
     scale_high: float = option(1.3, "largest random scale", origin="RRM code, U(0.7, 1.3); here per image")
     optimizer: Literal["adamw", "sgd"] = option("adamw", "optimizer of both trainings")
     weight_decay: float = option(1e-4, "weight decay")
+    momentum: float = option(0.9, "momentum of sgd")
+    clip: float = option(1.0, "largest norm of the gradient; 0: no clipping, as in the RRM code")
+    bias_factor: float = option(1.0, "learning rate of biases over that of weights; not 1: no decay either")
 
     classifier_steps: int = option(3300, "steps with the classification loss alone, first")
     classifier_batch: int = option(16, "images per step of the classifier", origin="IRN, run_sample.py")
@@ -62,18 +66,24 @@ class ClassifierOptions:
     classifier_head_factor: float = option(10.0, "the same for its head, over the backbone's")
 
 
-def plan_of(c: ClassifierOptions) -> ClassifierPlan:
-    """The classifier that these options ask for."""
+def plan_of(c: ClassifierOptions, crop: CropRule | None = None) -> ClassifierPlan:
+    """The classifier that these options ask for; `crop` where the step cuts its crops in a way of its own."""
     return ClassifierPlan(
         backbone=c.backbone,
         stride=c.output_stride,
         weights_sha256=weights_digest(c.weights),
         dropout=c.dropout,
-        crop=CropRule(c.crop, (c.scale_low, c.scale_high)),
+        crop=crop or CropRule(c.crop, (c.scale_low, c.scale_high)),
         batch=c.classifier_batch,
-        schedule=Schedule(
-            c.classifier_steps, c.classifier_lr, c.classifier_head_factor, c.weight_decay, c.optimizer
-        ),
+        schedule=schedule_of(c, c.classifier_steps, c.classifier_lr, c.classifier_head_factor),
+    )
+
+
+def schedule_of(c: ClassifierOptions, steps: int, lr: float, head_factor: float) -> Schedule:
+    """A training of `steps` steps by the optimizer of these options."""
+    momentum = c.momentum if c.optimizer == "sgd" else Schedule.momentum  # AdamW has none: one key
+    return Schedule(
+        steps, lr, head_factor, c.weight_decay, c.optimizer, momentum, clip=c.clip, bias_factor=c.bias_factor
     )
 
 
@@ -91,12 +101,26 @@ def trained_classifier(plan: ClassifierPlan, weights: str, view: View, ctx: Cont
             where="option weights",
             hint="give its ImageNet weights with --weights FILE, or use backbone=small",
         )
+    if not plan.schedule.steps:
+        return classifier_from_file(plan, weights, ctx)
     with ctx.shared("classifier", plan) as own:
         net = new_classifier(plan, weights, own)
         saved = own.workdir / "ckpt" / "classifier.pt"
         if not saved.exists() or load_checkpoint(saved, net, None) < plan.schedule.steps:
             fit_tags(net, view, plan, own)
         return net
+
+
+def classifier_from_file(plan: ClassifierPlan, weights: str, ctx: Context) -> Classifier:
+    """A classifier that was trained elsewhere (PSA's and RRM's `res38_cls.pth`), head included."""
+    net = new_classifier(plan, "", ctx)
+    if not weights or "classifier" not in load_official(net, weights):
+        raise WsssError(
+            "classifier_steps = 0 needs a file that holds a trained classifier",
+            where="option weights",
+            hint="give an official res38_cls.pth or RRM_final.pth with --weights, or train: classifier_steps",
+        )
+    return net
 
 
 def fit_tags(net: Classifier, view: View, plan: ClassifierPlan, ctx: Context) -> None:

@@ -20,14 +20,13 @@ from wsssbench.train import Losses, Schedule, autocast, load_checkpoint, make_op
 from wsssbench.types import IGNORE, Artifacts, Context, Kind, Outputs, StepCard, View, option
 from wsssbench_methods.classifier import ClassifierOptions, new_classifier, plan_of, trained_classifier
 from wsssbench_methods.presets import FULL_PRESETS
+from wsssbench_methods.segment import HeadOptions, head_plan
 
 
 @dataclass(frozen=True)
-class FullConfig(ClassifierOptions):
+class FullConfig(HeadOptions, ClassifierOptions):
     """Options of `full`."""
 
-    head_width: int = option(512, "channels of the segmentation head", origin="RRM code, network/RRM.py")
-    head_dilation: int = option(12, "dilation of the segmentation head", origin="RRM code, network/RRM.py")
     steps: int = option(20000, "steps on masks", origin="DeepLab-v2: 20,000")
     batch: int = option(10, "images per step on masks", origin="DeepLab-v2: 10")
     lr: float = option(3e-5, "learning rate of the backbone on masks")
@@ -87,7 +86,7 @@ class Full:
         torch.manual_seed(ctx.seed("init"))
         backbone, classes = classifier.backbone, classifier.head.out_channels
         backbone.freeze_norm()
-        return Segmenter(backbone, classes, width=self.config.head_width, dilation=self.config.head_dilation)
+        return Segmenter(backbone, classes, head_plan(self.config))
 
 
 def train_on_masks(net: Segmenter, view: View, c: FullConfig, ctx: Context) -> None:

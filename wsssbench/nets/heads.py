@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsssbench.nets.backbones import Backbone
+from wsssbench.nets.segment_heads import HeadPlan, segment_head
 
 CAM_EPS = 1e-5  # PSA and RRM divide a map by its maximum plus this (reference code, compute_cam_up)
 
@@ -54,48 +55,33 @@ class Classifier(nn.Module):
 class JointNet(Classifier):
     """The one-step network of RRM: a classifier with a segmentation head beside it, on one backbone.
 
-    BatchNorm is frozen from here on, as in the official code. The segmentation head is two dilated 3x3
-    convolutions (code, network/RRM.py: 4096 -> 512 -> C, dilation 12), of a width and a dilation that fit.
+    The backbone's BatchNorm is frozen from here on, as in the official code.
     """
 
-    def __init__(self, classifier: Classifier, *, width: int, dilation: int) -> None:
+    def __init__(self, classifier: Classifier, head: HeadPlan) -> None:
         nn.Module.__init__(self)
         self.backbone, self.drop, self.head = classifier.backbone, classifier.drop, classifier.head
         self.backbone.freeze_norm()
         outputs = classifier.head.out_channels + 1
-        self.segment = segmentation_head(self.backbone.channels, outputs, width, dilation)
+        self.segment = segment_head(head, self.backbone.channels, outputs)
 
     def joint(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tag logits (B, K), raw class maps (B, K, h, w) and segmentation logits (B, K + 1, h, w)."""
         features = self.backbone(pixels)
-        return self.tag_logits(features), self.head(features), self.segment(features)
+        return self.tag_logits(features), self.head(features), self.segment(features, pixels)
 
 
 class Segmenter(nn.Module):
     """Backbone and segmentation head: (B, 3, H, W) in 0..255 -> logits (B, C, h, w)."""
 
-    def __init__(self, backbone: Backbone, classes: int, *, width: int, dilation: int) -> None:
+    def __init__(self, backbone: Backbone, classes: int, head: HeadPlan) -> None:
         super().__init__()
         self.backbone = backbone
-        self.segment = segmentation_head(backbone.channels, classes + 1, width, dilation)
+        self.segment = segment_head(head, backbone.channels, classes + 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        out: Tensor = self.segment(self.backbone(pixels))
+        out: Tensor = self.segment(self.backbone(pixels), pixels)
         return out
-
-
-def segmentation_head(inputs: int, outputs: int, width: int, dilation: int) -> nn.Sequential:
-    """Conv 3x3 - ReLU - conv 3x3, both dilated, Xavier weights, no normalisation."""
-    head = nn.Sequential(
-        nn.Conv2d(inputs, width, 3, padding=dilation, dilation=dilation),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(width, outputs, 3, padding=dilation, dilation=dilation),
-    )
-    for layer in head:
-        if isinstance(layer, nn.Conv2d):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return head
 
 
 def multi_scale_cam(
@@ -109,7 +95,7 @@ def multi_scale_cam(
     """
     total, count, grid = None, 0, None
     for scale in sorted(scales, key=lambda s: s != 1.0):  # scale 1 first: it sets the grid
-        resized = pixels if scale == 1.0 else _rescale(pixels, scale)
+        resized = rescaled(pixels, scale)
         views = [resized, resized.flip(-1)] if flip else [resized]
         for index, view in enumerate(views):
             known = first if scale == 1.0 and index == 0 else None
@@ -133,6 +119,9 @@ def resize(planes: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     return F.interpolate(planes, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def _rescale(pixels: Tensor, scale: float) -> Tensor:
+def rescaled(pixels: Tensor, scale: float) -> Tensor:
+    """Images (B, 3, H, W) times `scale`, bilinearly, sizes truncated; the same tensor at scale 1."""
+    if scale == 1.0:
+        return pixels
     height, width = (max(1, int(side * scale)) for side in pixels.shape[-2:])
     return resize(pixels.float(), (height, width))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from wsssbench.errors import BadData, WsssError
 from wsssbench.nets.heads import Classifier, JointNet
+from wsssbench.nets.segment_heads import DilatedHead
 from wsssbench.nets.weights import checked_fit, fill, read_state_dict
 from wsssbench.nets.wrn38 import WideResNet38
 from wsssbench.nets.wrn38_names import CLASSIFIER, SEGMENT
@@ -60,6 +61,8 @@ def wide_resnet(net: Classifier) -> WideResNet38:
 
 def _check_head(net: Classifier, state: Mapping[str, Tensor], part: Part, path: str | Path) -> None:
     own = net.state_dict()
+    if part == "segment":
+        _check_kind(net, path)
     for key, name in HEADS[part].items():
         if name not in state:
             raise BadData(
@@ -72,15 +75,15 @@ def _check_head(net: Classifier, state: Mapping[str, Tensor], part: Part, path: 
                 where=path,
                 hint="official heads are for 20 classes, their segmentation head is 512 wide",
             )
-    if part == "segment" and isinstance(net, JointNet):
-        _check_dilation(net.segment, path)
 
 
-def _check_dilation(head: nn.Sequential, path: str | Path) -> None:
-    dilations = {layer.dilation[0] for layer in head if isinstance(layer, nn.Conv2d)}
-    if dilations != {SEGMENT_DILATION}:
+def _check_kind(net: nn.Module, path: str | Path) -> None:
+    head = net.segment
+    dilation = head.dilation if isinstance(head, DilatedHead) else None
+    if dilation != SEGMENT_DILATION:
+        own = "of another kind" if dilation is None else f"of dilation {dilation}"
         raise WsssError(
-            f"the file's segmentation head has dilation {SEGMENT_DILATION}, the network's {max(dilations)}",
+            f"the file's segmentation head has dilation {SEGMENT_DILATION}, the network's is {own}",
             where=path,
-            hint=f"build the network with dilation {SEGMENT_DILATION}",
+            hint=f"build the network with a dilated head of dilation {SEGMENT_DILATION}",
         )

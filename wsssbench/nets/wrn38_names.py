@@ -15,10 +15,10 @@ BRANCHES = ("2a", "2b1", "2b2")  # of the first, second and third convolution of
 ENDS = {"stem": "conv1a", "norm": "bn7"}
 CLASSIFIER = {"head.weight": "fc8.weight"}  # of heads.Classifier, in official files
 SEGMENT = {  # of heads.JointNet, in official files
-    "segment.0.weight": "fc8_seg_conv1.weight",
-    "segment.0.bias": "fc8_seg_conv1.bias",
-    "segment.2.weight": "fc8_seg_conv2.weight",
-    "segment.2.bias": "fc8_seg_conv2.bias",
+    "segment.layers.0.weight": "fc8_seg_conv1.weight",
+    "segment.layers.0.bias": "fc8_seg_conv1.bias",
+    "segment.layers.2.weight": "fc8_seg_conv2.weight",
+    "segment.layers.2.bias": "fc8_seg_conv2.bias",
 }
 MXNET_CLASSIFIER = ("arg:linear1000_weight", "arg:linear1000_bias")  # ImageNet's 1000 classes: not used
 BESIDES = frozenset((*CLASSIFIER.values(), *SEGMENT.values(), *MXNET_CLASSIFIER))

@@ -32,7 +32,7 @@ def energy_weight(pixels: int) -> float:
 def dense_energy(
     probs: Tensor, image: Tensor, roi: Tensor, labels: Tensor, *,
     sigma_rgb: float = 15.0, sigma_xy: float = 100.0, scale: float = 0.5, weight: float = PAPER_WEIGHT,
-    backend: str = "lattice", gradient: Gradient = "published",
+    backend: str = "lattice", gradient: Gradient = "published", recompute_scale: bool = False,
 ) -> Tensor:  # fmt: skip
     """The energy times `weight`, a scalar that is differentiable with respect to `probs`.
 
@@ -40,12 +40,16 @@ def dense_energy(
     and 0 on padding; `labels` (B, H, W) uint8, 255 = unknown. All are resized by `scale` first; `sigma_xy` is
     in unscaled pixels. `gradient="published"` is the published backward pass, which doubles the first
     term of the derivative instead of adding the second; "true" is the derivative with the gate held fixed.
+    `recompute_scale` resizes by the ratio of the sizes, as torch before 1.6 did, instead of by `scale`.
     """
     if gradient not in ("published", "true"):
         raise UnknownName(f"unknown gradient {gradient!r}", hint=nearest(gradient, ("published", "true")))
-    # Without recomputing the scale from the output size: what the published code does on current torch.
-    small = interpolate(probs.float(), scale_factor=scale, mode="bilinear", align_corners=False)
-    image, roi, labels = (_nearest(x, scale) for x in (image, roi.unsqueeze(1), labels.unsqueeze(1)))
+    small = interpolate(
+        probs.float(), scale_factor=scale, mode="bilinear", align_corners=False,
+        recompute_scale_factor=recompute_scale,
+    )  # fmt: skip
+    planes = (image, roi.unsqueeze(1), labels.unsqueeze(1))
+    image, roi, labels = (_nearest(x, scale, recompute_scale) for x in planes)
     mask = roi[:, 0]
     gate = (mask - small.detach().amax(1)).clamp_min(0)
     gate = torch.where(labels[:, 0] == IGNORE, torch.ones_like(gate), gate)
@@ -54,8 +58,9 @@ def dense_energy(
     return weight * cast(Tensor, energy)
 
 
-def _nearest(x: Tensor, scale: float) -> Tensor:
-    return interpolate(x.detach().float(), scale_factor=scale, mode="nearest")
+def _nearest(x: Tensor, scale: float, recompute: bool) -> Tensor:
+    plane = x.detach().float()
+    return interpolate(plane, scale_factor=scale, mode="nearest", recompute_scale_factor=recompute)
 
 
 def _filter_planes(f: Filter, planes: Tensor) -> Tensor:

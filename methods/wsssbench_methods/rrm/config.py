@@ -1,25 +1,62 @@
-"""Options of `rrm`, each with the place that its value comes from."""
+"""Options of `rrm`, each with the place that its value comes from, and the traps of the released code."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from wsssbench.crops import MEAN_COLOUR, CropRule
+from wsssbench.train import Schedule
 from wsssbench.types import option
-from wsssbench_methods.classifier import ClassifierOptions
+from wsssbench_methods.classifier import ClassifierOptions, schedule_of
+from wsssbench_methods.rrm.reliable import ReliableRule
+from wsssbench_methods.segment import HeadOptions
+
+BY_VARIANT = "; by default as the variant"
+TRAPS = ("momentum_from_decay", "label_padding", "one_scale", "truncate_colours", "recompute_scale")
 
 
 @dataclass(frozen=True)
-class RrmConfig(ClassifierOptions):
+class RrmConfig(HeadOptions, ClassifierOptions):
     """One-step RRM: a classifier is trained first, then classifier and segmentation head jointly."""
 
-    head_width: int = option(512, "channels of the segmentation head", origin="code, network/RRM.py")
-    head_dilation: int = option(12, "dilation of the segmentation head", origin="code, network/RRM.py")
+    variant: Literal["fixed", "faithful"] = option(
+        "fixed", "faithful switches on each of the five traps that follow, unless one is set by hand"
+    )
+    # B1: SGD's third positional argument is momentum, and the released optimizer hands it the weight decay.
+    momentum_from_decay: bool | None = option(
+        None, "momentum = weight_decay" + BY_VARIANT, origin="code, tool/torchutils.py:13 (B1)"
+    )
+    # B4: padding is never set to 255 in the mined labels, so it can be taught as background.
+    label_padding: bool | None = option(
+        None, "padding is mined like the rest" + BY_VARIANT, origin="code, tool/myTool.py:23-76 (B4)"
+    )
+    # B9: the factor is drawn before the loop over the images of a batch.
+    one_scale: bool | None = option(
+        None, "one random scale for a whole batch" + BY_VARIANT, origin="code, tool/myTool.py:198 (B9)"
+    )
+    # B13: the image of CRF and energy is the network's input turned back, cut to integers, not rounded.
+    truncate_colours: bool | None = option(
+        None, "colours of CRF and energy are truncated" + BY_VARIANT, origin="code, tool/myTool.py:216 (B13)"
+    )
+    # B14: torch before 1.6 resized the energy's planes by the ratio of the sizes, not by the factor given.
+    recompute_scale: bool | None = option(
+        None, "ratio of the sizes as the energy's scale" + BY_VARIANT, origin="code, DenseEnergyLoss.py (B14)"
+    )
+
     steps: int = option(20000, "joint steps", origin="code, train_from_cls_weight.py")
     batch: int = option(4, "images per joint step", origin="code, train_from_cls_weight.py")
     lr: float = option(3e-5, "learning rate of the backbone in the joint steps")
     head_factor: float = option(10.0, "learning rate of the heads over the backbone's", origin="code, x10")
-    momentum: float = option(0.9, "momentum of sgd", origin="the paper's intent; the code ran 1e-5 (bug B1)")
+    flat_rates: bool = option(
+        False, "every parameter learns at lr in the joint steps", origin="code, tool/torchutils.py:33 (B3)"
+    )
+    padding: Literal["mean", "black"] = option("mean", "colour of padding", origin="code; black from init")
+    jitter: tuple[float, float, float, float] = option(
+        (0.0, 0.0, 0.0, 0.0),
+        "random brightness, contrast, saturation, hue",
+        origin="code; .3/.3/.3/.1 from init",
+    )
     cam_scales: tuple[float, ...] = option((1.0, 0.5, 1.5, 2.0), "scales of the training CAM", origin="code")
 
     alpha_low: float = option(4.0, "background exponent for sure foreground", origin="code, tool/myTool.py")
@@ -29,9 +66,12 @@ class RrmConfig(ClassifierOptions):
     )
     background_confidence: float = option(0.8, "cut on the background plane", origin="code, tool/myTool.py")
     crf_confidence: float = option(0.8, "cut on the CRF marginals", origin="code, tool/myTool.py")
+    agreement: bool = option(True, "labels must agree with two CRFs; false: the CAM alone (a control)")
 
     energy_weight: float = option(
-        1e-7, "weight of the dense energy at 160x160 filtered pixels", origin="code; grows with (25600 / N)^2"
+        1e-7,
+        "weight of the dense energy at 160x160 filtered pixels; 0: none",
+        origin="code; grows with (25600 / N)^2",
     )
     energy_scale: float = option(0.5, "images are scaled by this before the energy", origin="code")
     energy_sigma_xy: float = option(100.0, "spatial width in pixels of a VOC image", origin="code")
@@ -42,4 +82,40 @@ class RrmConfig(ClassifierOptions):
 
     threshold: float = option(0.3, "map value above which a pixel is foreground, where maps are judged")
     tag_threshold: float = option(0.5, "tag score above which a class is predicted when no tags are given")
-    test_scales: tuple[float, ...] = option((0.5, 1.0, 1.5, 2.0), "scales of the maps of a fitted model")
+    test_scales: tuple[float, ...] = option(
+        (0.5, 1.0, 1.5, 2.0), "scales, mirrored too, of maps and probabilities where tags are given"
+    )
+
+    def __post_init__(self) -> None:
+        """Settle the traps, so that the options in a row's key are what ran."""
+        for name in TRAPS:
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, self.variant == "faithful")
+        if self.momentum_from_decay:
+            object.__setattr__(self, "momentum", self.weight_decay)
+
+
+def crop_rule(c: RrmConfig) -> CropRule:
+    """How crops are cut in the joint training."""
+    padding = MEAN_COLOUR if c.padding == "mean" else (0, 0, 0)
+    scales = (c.scale_low, c.scale_high)
+    return CropRule(c.crop, scales, one_scale=bool(c.one_scale), padding=padding, jitter=c.jitter)
+
+
+def joint_schedule(c: RrmConfig) -> Schedule:
+    """Length and rates of the joint training."""
+    plan = schedule_of(c, c.steps, c.lr, c.head_factor)
+    return replace(plan, head_factor=1.0, bias_factor=1.0) if c.flat_rates else plan
+
+
+def reliable_rule(c: RrmConfig) -> ReliableRule:
+    """The rule of mining."""
+    return ReliableRule(
+        alpha_low=c.alpha_low,
+        alpha_high=c.alpha_high,
+        fraction=c.fraction,
+        background_confidence=c.background_confidence,
+        crf_confidence=c.crf_confidence,
+        agreement=c.agreement,
+        variant="faithful" if c.label_padding else "fixed",
+    )

@@ -35,6 +35,7 @@ class ReliableRule:
     min_value: float = 0.1  # code: smaller CAM values are not counted
     background_confidence: float = 0.8  # code: (1 - max CAM)^alpha_high above this is safe background
     crf_confidence: float = 0.8  # code: a CRF marginal below this is unsure
+    agreement: bool = True  # False leaves the two CRFs out: the CAM alone decides (a control)
     crf: CrfSet = MINING_CRF
     variant: Literal["fixed", "faithful"] = "fixed"
 
@@ -77,10 +78,14 @@ def reliable_labels_batch(
     planes = planes * present[:, :, None, None]
     top = planes.amax(1)
     backgrounds = [(1 - top) ** alpha for alpha in (rule.alpha_low, rule.alpha_high)]
-    unary = torch.stack([_unary(b, planes, present) for b in backgrounds], dim=1)
-    q_low, q_high = mean_field(unary, images, rule.crf, backend=backend, scale=scale).unbind(1)
-    label = _agreed(q_low, q_high, rule)
-    label[~_cam_sure(planes, backgrounds[1], first_largest(q_low), rule, padding)] = IGNORE
+    if rule.agreement:
+        unary = torch.stack([_unary(b, planes, present) for b in backgrounds], dim=1)
+        q_low, q_high = mean_field(unary, images, rule.crf, backend=backend, scale=scale).unbind(1)
+        found, label = first_largest(q_low), _agreed(q_low, q_high, rule)
+    else:
+        found = first_largest(torch.cat([backgrounds[1][:, None], planes], dim=1))
+        label = found.clone()
+    label[~_cam_sure(planes, backgrounds[1], found, rule, padding)] = IGNORE
     if padding is not None:
         label[padding] = IGNORE
     return _named(label, classes)

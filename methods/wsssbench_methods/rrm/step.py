@@ -1,5 +1,4 @@
-"""One-step RRM as a step: the classifier first, then one joint loss of classification, balanced
-cross-entropy on reliable pixels, and gated dense energy on the others."""
+"""One-step RRM as a step: a classifier first, then the joint training; and what a fitted network predicts."""
 
 from __future__ import annotations
 
@@ -13,29 +12,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsssbench.crops import Batch, CropBatches, CropRule
+from wsssbench.crops import Batch
 from wsssbench.masks import argmax_labels
 from wsssbench.nets.batching import by_size
-from wsssbench.nets.heads import Classifier, JointNet, multi_scale_cam, normalise_cam, resize
-from wsssbench.ops.energy import dense_energy, energy_weight
-from wsssbench.stages import sigma_scale
-from wsssbench.train import (
-    AliveCheck,
-    Losses,
-    Schedule,
-    autocast,
-    load_checkpoint,
-    make_optimizer,
-    tag_frequencies,
-    train,
-)
+from wsssbench.nets.heads import Classifier, JointNet, normalise_cam, rescaled, resize
+from wsssbench.train import autocast, load_checkpoint
 from wsssbench.types import Artifacts, Context, Kind, Outputs, StepCard, View
 from wsssbench_methods.classifier import new_classifier, plan_of, trained_classifier
 from wsssbench_methods.localizer import select_maps
 from wsssbench_methods.presets import RRM_PRESETS
-from wsssbench_methods.rrm.config import RrmConfig
-from wsssbench_methods.rrm.losses import balanced_cross_entropy
-from wsssbench_methods.rrm.reliable import ReliableRule, reliable_labels_batch
+from wsssbench_methods.rrm.config import RrmConfig, crop_rule
+from wsssbench_methods.rrm.joint import mine, train_jointly
+from wsssbench_methods.segment import head_plan
 
 
 class Rrm:
@@ -45,7 +33,7 @@ class Rrm:
     presets: ClassVar = RRM_PRESETS
     card = StepCard(
         name="rrm",
-        version="1",
+        version="2",
         role="one-step",
         supervision=("tags",),
         gives=("maps", "probs", "labels", "mined", "tag_scores"),
@@ -57,96 +45,29 @@ class Rrm:
     def __init__(self, config: RrmConfig) -> None:
         self.config = config
         self.card = replace(self.card, pretraining=config.pretraining if config.weights else "none")
+        self.plan = plan_of(config, replace(crop_rule(config), one_scale=False))
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> RrmPredictor:
-        classifier = trained_classifier(plan_of(self.config), self.config.weights, train, ctx)
-        net = self._joint(classifier, ctx)
+        net = self._joint(trained_classifier(self.plan, self.config.weights, train, ctx), ctx)
         train_jointly(net, train, self.config, ctx)
         return RrmPredictor(net, self.config, ctx)
 
     def restore(self, ctx: Context) -> RrmPredictor:
-        net = self._joint(new_classifier(plan_of(self.config), "", ctx), ctx)
+        net = self._joint(new_classifier(self.plan, "", ctx), ctx)
         load_checkpoint(ctx.workdir / "ckpt" / "joint.pt", net, None)
         return RrmPredictor(net, self.config, ctx)
 
     def _joint(self, classifier: Classifier, ctx: Context) -> JointNet:
         torch.manual_seed(ctx.seed("init"))
-        return JointNet(classifier, width=self.config.head_width, dilation=self.config.head_dilation)
-
-
-def train_jointly(net: JointNet, view: View, c: RrmConfig, ctx: Context) -> None:
-    """The joint steps: loss = classification + balanced CE + energy, each with weight 1."""
-    rule = CropRule(c.crop, (c.scale_low, c.scale_high))
-    plan = Schedule(c.steps, c.lr, c.head_factor, c.weight_decay, c.optimizer, c.momentum)
-    net.to(ctx.device)
-    optimizer = make_optimizer(net.backbone, [net.head, net.segment], plan)
-    crops = CropBatches(view, rule, c.batch, ctx.seed("joint/crops"))
-    alive = AliveCheck(tag_frequencies(s.tags for s in view), patience=40)
-
-    def losses(batch: Batch) -> Losses:
-        return joint_losses(net, batch, c, ctx)
-
-    train(ctx, "joint", net, optimizer, crops, losses, plan, alive)
-
-
-def joint_losses(net: JointNet, batch: Batch, c: RrmConfig, ctx: Context) -> Losses:
-    """The losses of one batch; the CAM's other scales run without gradient and with dropout, as the code."""
-    with ctx.phase("network"), autocast(ctx):
-        tag_logits, raw, logits = net.joint(batch.images)
-        with torch.no_grad():
-            cam = multi_scale_cam(net, batch.images, c.cam_scales, flip=False, first=raw.detach())
-    with ctx.phase("mining"):
-        labels = mine(cam, batch, c, ctx)
-    up = resize(logits.float(), batch.images.shape[-2:])
-    ce = balanced_cross_entropy(up, labels)
-    with ctx.phase("energy"):
-        energy = dense_energy(
-            up.softmax(1),
-            batch.images.float(),
-            batch.valid,
-            labels,
-            sigma_rgb=c.energy_sigma_rgb,
-            sigma_xy=c.energy_sigma_xy * sigma_scale(ctx.card),
-            scale=c.energy_scale,
-            weight=c.energy_weight / 1e-7 * energy_weight(int(c.crop * c.energy_scale) ** 2),
-            backend=ctx.filter_backend,
-            gradient=c.gradient,
-        )
-    cls = F.multilabel_soft_margin_loss(tag_logits.float(), batch.tags)
-    share = (labels != 255).float().mean()
-    return {"total": cls + ce + energy, "cls": cls, "ce": ce, "energy": energy, "mined": share}
-
-
-@torch.no_grad()
-def mine(cam: Tensor, batch: Batch, c: RrmConfig, ctx: Context) -> Tensor:
-    """Sparse labels (B, S, S) uint8 in {0..K, 255} from CAMs (B, K, h, w), tags and two CRFs."""
-    full = resize(cam, batch.images.shape[-2:]) * batch.tags[:, :, None, None]
-    full = normalise_cam(full * batch.valid[:, None])
-    images = batch.images.permute(0, 2, 3, 1).contiguous()
-    return reliable_labels_batch(
-        images,
-        full,
-        batch.tags > 0,
-        reliable_rule(c),
-        valid=batch.valid,
-        backend=ctx.filter_backend,
-        scale=sigma_scale(ctx.card),
-    )
-
-
-def reliable_rule(c: RrmConfig) -> ReliableRule:
-    """The rule's constants out of the options."""
-    return ReliableRule(
-        alpha_low=c.alpha_low,
-        alpha_high=c.alpha_high,
-        fraction=c.fraction,
-        background_confidence=c.background_confidence,
-        crf_confidence=c.crf_confidence,
-    )
+        return JointNet(classifier, head_plan(self.config))
 
 
 class RrmPredictor:
-    """A fitted RRM network: maps of its classifier, probabilities and labels of its segmentation head."""
+    """A fitted RRM network: maps of its classifier, probabilities and labels of its segmentation head.
+
+    With tags (labelling training images) maps and probabilities are means over scales and mirror images, and
+    labels are restricted to background and the tags; without, all comes from the image as it is.
+    """
 
     def __init__(self, net: JointNet, config: RrmConfig, ctx: Context) -> None:
         self.net, self.config, self.ctx = net.to(ctx.device).eval(), config, ctx
@@ -162,38 +83,56 @@ class RrmPredictor:
         return by_size(images, lambda stack, m: self._outputs(stack, None if tags is None else tags[m], want))
 
     def _outputs(self, stack: Tensor, tags: NDArray[np.bool_] | None, want: frozenset[Kind]) -> list[Outputs]:
+        scales = (1.0,) if tags is None else self.config.test_scales
         with self.ctx.phase("network"), autocast(self.ctx):
-            tag_logits, raw, logits = self.net.joint(stack)
-            scores = tag_logits.float().sigmoid().cpu().numpy()
-            probs = logits.float().softmax(1).cpu().numpy()
-            cam = self._cam(stack, raw, tags is not None) if want & {"maps", "mined"} else None
-        chosen = scores > self.config.tag_threshold if tags is None else tags
+            views = several_views(self.net, stack, scales, flip=tags is not None)
+        scores, maps, probs, deciding = views
+        tag_scores = scores.cpu().numpy()
+        chosen = tag_scores > self.config.tag_threshold if tags is None else tags
+        mined = self._mined(stack, maps, tags) if "mined" in want and tags is not None else None
+        planes, values = normalise_cam(maps).cpu().numpy(), probs.cpu().numpy()
+        votes = deciding.cpu().numpy()
         size = (stack.shape[-2], stack.shape[-1])
-        mined = self._mined(stack, cam, tags) if "mined" in want and tags is not None else None
         return [
             Outputs(
-                maps=None if cam is None else select_maps(normalise_cam(cam[i]).cpu().numpy(), chosen[i]),
-                probs=probs[i],
-                labels=argmax_logits(logits[i], size, None if tags is None else tags[i]),
+                maps=select_maps(planes[i], chosen[i]),
+                probs=values[i],
+                labels=argmax_labels(votes[i], size, None if tags is None else tags[i]),
                 mined=None if mined is None else mined[i],
-                tag_scores=scores[i],
+                tag_scores=tag_scores[i],
             )
             for i in range(len(stack))
         ]
 
-    def _cam(self, stack: Tensor, raw: Tensor, several: bool) -> Tensor:
-        scales = self.config.test_scales if several else (1.0,)
-        return multi_scale_cam(self.net, stack, scales, flip=several, first=raw)
-
-    def _mined(self, stack: Tensor, cam: Tensor | None, tags: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        assert cam is not None
+    def _mined(self, stack: Tensor, maps: Tensor, tags: NDArray[np.bool_]) -> NDArray[np.uint8]:
         every = torch.ones_like(stack[:, 0], dtype=torch.bool)
         given = torch.from_numpy(tags).to(stack.device).float()
-        labels = mine(cam, Batch(stack, every, given, None, ()), self.config, self.ctx)
+        labels = mine(maps, stack, Batch(stack, every, given, None, ()), self.config, self.ctx)
         result: NDArray[np.uint8] = labels.cpu().numpy()
         return result
 
 
-def argmax_logits(logits: Tensor, size: tuple[int, int], tags: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
-    """(H, W) labels from logits (C, h, w), bilinear; restricted to background and the given tags."""
-    return argmax_labels(logits.float().cpu().numpy(), size, tags)
+def several_views(
+    net: JointNet, stack: Tensor, scales: Sequence[float], *, flip: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Tag scores (B, K) of the first view; means over scales (and mirror images) of the rectified class maps
+    (B, K, h, w) and of the probabilities (B, C, h', w'), on the grids of the first view; and the planes whose
+    argmax are the labels: of one view its logits, as published, of several the mean probabilities. float32.
+    """
+    scores, sums, logits = torch.empty(0), [torch.empty(0)] * 2, torch.empty(0)
+    views = [
+        (s, turned)
+        for s in sorted(scales, key=lambda s: s != 1.0)
+        for turned in ((False, True) if flip else (False,))
+    ]
+    for number, (scale, turned) in enumerate(views):
+        view = rescaled(stack, scale)
+        tags, raw, logits = net.joint(view.flip(-1) if turned else view)
+        planes = [F.relu(raw.float()), logits.float().softmax(1)]
+        planes = [p.flip(-1) for p in planes] if turned else planes
+        if number == 0:
+            scores, sums = tags.float().sigmoid(), planes
+        else:
+            sums = [total + resize(p, total.shape[-2:]) for total, p in zip(sums, planes, strict=True)]
+    maps, probs = (total / len(views) for total in sums)
+    return scores, maps, probs, logits.float() if len(views) == 1 else probs

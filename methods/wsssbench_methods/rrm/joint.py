@@ -1,0 +1,104 @@
+"""The joint training of RRM: one loss of classification, balanced cross-entropy on reliable pixels, and gated
+dense energy on the others. Networks are made and predictions drawn elsewhere."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wsssbench.crops import Batch, CropBatches
+from wsssbench.nets.backbones import IMAGENET_MEAN, IMAGENET_STD
+from wsssbench.nets.heads import JointNet, multi_scale_cam, normalise_cam, resize
+from wsssbench.ops.energy import PAPER_WEIGHT, dense_energy, energy_weight
+from wsssbench.stages import sigma_scale
+from wsssbench.train import AliveCheck, Losses, autocast, make_optimizer, tag_frequencies, train
+from wsssbench.types import Context, View
+from wsssbench_methods.rrm.config import RrmConfig, crop_rule, joint_schedule, reliable_rule
+from wsssbench_methods.rrm.losses import balanced_cross_entropy
+from wsssbench_methods.rrm.reliable import reliable_labels_batch
+
+
+def train_jointly(net: JointNet, view: View, c: RrmConfig, ctx: Context) -> None:
+    """The joint steps: loss = classification + balanced CE + energy, each with weight 1."""
+    plan = joint_schedule(c)
+    net.to(ctx.device)
+    optimizer = make_optimizer(net.backbone, [net.head, net.segment], plan)
+    crops = CropBatches(view, crop_rule(c), c.batch, ctx.seed("joint/crops"))
+    alive = AliveCheck(tag_frequencies(s.tags for s in view), patience=40)
+
+    def losses(batch: Batch) -> Losses:
+        return joint_losses(net, batch, c, ctx)
+
+    train(ctx, "joint", net, optimizer, crops, losses, plan, alive)
+
+
+def joint_losses(net: JointNet, batch: Batch, c: RrmConfig, ctx: Context) -> Losses:
+    """The losses of one batch; the CAM's other scales run without gradient and with dropout, as the code."""
+    with ctx.phase("network"), autocast(ctx):
+        tag_logits, raw, logits = net.joint(batch.images)
+        with torch.no_grad():
+            cam = multi_scale_cam(net, batch.images, c.cam_scales, flip=False, first=raw.detach())
+    colours = truncated(batch, crop_rule(c).padding) if c.truncate_colours else batch.images
+    with ctx.phase("mining"):
+        labels = mine(cam, colours, batch, c, ctx)
+    up = resize(logits.float(), batch.images.shape[-2:])
+    cls = F.multilabel_soft_margin_loss(tag_logits.float(), batch.tags)
+    parts = {"cls": cls, "ce": balanced_cross_entropy(up, labels)}
+    if c.energy_weight:
+        with ctx.phase("energy"):
+            parts["energy"] = weighted_energy(up, colours, labels, batch, c, ctx)
+    share = (labels != 255).float().mean()
+    return {"total": torch.stack(list(parts.values())).sum(), **parts, "mined": share}
+
+
+def weighted_energy(
+    logits: Tensor, colours: Tensor, labels: Tensor, batch: Batch, c: RrmConfig, ctx: Context
+) -> Tensor:
+    """The gated dense energy of logits (B, C, S, S), its weight adapted to the number of filtered pixels."""
+    return dense_energy(
+        logits.softmax(1),
+        colours.float(),
+        batch.valid,
+        labels,
+        sigma_rgb=c.energy_sigma_rgb,
+        sigma_xy=c.energy_sigma_xy * sigma_scale(ctx.card),
+        scale=c.energy_scale,
+        weight=c.energy_weight / PAPER_WEIGHT * energy_weight(int(c.crop * c.energy_scale) ** 2),
+        backend=ctx.filter_backend,
+        gradient=c.gradient,
+        recompute_scale=bool(c.recompute_scale),
+    )
+
+
+@torch.no_grad()
+def mine(cam: Tensor, colours: Tensor, batch: Batch, c: RrmConfig, ctx: Context) -> Tensor:
+    """Sparse labels (B, S, S) uint8 in {0..K, 255} from CAMs (B, K, h, w), tags and two CRFs.
+
+    `colours` (B, 3, S, S) uint8 is the image that the CRFs see.
+    """
+    full = resize(cam, colours.shape[-2:]) * batch.tags[:, :, None, None]
+    full = normalise_cam(full if c.label_padding else full * batch.valid[:, None])
+    return reliable_labels_batch(
+        colours.permute(0, 2, 3, 1).contiguous(),
+        full,
+        batch.tags > 0,
+        reliable_rule(c),
+        valid=batch.valid,
+        backend=ctx.filter_backend,
+        scale=sigma_scale(ctx.card),
+    )
+
+
+def truncated(batch: Batch, padding: tuple[int, int, int]) -> Tensor:
+    """The batch's images normalised, turned back and cut to integers in float32 (trap B13), uint8.
+
+    Some values lose one on the way; padding becomes the cut mean colour, or stays black.
+    """
+    mean, std = (
+        torch.tensor(v, device=batch.images.device).view(3, 1, 1) / 255 for v in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    normal = (batch.images.float() / 255 - mean) / std
+    back = ((normal * std + mean) * 255).clamp(0, 255)
+    empty = (mean * 255) * (1.0 if any(padding) else 0.0)
+    return torch.where(batch.valid[:, None], back, empty).to(torch.uint8)
