@@ -87,7 +87,7 @@ RRM_PRESETS: Mapping[str, Preset] = {
         **MOBILENET,
         **MOBILENET_HEAD,
         **of_classifier(MOBILENET_CLASSIFIER),
-        "steps": 150,
+        "steps": 400,
         "batch": 8,
         "lr": 3e-5,
         "head_factor": 10.0,
