@@ -86,7 +86,7 @@ def test_version_is_the_packages_own() -> None:
         ("CAM --seeds 0,0", ("seeds",)),
         ("CAM --device gpu", ("no device 'gpu'", "cuda")),
         ("CAM --filter fast", ("--filter", "lattice")),
-        ("run --method crf --dataset shapes", ("crf needs maps", "cam > crf")),
+        ("run --method crf --dataset shapes", ("crf needs probs or maps", "cam > crf")),
         ("run --method cam", ("no dataset is named", "shapes")),
         ("run --dataset shapes", ("no method is named", "cam")),
         ("run --method cam --dataset voc12 -o voc12.root=/nowhere", ("/nowhere",)),
@@ -167,3 +167,11 @@ def test_what_is_done_is_not_done_again_and_json_goes_to_stdout() -> None:
     )
     assert json.loads(again.stdout) == [table]
     assert record.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("command", ["report", "clean"])
+def test_the_default_folder_of_runs_is_that_of_the_settings(command: str, in_an_empty_folder: Path) -> None:
+    (in_an_empty_folder / "wsssbench.toml").write_text('[run]\nruns = "elsewhere"\n')
+    result = call(command)
+    assert result.exit_code == 2
+    assert "[elsewhere]" in result.stderr

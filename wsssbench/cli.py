@@ -107,10 +107,11 @@ def run(**flags: Any) -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
 @click.option("--limited", is_flag=True, help="Also show runs made with --limit.")
 def report(runs: tuple[Path, ...], format: str, out: Path | None, limited: bool) -> None:
-    """Print the tables of RUNS (folders of records; default: runs)."""
+    """Print the tables of RUNS (folders of records; default: `runs` of wsssbench.toml)."""
     from wsssbench.commands.results import report_command
+    from wsssbench.commands.setup import default_runs
 
-    report_command(runs or (Path("runs"),), format, out, limited)
+    report_command(runs or (default_runs(),), format, out, limited)
 
 
 @main.command()
@@ -121,13 +122,14 @@ def report(runs: tuple[Path, ...], format: str, out: Path | None, limited: bool)
     "--tolerance", type=float, default=1.0, show_default=True, help="With --write: allowed loss, points."
 )
 def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float) -> None:
-    """Judge RUNS (default: runs) against a baseline.
+    """Judge RUNS (default: `runs` of wsssbench.toml) against a baseline.
 
     Exit code 0: no regression, 1: a regression, 2: bad input, 3: not comparable or no baseline.
     """
     from wsssbench.commands.results import gate_command
+    from wsssbench.commands.setup import default_runs
 
-    sys.exit(gate_command(runs or (Path("runs"),), baseline, write, tolerance))
+    sys.exit(gate_command(runs or (default_runs(),), baseline, write, tolerance))
 
 
 @main.command()
@@ -208,21 +210,22 @@ def doctor() -> None:
 
 
 @main.command()
-@click.argument("runs", type=click.Path(path_type=Path), default=Path("runs"))
+@click.argument("runs", type=click.Path(path_type=Path), required=False)
 @click.option("--artifacts", is_flag=True, help="Remove the steps' artifacts (maps, probabilities, labels).")
 @click.option(
     "--checkpoints", is_flag=True, help="Remove the steps' checkpoints as well; they must be fitted again."
 )
 @click.option("--failed", is_flag=True, help="Remove the cells that failed.")
 @click.option("--yes", is_flag=True, help="Remove; without it, only show what would go.")
-def clean(runs: Path, artifacts: bool, checkpoints: bool, failed: bool, yes: bool) -> None:
+def clean(runs: Path | None, artifacts: bool, checkpoints: bool, failed: bool, yes: bool) -> None:
     """Show what RUNS takes on disk, and remove parts of it by rule.
 
     Records and counts of cells that did not fail always stay.
     """
     from wsssbench.commands.clean import clean_command
+    from wsssbench.commands.setup import default_runs
 
-    clean_command(runs, artifacts=artifacts, checkpoints=checkpoints, failed=failed, yes=yes)
+    clean_command(runs or default_runs(), artifacts=artifacts, checkpoints=checkpoints, failed=failed, yes=yes)
 
 
 @main.command()

@@ -35,6 +35,11 @@ def open_settings(
     ), plugins
 
 
+def default_runs() -> Path:
+    """The folder of runs of ./wsssbench.toml, `runs` without one."""
+    return load_settings(find_settings(None), {}).runs
+
+
 def taking_weights(settings: Settings, plugins: Plugins) -> list[str]:
     """The steps of the settings' recipes that have an option `weights`."""
     found = {
