@@ -180,6 +180,16 @@ class Third(Fake):
         return Outputs(probs=planes / planes.sum(0))
 
 
+class Either(Fake):
+    """A refiner of probabilities or, where there are none, of maps; it notes what it was given."""
+
+    card = StepCard("either", "1", "refiner", (), ("labels",), takes=("probs|maps",))
+
+    def outputs(self, image: Any, tags: Any, before: Outputs) -> Outputs:
+        note("either.given", [kind for kind, value in vars(before).items() if value is not None])
+        return Outputs(labels=np.zeros(image.shape[1:], np.uint8))
+
+
 class Other(Fake):
     """A method of its own, beside the others."""
 
@@ -189,7 +199,7 @@ class Other(Fake):
         return Outputs(labels=np.zeros(image.shape[1:], np.uint8))
 
 
-STEPS = (First, Second, Third, Other)
+STEPS = (First, Second, Third, Either, Other)
 
 
 class FakePlugins(Plugins):

@@ -110,6 +110,16 @@ def test_a_segmenter_learns_from_the_outputs_of_the_step_before_on_the_fit_split
     assert set(np.unique(labels)) == {0, 1}  # argmax of its probabilities
 
 
+def test_a_step_is_handed_the_kinds_that_it_declares_and_of_alternatives_the_first(tmp_path: Path) -> None:
+    for before, kind in (("first", "maps"), ("first > second", "probs")):
+        fake.EVENTS.clear()
+        stages = ("seed", "pseudo", "seg", "seg+crf")  # so that other kinds lie there too
+        failed, _ = fake.run(tmp_path, before, f"{before} > either", stages=stages)
+        assert failed == 0
+        given = [what for event, what in fake.EVENTS if event == "either.given"]
+        assert given == [[kind]] * (5 + 3)
+
+
 def test_seeds_share_nothing(tmp_path: Path) -> None:
     fake.run(tmp_path, "first", seeds=(0, 1))
     assert fake.count("first.fit") == 2

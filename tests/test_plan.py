@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from wsssbench.errors import UnknownName, WsssError
-from wsssbench.plan import Cell, Hardware, resolve_hardware, step_key, trial_code
+from wsssbench.plan import Cell, Hardware, chosen_kinds, resolve_hardware, step_key, trial_code
 from wsssbench.plugins import Plugins
 from wsssbench.settings import Settings
 from wsssbench.stages import STAGES, custom_stage, resolve_stages
@@ -238,6 +238,19 @@ def test_a_segmenter_after_a_step_without_labels_is_refused(tmp_path: Path) -> N
     with pytest.raises(WsssError, match="third needs labels") as caught:
         fake.plan(tmp_path, "first > third")
     assert "first > third" in caught.value.where
+
+
+def test_of_alternatives_the_first_counts_that_the_step_before_gives() -> None:
+    assert chosen_kinds(("probs|maps", "labels"), ("maps", "labels", "probs")) == ("probs", "labels")
+    assert chosen_kinds(("maps|probs",), ("maps", "probs")) == ("maps",)
+    assert chosen_kinds(("probs|maps",), ("maps", "tag_scores")) == ("maps",)
+    assert chosen_kinds(("probs|maps",), ("labels",)) == ()
+
+
+def test_a_step_that_no_alternative_is_given_to_names_them_all(tmp_path: Path) -> None:
+    with pytest.raises(WsssError, match="either needs probs or maps from the step before it") as caught:
+        fake.plan(tmp_path, "other > either")
+    assert "a step that gives probs or maps" in caught.value.hint
 
 
 def test_an_unknown_supervision_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

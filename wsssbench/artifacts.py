@@ -23,16 +23,23 @@ SUFFIX = {"maps": ".npz", "probs": ".npz", "labels": ".png", "mined": ".png", "t
 
 
 class ArtifactFolder:
-    """The outputs of one step on one split: `folder/<kind>/<id>.<suffix>`, and what making them cost."""
+    """The outputs of one step on one split: `folder/<kind>/<id>.<suffix>`, and what making them cost.
 
-    def __init__(self, folder: Path, ids: Sequence[str] = ()) -> None:
-        self.folder, self.ids = folder, tuple(ids)
+    `kinds` are those that `given[id]` reads: a step is handed what its card declares, not all that is there.
+    """
+
+    def __init__(self, folder: Path, ids: Sequence[str] = (), kinds: Sequence[Kind] = KINDS) -> None:
+        self.folder, self.ids, self.kinds = folder, tuple(ids), tuple(kinds)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, id: str) -> Outputs:
-        return self.read(id, [kind for kind in KINDS if self.path(id, kind).exists()])
+        return self.read(id, [kind for kind in self.kinds if self.path(id, kind).exists()])
+
+    def only(self, kinds: Sequence[Kind]) -> ArtifactFolder:
+        """The same folder, of which `given[id]` reads `kinds` alone."""
+        return ArtifactFolder(self.folder, self.ids, kinds)
 
     def path(self, id: str, kind: Kind) -> Path:
         """Where this image's `kind` lies."""

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.context import RunContext
@@ -40,6 +40,10 @@ from wsssbench.store import atomic_write_text, write_record
 from wsssbench.types import Kind, Outputs, Predictor, Record, Stage, View, plain
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
     from wsssbench.types import Mask
 
 PREDICT_BATCH = 16  # images per call of a predictor
@@ -167,10 +171,10 @@ class Engine:
         )
 
     def _learned_from(self, trial: Trial, planned: PlannedStep, view: View) -> ArtifactFolder:
-        kinds = planned.step.card.learns_from
+        kinds = planned.learns_from
         if not kinds or planned.before is None:
             return ArtifactFolder(planned.folder / "given")
-        return self.artifacts(trial, planned.before, view.split, kinds, tags_given=True)
+        return self.artifacts(trial, planned.before, view.split, kinds, tags_given=True).only(kinds)
 
     def artifacts(
         self,
@@ -207,9 +211,10 @@ class Engine:
     def _before(
         self, trial: Trial, planned: PlannedStep, split: str, tags_given: bool
     ) -> ArtifactFolder | None:
-        if planned.before is None or not planned.step.card.takes:
+        kinds = planned.takes
+        if planned.before is None or not kinds:
             return None
-        return self.artifacts(trial, planned.before, split, planned.step.card.takes, tags_given=tags_given)
+        return self.artifacts(trial, planned.before, split, kinds, tags_given=tags_given).only(kinds)
 
     def _predict(
         self,
@@ -236,7 +241,8 @@ class Engine:
             ]
             tags = np.stack([data.tags(id) for id in ids]) if tags_given else None
             given = [before[id] for id in ids] if before is not None else [Outputs()] * len(ids)
-            for id, outputs in zip(ids, predictor(images, tags, given, frozenset(kinds)), strict=True):
+            found = outputs_of(predictor, ids, images, tags, given, frozenset(kinds))
+            for id, outputs in zip(ids, found, strict=True):
                 folder.write(id, outputs, kinds)
             done += len(ids)
             task.update(done, len(folder), len(ids), {})
@@ -251,7 +257,7 @@ class Engine:
         kinds: set[Kind] = {kind} if kind else set()
         while planned is not None and kinds:
             self._demands.setdefault((planned.key, name), set()).update(kinds)
-            kinds, planned = set(planned.step.card.takes), planned.before
+            kinds, planned = set(planned.takes), planned.before
             name = artifact_name(cell.split, cell.stage.tags_given)
 
     # ------------------------------------------------------------------------------------------------- labels
@@ -317,10 +323,33 @@ class Engine:
         """Costs of the judged step's outputs and of what they were made from, the judged step first."""
         planned, costs = judged_step(cell.trial.steps, cell.stage), [artifacts.cost()]
         name = artifact_name(cell.split, cell.stage.tags_given)
-        while planned.before is not None and planned.step.card.takes:
+        while planned.before is not None and planned.takes:
             planned = planned.before
             costs.append(ArtifactFolder(planned.folder / "artifacts" / name).cost())
         return costs
+
+
+@runtime_checkable
+class LabelSource(Protocol):
+    """A predictor whose outputs were made elsewhere: asked by the ids of images, never by their look."""
+
+    def look_up(self, ids: Sequence[str], images: Sequence[Tensor]) -> Sequence[Outputs]:
+        """Outputs of the images called `ids`; `images` as for a Predictor, to check sizes by."""
+        ...
+
+
+def outputs_of(
+    predictor: Predictor,
+    ids: Sequence[str],
+    images: Sequence[Tensor],
+    tags: NDArray[np.bool_] | None,
+    given: Sequence[Outputs],
+    want: frozenset[Kind],
+) -> Sequence[Outputs]:
+    """What a predictor says of the images called `ids`; the names reach it only where it looks labels up."""
+    if isinstance(predictor, LabelSource):
+        return predictor.look_up(ids, images)
+    return predictor(images, tags, given, want)
 
 
 def artifact_name(split: str, tags_given: bool, stage: Stage | None = None) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsssbench.errors import BadData, WsssError
-from wsssbench.masks import read_labels
+from wsssbench.masks import lacking_masks, missing_masks, read_labels
 from wsssbench.metrics import Iou, add_counts, confusion_counts
 from wsssbench.store import atomic_write_bytes
 from wsssbench.types import Counts, Dataset, Metric
@@ -159,15 +159,10 @@ def score_folder(
     threads: int = 1,
 ) -> tuple[dict[str, dict[str, Any]], CountsTable]:
     """`score_split` of the files <folder>/<id>.png; BadData lists the first ids of `split` without a file."""
-    root = Path(folder)
-    if not root.is_dir():
-        raise BadData("no such folder of labels", where=root, hint="one <image id>.png per image")
-    ids = dataset.ids(split)[:limit]
-    missing = [id for id in ids if not (root / f"{id}.png").is_file()]
+    root, ids = Path(folder), dataset.ids(split)[:limit]
+    missing = missing_masks(root, ids)
     if missing:
-        names = ", ".join(f"{id}.png" for id in missing[:5]) + (" ..." if len(missing) > 5 else "")
-        hint = f"every image of {dataset.card.name}:{split} needs its labels"
-        raise BadData(f"{len(missing)} of {len(ids)} files are missing: {names}", where=root, hint=hint)
+        raise lacking_masks(root, missing, len(ids), f"{dataset.card.name}:{split}")
 
     def path(id: str) -> Path:
         return root / f"{id}.png"

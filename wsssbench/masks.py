@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -71,6 +71,21 @@ def read_labels(path: Path | str) -> Labels:
     if array.dtype.itemsize > 1 and (array.min() < 0 or array.max() > 255):
         raise BadData("mask has values outside 0..255", where=path, hint="save class indices, 255 for void")
     return array.astype(np.uint8)
+
+
+def missing_masks(folder: Path | str, ids: Sequence[str]) -> list[str]:
+    """The ids without a file <folder>/<id>.png; BadData where there is no such folder."""
+    root = Path(folder)
+    if not root.is_dir():
+        raise BadData("no such folder of labels", where=root, hint="one <image id>.png per image")
+    return [id for id in ids if not (root / f"{id}.png").is_file()]
+
+
+def lacking_masks(folder: Path | str, missing: Sequence[str], count: int, split: str) -> BadData:
+    """The error that of `count` images of `split` those in `missing` have no file; the first are named."""
+    names = ", ".join(f"{id}.png" for id in missing[:5]) + (" ..." if len(missing) > 5 else "")
+    what = f"{len(missing)} of {count} files are missing: {names}"
+    return BadData(what, where=folder, hint=f"every image of {split} needs its labels")
 
 
 def _taps(size: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:

@@ -76,15 +76,17 @@ def describe_options(cls: type) -> list[OptionRow]:
 def key_options(config: Any) -> dict[str, Any]:
     """The options that enter a row's key, as JSON values: all but those declared with `key=False`.
 
-    A file enters as {"sha256": hex} of its bytes, so that moving it changes nothing; an empty path as "".
-    Raises BadData where the file is missing.
+    A file enters as {"sha256": hex} of its bytes, so that moving it changes nothing, and a folder likewise;
+    an empty path as "". Raises BadData where it is missing.
     """
     options = {}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         if not f.metadata.get("key", True):
             continue
-        if f.metadata.get("file", False):
+        if f.metadata.get("folder", False):
+            options[f.name] = {"sha256": folder_digest(Path(value))} if str(value) else ""
+        elif f.metadata.get("file", False):
             options[f.name] = {"sha256": file_digest(Path(value))} if value and str(value) != "." else ""
         else:
             options[f.name] = plain(value)
@@ -99,6 +101,29 @@ def file_digest(path: Path) -> str:
         raise BadData(problem, where=path, hint="check the path; relative paths start at the working folder")
     stat = path.stat()
     return _digest(path, stat.st_size, stat.st_mtime_ns)
+
+
+def folder_digest(path: Path) -> str:
+    """sha256 (hex) over the names and contents of the PNG files in a folder, not below it. Raises BadData.
+
+    Remembered while names, sizes and times of change stay.
+    """
+    path = path.expanduser()
+    if not path.is_dir():
+        problem = "is a file, not a folder" if path.is_file() else "no such folder"
+        raise BadData(problem, where=path, hint="check the path; relative paths start at the working folder")
+    stats = ((file.name, file.stat()) for file in sorted(path.glob("*.png")))
+    return _folder_digest(path.resolve(), tuple((name, s.st_size, s.st_mtime_ns) for name, s in stats))
+
+
+@functools.lru_cache
+def _folder_digest(path: Path, files: tuple[tuple[str, int, int], ...]) -> str:
+    import hashlib
+
+    whole = hashlib.sha256()
+    for name, size, mtime_ns in files:
+        whole.update(f"{name}\0{_digest(path / name, size, mtime_ns)}\n".encode())
+    return whole.hexdigest()
 
 
 @functools.lru_cache

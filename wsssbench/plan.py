@@ -3,7 +3,7 @@ here; a mistake found here ends with exit code 2 before anything is written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ from wsssbench.settings import Settings
 from wsssbench.stages import resolve_stages, sigma_scale
 from wsssbench.store import cell_folder, read_record, safe_name
 from wsssbench.types import (
+    KINDS,
     SUPERVISION,
     Dataset,
     Kind,
@@ -57,6 +58,16 @@ class PlannedStep:
     @property
     def gives(self) -> tuple[Kind, ...]:
         return self.step.card.gives
+
+    @property
+    def takes(self) -> tuple[Kind, ...]:
+        """What it is given of the step before when it predicts."""
+        return chosen_kinds(self.step.card.takes, self.before.gives if self.before else ())
+
+    @property
+    def learns_from(self) -> tuple[Kind, ...]:
+        """What it is given of the step before when it is fitted."""
+        return chosen_kinds(self.step.card.learns_from, self.before.gives if self.before else ())
 
 
 @dataclass(frozen=True)
@@ -100,8 +111,9 @@ def make_plan(settings: Settings, plugins: Plugins) -> list[Cell]:
         )
     hardware = resolve_hardware(settings)
     stages = resolve_stages(tuple(dict.fromkeys(settings.stages)), settings.custom_stages)
-    found = [resolve_recipe(name, plugins, settings) for name in settings.methods]
-    recipes = {recipe.name: recipe for recipe in found}.values()
+    recipes: list[RecipeSpec] = []
+    for recipe in (resolve_recipe(name, plugins, settings) for name in settings.methods):
+        recipes += [recipe] if recipe not in recipes else []
     cells = []
     for name in dict.fromkeys(settings.datasets):
         for seed in settings.seeds:
@@ -165,6 +177,7 @@ def plan_trial(
             identity, before, supervision, learned_content(dataset), seed, hardware, settings.limit
         )
         planned.append(PlannedStep(name, step, key, identity, base / f"{safe_name(name)}-{key[:8]}", before))
+        _check_lessons(planned[-1], dataset, settings.limit)
     return Trial(recipe.name, dataset, seed, tuple(planned))
 
 
@@ -223,7 +236,7 @@ def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware
     )
     key = content_key(identity)
     folder = cell_folder(settings.runs, card.name, trial.method, trial.seed, stage.name, terms.split, key)
-    reason = skip_reason(judged, stage)
+    reason = skip_reason(judged, stage) or nothing_to_say(judged, trial.dataset, terms.split, settings.limit)
     state: State = "skip" if reason else cell_state(folder, trial, settings.rerun)
     return Cell(trial, stage, terms.split, identity, key, folder, state, reason, settings.rerun)
 
@@ -280,6 +293,23 @@ def skip_reason(planned: PlannedStep, stage: Stage) -> str:
     return f"{planned.name} gives no {'maps' if stage.judged == 'maps' else needs}"
 
 
+def nothing_to_say(planned: PlannedStep, dataset: Dataset, split: str, limit: int | None) -> str:
+    """Why a step, or one that it takes something from, has nothing to say of the images of `split`, or ""."""
+    while True:
+        skip = getattr(planned.step, "skip", None)
+        reason: str = skip(split, dataset.ids(split)[:limit]) if skip else ""
+        if reason or not planned.takes or planned.before is None:
+            return reason
+        planned = planned.before
+
+
+def chosen_kinds(needs: Sequence[str], given: Collection[Kind]) -> tuple[Kind, ...]:
+    """The kinds that stand for `needs` of a card: of "probs|maps" the first that is `given`."""
+    every: list[Kind] = [kind for kind in KINDS if kind in given]
+    found = (next((k for name in need.split("|") for k in every if k == name), None) for need in needs)
+    return tuple(kind for kind in found if kind is not None)
+
+
 def threshold_of(planned: PlannedStep, stage: Stage) -> tuple[str, dict[str, Any] | None]:
     """Policy and value of the threshold that turns maps into labels.
 
@@ -325,12 +355,24 @@ def _check_step(name: str, step: Step, before: PlannedStep | None) -> None:
             where=f"step {name}",
             hint=f"a step declares some of {', '.join(SUPERVISION)}",
         )
-    given = set(before.gives) if before else set()
-    lacking = (set(step.card.takes) | set(step.card.learns_from)) - given
+    given = before.gives if before else ()
+    needs = dict.fromkeys((*step.card.takes, *step.card.learns_from))
+    lacking = [need.replace("|", " or ") for need in needs if not chosen_kinds((need,), given)]
     if lacking:
         place = f"{before.name} > {name}" if before else name
         raise WsssError(
-            f"step {name} needs {', '.join(sorted(lacking))} from the step before it",
+            f"step {name} needs {', '.join(lacking)} from the step before it",
             where=f"recipe {place}",
-            hint=f"put a step that gives {min(lacking)} before {name}, as in cam > crf",
+            hint=f"put a step that gives {lacking[0]} before {name}, as in cam > crf",
         )
+
+
+def _check_lessons(planned: PlannedStep, dataset: Dataset, limit: int | None) -> None:
+    """Raise WsssError where the step before has nothing to say of the images that this one learns on."""
+    split = dataset.card.fit_split
+    if planned.before is None or not planned.learns_from:
+        return
+    reason = nothing_to_say(planned.before, dataset, split, limit)
+    if reason:
+        hint = f"{planned.name} learns from labels of {dataset.card.name}:{split}"
+        raise WsssError(reason, where=f"recipe {planned.before.name} > {planned.name}", hint=hint)

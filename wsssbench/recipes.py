@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from wsssbench.errors import UnknownName, WsssError, nearest
@@ -15,13 +16,15 @@ from wsssbench.plugins import Plugins
 from wsssbench.settings import Settings
 
 NamedStep = tuple[str, type]
+LoadedStep = tuple[str, type, str]  # with the path after its name, or ""
+PATH = ":"  # between a step's name and the path that it reads: import:DIR
 
 
 @dataclass(frozen=True)
 class RecipeSpec:
     """A method with its steps loaded; `options[i]` are the raw settings of `steps[i]`."""
 
-    name: str  # as asked for; an expression with single spaces around ">"
+    name: str  # as asked for; an expression with single spaces around ">", of a path its last part alone
     steps: tuple[NamedStep, ...]
     options: tuple[Mapping[str, Any], ...]
 
@@ -32,7 +35,7 @@ class RecipeSpec:
 
 
 def parse_recipe(text: str) -> tuple[str, ...]:
-    """The names of the steps in "cam > crf > deeplab". Raises WsssError where one is empty."""
+    """The steps of "cam > crf > deeplab" or "import:DIR > deeplab". Raises WsssError where one is empty."""
     names = tuple(part.strip() for part in text.split(">"))
     if not all(names):
         hint = 'write steps between ">", as "cam > crf > deeplab"'
@@ -47,12 +50,34 @@ def resolve_recipe(text: str, plugins: Plugins, settings: Settings) -> RecipeSpe
     methods and steps, and WsssError for a plugin that cannot be loaded or is no recipe.
     """
     names = parse_recipe(text)
-    name = " > ".join(names)
     steps = _steps_of(names, plugins, settings)
-    return RecipeSpec(name, steps, tuple(settings.options.get(step, {}) for step, _ in steps))
+    shown = " > ".join(_shown(name, plugins) for name in names)
+    options = tuple(_options(step, settings) for step in steps)
+    return RecipeSpec(shown, tuple((name, cls) for name, cls, _ in steps), options)
 
 
-def _steps_of(names: tuple[str, ...], plugins: Plugins, settings: Settings) -> tuple[NamedStep, ...]:
+def _options(step: LoadedStep, settings: Settings) -> Mapping[str, Any]:
+    """The raw settings of a step, with the path that the recipe gives it."""
+    name, cls, path = step
+    given: Mapping[str, Any] = settings.options.get(name, {})
+    return {**given, getattr(cls, "path_option", ""): path} if path else given
+
+
+def _shown(name: str, plugins: Plugins) -> str:
+    """A step's name in tables: of a path its last part alone, wherever on this machine it lies."""
+    step, path = _with_path(name, plugins)
+    return f"{step}{PATH}{Path(path).expanduser().resolve().name}" if path else name
+
+
+def _with_path(name: str, plugins: Plugins) -> tuple[str, str]:
+    """ "import:DIR" as ("import", "DIR"); a name that is a step's or method's own in full has no path."""
+    step, _, path = name.partition(PATH)
+    if plugins.find("steps", name) or plugins.find("methods", name):
+        return name, ""
+    return step.strip(), path.strip()
+
+
+def _steps_of(names: tuple[str, ...], plugins: Plugins, settings: Settings) -> tuple[LoadedStep, ...]:
     name = names[0]
     if len(names) > 1:
         return _load_all(names, " > ".join(names), plugins)
@@ -60,17 +85,17 @@ def _steps_of(names: tuple[str, ...], plugins: Plugins, settings: Settings) -> t
         return _load_all(settings.recipes[name], name, plugins)
     if plugins.find("methods", name):
         return _registered(name, plugins)
-    if plugins.find("steps", name):
+    if plugins.find("steps", _with_path(name, plugins)[0]):
         return _load_all(names, name, plugins)
     known = sorted({*settings.recipes, *plugins.names("methods"), *plugins.names("steps")})
     raise UnknownName(f"unknown method {name!r}", hint=nearest(name, known))
 
 
-def _registered(name: str, plugins: Plugins) -> tuple[NamedStep, ...]:
+def _registered(name: str, plugins: Plugins) -> tuple[LoadedStep, ...]:
     """The steps behind a name of the group wsssbench.methods: a tuple of step names, or one step class."""
     value = plugins.load("methods", name)
     if isinstance(value, type):
-        return ((name, value),)
+        return ((name, value, ""),)
     if isinstance(value, (tuple, list)) and value and all(isinstance(step, str) for step in value):
         return _load_all(tuple(value), name, plugins)
     entry = plugins.find("methods", name)
@@ -79,12 +104,13 @@ def _registered(name: str, plugins: Plugins) -> tuple[NamedStep, ...]:
     raise WsssError(f"method {name!r} is no recipe", where=where, hint=hint)
 
 
-def _load_all(names: tuple[str, ...], recipe: str, plugins: Plugins) -> tuple[NamedStep, ...]:
+def _load_all(names: tuple[str, ...], recipe: str, plugins: Plugins) -> tuple[LoadedStep, ...]:
     return tuple(_load_step(name, recipe, plugins) for name in names)
 
 
-def _load_step(name: str, recipe: str, plugins: Plugins) -> NamedStep:
+def _load_step(text: str, recipe: str, plugins: Plugins) -> LoadedStep:
     """One step by its name; a step class that is registered as a method only is found as well."""
+    name, path = _with_path(text, plugins)
     entry = plugins.find("steps", name)
     if entry is None and plugins.find("methods", name):
         cls, found = plugins.load("methods", name), name
@@ -96,4 +122,6 @@ def _load_step(name: str, recipe: str, plugins: Plugins) -> NamedStep:
     if not isinstance(cls, type):
         hint = f"steps: {', '.join(plugins.names('steps'))}"
         raise WsssError(f"{name!r} is no step class", where=f"method {recipe!r}", hint=hint)
-    return found, cls
+    if path and not hasattr(cls, "path_option"):
+        raise WsssError(f"step {name!r} reads no path", where=f"method {recipe!r}", hint=f"write {name}")
+    return found, cls, path

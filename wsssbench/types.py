@@ -26,17 +26,19 @@ if TYPE_CHECKING:
 IGNORE = 255
 Kind: TypeAlias = Literal["maps", "probs", "labels", "mined", "tag_scores"]
 KINDS: tuple[Kind, ...] = ("maps", "probs", "labels", "mined", "tag_scores")
-SUPERVISION = ("tags", "class_names", "masks", "text", "saliency")
+SUPERVISION = ("tags", "class_names", "masks", "text", "saliency", "unknown")  # unknown: of foreign labels
 
 
-def option(default: Any, help: str, *, origin: str = "", key: bool = True, file: bool = False) -> Any:
+def option(default: Any, help: str, *, origin: str = "", key: bool = True, file: bool = False,
+           folder: bool = False) -> Any:  # fmt: skip
     """A field of a plugin's frozen Config dataclass, with what `wsssbench show` prints about it.
 
     `origin` says where the value comes from (paper, code, tuned on which ids); `key=False` marks an option
     that cannot change a result (workers, evaluation batch) and stays out of the row's key; `file=True` marks
-    a path that enters the key by the sha256 of what it points to.
+    a path that enters the key by the sha256 of what it points to, `folder=True` of the PNG files in it.
     """
-    return field(default=default, metadata={"help": help, "origin": origin, "key": key, "file": file})
+    known = {"help": help, "origin": origin, "key": key, "file": file, "folder": folder}
+    return field(default=default, metadata=known)
 
 
 @dataclass(frozen=True)
@@ -177,15 +179,15 @@ class Artifacts(Protocol):
 
 @dataclass(frozen=True)
 class StepCard:
-    """What a step is, what it may see, what it takes and gives."""
+    """What a step is, what it may see, what it takes and gives (the kinds of Outputs by their names)."""
 
     name: str
     version: str
-    role: Literal["localizer", "refiner", "segmenter", "one-step", "control"]
+    role: Literal["localizer", "refiner", "segmenter", "one-step", "labels", "control"]
     supervision: tuple[str, ...]  # of `fit`: a subset of SUPERVISION
     gives: tuple[Kind, ...]
-    takes: tuple[Kind, ...] = ()  # from the step before, when predicting
-    learns_from: tuple[Kind, ...] = ()  # from the step before, when fitting
+    takes: tuple[str, ...] = ()  # of the step before, when predicting; "probs|maps": the first that it gives
+    learns_from: tuple[str, ...] = ()  # of the step before, when fitting; alternatives likewise
     needs_threshold: bool = False  # its maps become labels by Config.threshold
     pretraining: str = "none"  # what the weights have seen: none, imagenet, coco, ...
     paper: str = ""
@@ -216,7 +218,8 @@ class Step(Protocol):
     """One object per configuration; the unit that strangers write.
 
     The entry point is a class with `Config` (a frozen dataclass of `option`s), `presets` (name -> options;
-    the preset called like the data set is applied by default) and `__init__(config)`.
+    the one called like the data set is the default), `__init__(config)` and perhaps `path_option` (which
+    option `NAME:PATH` fills in a recipe) and `skip(split, ids)` (why it says nothing of these images, or "").
     """
 
     card: StepCard

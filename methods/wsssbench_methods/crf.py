@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsssbench.errors import WsssError
-from wsssbench.refine import crf_labels, planes_of_maps
+from wsssbench.refine import LOWEST, crf_labels, planes_of_maps
 from wsssbench.stages import sigma_scale
 from wsssbench.types import Artifacts, Context, CrfSet, Kind, Outputs, StepCard, View, option
 
@@ -22,7 +22,9 @@ MINING = "RRM code, tool/imutils.py, crf_inference"
 class CrfConfig:
     """Options of `crf`; widths are pixels of a VOC image (long side 500) and shrink with smaller ones."""
 
-    background: float = option(0.3, "constant background plane beside the maps; the localizer's threshold")
+    background: float = option(
+        0.3, "constant plane beside maps (not probabilities); the localizer's threshold"
+    )
     gauss_xy: float = option(3.0, "spatial kernel: width in pixels", origin=MINING)
     gauss_compat: float = option(3.0, "spatial kernel: weight", origin=MINING)
     bilateral_xy: float = option(80.0, "bilateral kernel: spatial width in pixels", origin=MINING)
@@ -49,11 +51,12 @@ class CrfPredictor:
         want: frozenset[Kind],
     ) -> Sequence[Outputs]:
         with self.ctx.phase("crf"):
-            return [Outputs(labels=self._labels(i, g)) for i, g in zip(images, given, strict=True)]
+            every = [None] * len(images) if tags is None else list(tags)
+            return [Outputs(labels=self._labels(*each)) for each in zip(images, given, every, strict=True)]
 
-    def _labels(self, image: Tensor, given: Outputs) -> NDArray[np.uint8]:
+    def _labels(self, image: Tensor, given: Outputs, tags: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
         pixels = image.permute(1, 2, 0).cpu().numpy()
-        planes, labels = self._planes(given)
+        planes, labels = self._planes(given, tags)
         if len(labels) == 1:  # nothing but background
             return np.full(pixels.shape[:2], labels[0], np.uint8)
         return crf_labels(
@@ -66,12 +69,15 @@ class CrfPredictor:
             device=self.ctx.device,
         )
 
-    def _planes(self, given: Outputs) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    def _planes(
+        self, given: Outputs, tags: NDArray[np.bool_] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Planes (L, h, w) that sum to 1 and the labels (L,) that they stand for, background first."""
+        if given.probs is not None:
+            return tagged_probs(given.probs, tags)
         if given.maps is not None:
             planes = planes_of_maps(given.maps, self.background)
             return planes, np.concatenate([[0], given.maps.classes + 1])
-        if given.probs is not None:
-            return given.probs, np.arange(len(given.probs))
         raise WsssError(
             "the crf step was given neither maps nor probabilities",
             where="crf",
@@ -79,8 +85,20 @@ class CrfPredictor:
         )
 
 
+def tagged_probs(
+    probs: NDArray[np.float32], tags: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Of (C, h, w) the planes of background and the tagged classes, brought to sum 1 again; and their labels.
+
+    Without `tags` (K,) all planes stay. Where the kept planes are next to nothing they are alike.
+    """
+    labels = np.arange(len(probs)) if tags is None else np.flatnonzero(np.append(True, tags))
+    kept = np.maximum(probs[labels], LOWEST)
+    return kept / kept.sum(0, keepdims=True), labels
+
+
 class Crf:
-    """Dense CRF (Krahenbuhl and Koltun, NIPS 2011) on the maps of a localizer."""
+    """Dense CRF (Krahenbuhl and Koltun, NIPS 2011) on probabilities, or else on the maps of a localizer."""
 
     Config = CrfConfig
     presets: ClassVar[dict[str, dict[str, object]]] = {}
@@ -89,7 +107,7 @@ class Crf:
         version="1",
         role="refiner",
         supervision=(),
-        takes=("maps",),
+        takes=("probs|maps",),
         gives=("labels",),
         paper="Krahenbuhl and Koltun, Efficient Inference in Fully Connected CRFs, NIPS 2011",
     )

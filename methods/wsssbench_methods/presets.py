@@ -2,7 +2,8 @@
 
 The preset called like the data set is applied by default; `-o NAME.preset=none` leaves the defaults alone.
 `tiny` is for tests; `mobilenet` is the CPU tier of real images (an hour on two cores); `paper` and
-`paper-from-init` are the two recipes of the released RRM code, `small` is minutes on a GPU.
+`paper-from-init` are the two recipes of the released RRM code (`paper` of the segmenter: DeepLab-v2's),
+`small` is minutes on a GPU.
 """
 
 from __future__ import annotations
@@ -142,5 +143,30 @@ FULL_PRESETS: Mapping[str, Preset] = {
         **of_classifier({"steps": 4, "batch": 4}),
         "steps": 2,
         "batch": 2,
+    },
+}
+
+# The second step with the network and the training of `full`, so that labels alone separate the two rows.
+SEGMENTER_PRESETS: Mapping[str, Preset] = {
+    **FULL_PRESETS,
+    "paper": {  # the official settings of DeepLab-v2, as deeplab-pytorch has them in configs/voc12.yaml
+        "backbone": "resnet101",  # from ImageNet; the official start is COCO's, see `pretraining`
+        "output_stride": 8,
+        "classifier_steps": 0,
+        "head_kind": "aspp",
+        "head_dilation": 12,  # rates 6, 12, 18, 24
+        "loss_scales": (1.0, 0.75, 0.5),  # and the maximum of the three
+        "crop": 321,
+        "scale_low": 0.5,  # drawn evenly; the official steps are 0.5, 0.75, 1, 1.25, 1.5
+        "scale_high": 1.5,
+        "steps": 20000,
+        "batch": 10,  # there 5, gradients of two batches summed
+        "lr": 2.5e-4,
+        "head_factor": 10.0,
+        "bias_factor": 2.0,  # the head's biases learn 20 times faster and do not decay
+        "optimizer": "sgd",
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "clip": 0.0,  # gradients are not clipped there
     },
 }

@@ -15,10 +15,12 @@ PAPER = "RRM code, network/RRM.py"
 class HeadOptions:
     """The segmentation head beside (or instead of) the classifier's."""
 
-    head_kind: Literal["dilated", "detail"] = option(
-        "dilated", "segmentation head: dilated as published, or detail (small images)", origin=PAPER
+    head_kind: Literal["dilated", "detail", "aspp"] = option(
+        "dilated",
+        "segmentation head: dilated as in RRM, aspp as in DeepLab-v2, or detail (small images)",
+        origin=PAPER,
     )
-    head_width: int = option(512, "channels of the segmentation head", origin=PAPER)
+    head_width: int = option(512, "channels of the segmentation head; aspp has none", origin=PAPER)
     head_dilation: int = option(12, "dilation of the segmentation head", origin=PAPER)
 
 

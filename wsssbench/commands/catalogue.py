@@ -120,9 +120,10 @@ def _contract_tests(
 
     tests: list[tuple[str, Callable[[], Sequence[str]]]] = []
     known = {n for group in ("steps", "methods") for n in plugins.names(group)} | set(settings.recipes)
-    if name in known or ">" in name or plugins.find("steps", name):
-        for step, cls in dict(resolve_recipe(name, plugins, settings).steps).items():
-            given = settings.options.get(step, {})
+    if name in known or ">" in name or ":" in name or plugins.find("steps", name):
+        recipe = resolve_recipe(name, plugins, settings)
+        parts = {step: (cls, given) for (step, cls), given in zip(recipe.steps, recipe.options, strict=True)}
+        for step, (cls, given) in parts.items():
             tests.append((f"step {step}", partial(check_step, cls, given, step)))
     if plugins.find("datasets", name):
         cls, given = plugins.load("datasets", name), settings.dataset_options.get(name, {})

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsssbench.commands.sources import stale_keys
-from wsssbench.engine import Engine
+from wsssbench.engine import Engine, LabelSource
 from wsssbench.errors import BadData, WsssError
+from wsssbench.fits import chain_of
 from wsssbench.options import build_config
 from wsssbench.plan import (
     Hardware,
@@ -30,7 +31,16 @@ from wsssbench.progress import Progress
 from wsssbench.settings import load_settings
 from wsssbench.stages import sigma_scale
 from wsssbench.store import RECORD, read_record, safe_name
-from wsssbench.types import CrfSet, DatasetCard, Kind, Outputs, Predictor, Record, Stage, StepIdentity
+from wsssbench.types import (
+    CrfSet,
+    DatasetCard,
+    Kind,
+    Outputs,
+    Predictor,
+    Record,
+    Stage,
+    StepIdentity,
+)
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask
@@ -76,11 +86,14 @@ class FittedRun:
         )
         # runs/<dataset>/<method>/seed0/<cell>/record.json and runs/<dataset>/steps
         base = file.resolve().parents[3] / "steps"
-        self.steps = _planned_steps(record, data, self.hardware, base, plugins)
-        trial = Trial(record.method, data, identity.seed, self.steps)
-        self.kind = _label_kind(self.steps[-1], self.stage, file)
+        steps = _planned_steps(record, data, self.hardware, base, plugins)
+        trial = Trial(record.method, data, identity.seed, steps)
+        self.kind = _label_kind(steps[-1], self.stage, file)
+        self.steps = needed_steps(steps[-1])
         engine = Engine(self.hardware, terms.limit, Progress(quiet=True))
         self.predictors = [restored(engine, trial, step) for step in self.steps]
+        if any(isinstance(predictor, LabelSource) for predictor in self.predictors):
+            raise _no_model(file)
         if len(terms.scales) > 1 or terms.flip:
             from wsssbench.scales import MultiScale
 
@@ -93,11 +106,11 @@ class FittedRun:
         from wsssbench.refine import stage_labels
 
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(self.hardware.device)
-        wants = [*(frozenset(step.step.card.takes) for step in self.steps[1:]), frozenset({self.kind})]
-        outputs = Outputs()
+        wants: list[tuple[Kind, ...]] = [*(step.takes for step in self.steps[1:]), (self.kind,)]
+        found = Outputs()
         for predictor, want in zip(self.predictors, wants, strict=True):
-            (outputs,) = predictor([pixels], None, [outputs], want)
-        found = Outputs(**{self.kind: getattr(outputs, self.kind)})
+            (outputs,) = predictor([pixels], None, [found], frozenset(want))
+            found = Outputs(**{kind: getattr(outputs, kind) for kind in want})
         return stage_labels(
             found,
             image,
@@ -116,6 +129,13 @@ class FittedRun:
         return float(self.steps[-1].step.config.threshold)
 
 
+def needed_steps(last: PlannedStep) -> tuple[PlannedStep, ...]:
+    """The steps that have to run for the outputs of `last`: it, and those that it takes something from."""
+    chain = chain_of(last)
+    first = max(i for i, planned in enumerate(chain) if not planned.takes)
+    return tuple(chain[first:])
+
+
 def crf_of(recorded: Mapping[str, Any]) -> CrfSet:
     """The parameters as a row has them, without the scale that the data set gives their widths."""
     return CrfSet(**{f.name: recorded[f.name] for f in dataclasses.fields(CrfSet)})
@@ -125,10 +145,14 @@ def _check_record(record: Record, file: Path) -> None:
     if record.status == "failed":
         raise BadData(f"this cell failed ({record.reason})", where=file, hint="run it again")
     if any(step.name.startswith("import:") for step in record.identity.recipe):
-        hint = "name a cell of `wsssbench run`"
-        raise BadData("this row was scored from files: there is no model to run", where=file, hint=hint)
+        raise _no_model(file)
     if "dataset" not in record.provenance:
         raise BadData("the record does not say which classes there are", where=file, hint="run it again")
+
+
+def _no_model(file: Path) -> BadData:
+    hint = "name a cell of `wsssbench run`, of a method that segments"
+    return BadData("the labels of this row came as files: there is no model to run", where=file, hint=hint)
 
 
 def _label_kind(planned: PlannedStep, stage: Stage, file: Path) -> Kind:

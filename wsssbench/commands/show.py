@@ -68,8 +68,8 @@ def _step(cls: Any) -> str:
         "version": card.version,
         "role": card.role,
         "supervision": ", ".join(card.supervision) or "none",
-        "learns from": ", ".join(card.learns_from),
-        "takes": ", ".join(card.takes),
+        "learns from": _needs(card.learns_from),
+        "takes": _needs(card.takes),
         "gives": ", ".join(card.gives),
         "threshold": "its maps become labels by the option `threshold`" if card.needs_threshold else "",
         "pretraining": card.pretraining,
@@ -77,6 +77,11 @@ def _step(cls: Any) -> str:
         "published, not measured here": _pairs(card.reported),
     }
     return _blocks(cls, facts)
+
+
+def _needs(needs: Sequence[str]) -> str:
+    """ "probs or else maps, labels"."""
+    return ", ".join(need.replace("|", " or else ") for need in needs)
 
 
 def _dataset(name: str, plugins: Plugins, given: Mapping[str, Any]) -> str:

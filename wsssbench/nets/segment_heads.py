@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-HeadKind = Literal["dilated", "detail"]
+HeadKind = Literal["dilated", "detail", "aspp"]
 DETAIL_CHANNELS = 32
 DETAIL_FEATURES = 64
+ASPP_RATES = (0.5, 1.0, 1.5, 2.0)  # times the plan's dilation: of 12 they are DeepLab-v2's 6, 12, 18, 24
+ASPP_SPREAD = 0.01  # standard deviation of the first weights, as in DeepLab-v2
 
 
 @dataclass(frozen=True)
 class HeadPlan:
-    """Which head, how many channels inside it, and the dilation of its 3x3 convolutions."""
+    """Which head, how many channels inside it (`aspp` has none), and the dilation of its 3x3 convolutions."""
 
     kind: HeadKind
     width: int
@@ -29,7 +31,7 @@ class HeadPlan:
 
 def segment_head(plan: HeadPlan, inputs: int, outputs: int) -> nn.Module:
     """The head of `plan` from `inputs` feature channels to `outputs` logits."""
-    kinds = {"dilated": DilatedHead, "detail": DetailHead}
+    kinds = {"dilated": DilatedHead, "detail": DetailHead, "aspp": AsppHead}
     return kinds[plan.kind](inputs, outputs, plan.width, plan.dilation)
 
 
@@ -87,6 +89,26 @@ class DetailHead(nn.Module):
         )
         out: Tensor = self.last(self.join(torch.cat([coarse, fine], 1)))
         return out
+
+
+class AsppHead(nn.Module):
+    """Atrous spatial pyramid pooling of DeepLab-v2 (Chen et al., PAMI 2018): the sum of four 3x3 convolutions
+    from features to logits, whose dilations are those of ASPP_RATES times `dilation`; nothing between.
+
+    (B, inputs, h, w) -> (B, outputs, h, w); `width` does not matter and the image is not looked at.
+    """
+
+    def __init__(self, inputs: int, outputs: int, width: int, dilation: int) -> None:
+        super().__init__()
+        rates = [max(1, round(rate * dilation)) for rate in ASPP_RATES]
+        self.branches = nn.ModuleList(_conv(inputs, outputs, rate) for rate in rates)
+        for layer in self.branches:
+            assert isinstance(layer, nn.Conv2d)
+            nn.init.normal_(layer.weight, std=ASPP_SPREAD)
+            _zero_bias(layer)
+
+    def forward(self, features: Tensor, pixels: Tensor) -> Tensor:
+        return torch.stack([branch(features) for branch in self.branches]).sum(0)
 
 
 def _conv(inputs: int, outputs: int, dilation: int = 1, stride: int = 1) -> nn.Conv2d:

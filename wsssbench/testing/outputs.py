@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wsssbench.testing.contracts import Contracts
 from wsssbench.testing.tiny import TinyDataset, made_up_outputs
-from wsssbench.types import IGNORE, Kind, Maps, Outputs, Predictor, StepCard
+from wsssbench.types import IGNORE, KINDS, Kind, Maps, Outputs, Predictor, StepCard
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,23 +21,30 @@ SAME_FLOATS, SAME_LABELS = 1e-4, 0.999  # how close a restored predictor must co
 def ask_all(
     contracts: Contracts, predictor: Predictor, data: TinyDataset, card: StepCard, who: str
 ) -> list[Outputs]:
-    """Outputs for images of different sizes: with tags, without, and each kind alone."""
+    """Outputs for images of different sizes: with tags, without, each kind alone, each alternative given."""
     ids = data.ids("val")
     found: list[Outputs] = []
-    for tagged in (True, False):
+    for tagged, takes in product((True, False), alternatives(card.takes)):
         kinds: list[Kind] = [k for k in card.gives if tagged or k != "mined"]  # mining needs tags
         for want in [kinds, *([kind] for kind in kinds if len(kinds) > 1)]:
             when = f"{who} was asked for {', '.join(want)} {'with' if tagged else 'without'} tags"
-            outputs = _ask(contracts, predictor, data, card, ids, tagged, want, when)
+            when += f" and given {', '.join(takes)}" if takes else ""
+            outputs = _ask(contracts, predictor, data, takes, ids, tagged, want, when)
             found += outputs if want is kinds else []
     return found
+
+
+def alternatives(needs: Sequence[str]) -> list[tuple[Kind, ...]]:
+    """What a step before may give for `needs`: ("probs|maps", "labels") is two, with labels each."""
+    chosen = product(*([kind for kind in KINDS if kind in need.split("|")] for need in needs))
+    return list(chosen)
 
 
 def _ask(
     contracts: Contracts,
     predictor: Predictor,
     data: TinyDataset,
-    card: StepCard,
+    takes: Sequence[Kind],
     ids: Sequence[str],
     tagged: bool,
     want: Sequence[Kind],
@@ -44,12 +52,15 @@ def _ask(
 ) -> Sequence[Outputs]:
     import torch
 
+    from wsssbench.engine import outputs_of
+
     images = [torch.from_numpy(data.scene(id)[0].transpose(2, 0, 1).copy()) for id in ids]
     copies = [image.clone() for image in images]
     tags = np.stack([data.scene(id)[2] for id in ids]) if tagged else None
-    given = [made_up_outputs(data, id, card.takes) for id in ids]
+    given = [made_up_outputs(data, id, takes) for id in ids]
     with contracts.attempt("the predictor takes images of different sizes, with tags and without"):
-        outputs = predictor(images, None if tags is None else tags.copy(), given, frozenset(want))
+        own = None if tags is None else tags.copy()
+        outputs = outputs_of(predictor, ids, images, own, given, frozenset(want))
     unchanged = all(torch.equal(a, b) for a, b in zip(images, copies, strict=True))
     contracts.expect(unchanged, "the predictor leaves its images as they are", f"{when} and changed them")
     if not contracts.expect(

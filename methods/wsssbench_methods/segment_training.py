@@ -1,0 +1,166 @@
+"""How a segmentation network learns from label maps, given or true: losses, scales, and a check that it has
+not collapsed. Which network it is, what it starts from, whose labels they are: the step's business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wsssbench.crops import Batch, CropBatches, CropRule, LabelOf
+from wsssbench.errors import TrainingFailed
+from wsssbench.nets.heads import Segmenter, rescaled, resize
+from wsssbench.ops.energy import PAPER_WEIGHT, Gradient, dense_energy, energy_weight
+from wsssbench.stages import sigma_scale
+from wsssbench.train import Losses, Schedule, autocast, make_optimizer, train
+from wsssbench.types import IGNORE, Context, View
+from wsssbench_methods.rrm.losses import balanced_cross_entropy
+
+WINDOW = 20  # batches in a row that must be of one label before the network counts as collapsed
+JUDGED = 0.75  # share of the steps after which that is judged: at the start every network says one thing
+
+
+@dataclass(frozen=True)
+class EnergyPlan:
+    """The constants of RRM's dense energy; widths are of a VOC image, the weight of 160x160 pixels."""
+
+    weight: float
+    scale: float
+    sigma_xy: float
+    sigma_rgb: float
+    gradient: Gradient
+
+
+@dataclass(frozen=True)
+class SegmentPlan:
+    """How a segmentation network is trained. Without `energy` the loss is plain cross-entropy."""
+
+    schedule: Schedule
+    crop: CropRule
+    batch: int
+    scales: tuple[float, ...] = (1.0,)  # of the image in the loss
+    energy: EnergyPlan | None = None
+
+
+def train_segmenter(
+    net: Segmenter, view: View, plan: SegmentPlan, ctx: Context, label_of: LabelOf | None = None
+) -> None:
+    """Fit `net` to the masks of `view`, or to the labels (H, W) that `label_of` gives of a sample."""
+    net.to(ctx.device)
+    optimizer = make_optimizer(net.backbone, [net.segment], plan.schedule)
+    crops = CropBatches(view, plan.crop, plan.batch, ctx.seed("crops"), label_of)
+    check = CollapseCheck(plan.schedule.steps)
+
+    def losses(batch: Batch) -> Losses:
+        assert batch.labels is not None
+        with ctx.phase("network"), autocast(ctx):
+            every = multi_scale_logits(net, batch.images, plan.scales)
+        check.note(every[0], batch.labels)
+        return segment_losses(every, batch, plan, ctx)
+
+    train(ctx, "segmenter", net, optimizer, crops, losses, plan.schedule, check)
+
+
+def multi_scale_logits(
+    net: Callable[[Tensor], Tensor], images: Tensor, scales: tuple[float, ...]
+) -> list[Tensor]:
+    """Logits of `images` (B, 3, S, S) at each scale and, of several, their elementwise maximum: float32.
+
+    The first is that of scale 1; the maximum is taken on its grid (DeepLab-v2's training with MSC).
+    """
+    ordered = sorted(scales, key=lambda scale: scale != 1.0)
+    every = [net(rescaled(images, scale)).float() for scale in ordered]
+    if len(every) > 1:
+        grid = every[0].shape[-2:]
+        every.append(torch.stack([every[0], *(resize(e, grid) for e in every[1:])]).amax(0))
+    return every
+
+
+def segment_losses(every: list[Tensor], batch: Batch, plan: SegmentPlan, ctx: Context) -> Losses:
+    """The sum of each logits' loss, at the size of the crop, and the energy of those of scale 1."""
+    assert batch.labels is not None
+    labels, size = batch.labels, batch.images.shape[-2:]
+    up = [resize(logits, size) for logits in every]
+    loss = cross_entropy if plan.energy is None else balanced_cross_entropy
+    ce = torch.stack([loss(logits, labels) for logits in up]).sum()
+    if plan.energy is None:
+        return {"total": ce}
+    with ctx.phase("energy"):
+        energy = energy_of(up[0], batch, plan.energy, ctx)
+    return {"total": ce + energy, "ce": ce, "energy": energy}
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the labelled pixels, a scalar; 0 where a batch has none, whose mean would be no number.
+
+    logits (B, C, H, W) float32, labels (B, H, W) uint8 in {0..C-1, 255}.
+    """
+    if not bool((labels != IGNORE).any()):
+        return logits.sum() * 0.0
+    return F.cross_entropy(logits, labels.long(), ignore_index=IGNORE)
+
+
+def energy_of(logits: Tensor, batch: Batch, c: EnergyPlan, ctx: Context) -> Tensor:
+    """RRM's gated dense energy of logits (B, C, S, S): the gate is open where the batch has no label."""
+    assert batch.labels is not None
+    side = int(logits.shape[-1] * c.scale)
+    return dense_energy(
+        logits.softmax(1),
+        batch.images.float(),
+        batch.valid,
+        batch.labels,
+        sigma_rgb=c.sigma_rgb,
+        sigma_xy=c.sigma_xy * sigma_scale(ctx.card),
+        scale=c.scale,
+        weight=c.weight / PAPER_WEIGHT * energy_weight(side**2),
+        backend=ctx.filter_backend,
+        gradient=c.gradient,
+    )
+
+
+class CollapseCheck:
+    """Stops a run whose network says one label everywhere, and one that was given no label to learn from.
+
+    In the last quarter of the steps, the last WINDOW batches count: all predicted as one and the same label
+    while their labels have others. A run too short for that is not judged.
+    """
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self.single: list[tuple[int, set[int]]] = []  # batches in a row: the one label said, those to learn
+        self.noted, self.labelled = 0, False
+
+    def note(self, logits: Tensor, labels: Tensor) -> None:
+        """Look at one batch: logits (B, C, h, w), labels (B, H, W) in {0..C-1, 255}."""
+        said = torch.unique(logits.detach().argmax(1)).tolist()
+        if len(said) == 1 and bool(torch.isfinite(logits).all()):
+            own = torch.unique(labels).tolist()
+            self.single = [*self.single[-WINDOW + 1 :], (said[0], set(own) - {IGNORE})]
+        else:
+            self.single = []
+        self.noted += 1
+        self.labelled = self.labelled or bool((labels != IGNORE).any())
+
+    def __call__(self, losses: Losses, step: int) -> None:
+        if self.noted == WINDOW and not self.labelled:
+            raise TrainingFailed(
+                f"no pixel of the first {WINDOW} batches has a label to learn from",
+                where=f"step {step}",
+                hint="look at what the step before gives: `wsssbench run --stages pseudo`",
+            )
+        said = {label for label, _ in self.single}
+        others = {label for _, labels in self.single for label in labels} - said
+        if step >= JUDGED * self.steps and len(self.single) == WINDOW and len(said) == 1 and others:
+            raise TrainingFailed(
+                f"the segmentation collapsed: the last {WINDOW} batches are {_name(min(said))} everywhere, "
+                f"their labels have {len(others)} more",
+                where=f"step {step}",
+                hint="lower the learning rate (option lr), or look at the labels: `--stages pseudo`",
+            )
+
+
+def _name(label: int) -> str:
+    return "background" if label == 0 else f"label {label}"
