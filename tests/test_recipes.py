@@ -95,6 +95,17 @@ def test_each_step_carries_its_options(plugins: Plugins) -> None:
     assert (spec.name, spec.folder) == ("yyloc > yyref", "yyloc__yyref")
 
 
+def test_a_methods_own_options_go_before_those_of_all(plugins: Plugins) -> None:
+    settings = Settings(
+        options={"yyref": {"x": 1, "y": 1}},
+        recipes={"mine": ("yyloc", "yyref"), "other": ("yyloc", "yyref")},
+        recipe_options={"mine": {"yyref": {"x": 2}}},
+    )
+    assert resolve_recipe("mine", plugins, settings).options == ({}, {"x": 2, "y": 1})
+    assert resolve_recipe("other", plugins, settings).options == ({}, {"x": 1, "y": 1})
+    assert resolve_recipe("yyloc > yyref", plugins, settings).options == ({}, {"x": 1, "y": 1})
+
+
 def test_a_name_found_nowhere_brings_methods_and_steps(plugins: Plugins) -> None:
     with pytest.raises(UnknownName, match="unknown method 'yylco\\+ref'") as caught:
         resolve_recipe("yylco+ref", plugins, Settings(recipes={"yymine": ("yyloc",)}))

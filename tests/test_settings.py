@@ -45,6 +45,7 @@ def test_the_commented_lines_of_the_example_are_valid_too(tmp_path: Path) -> Non
     assert settings.methods == ("cam", "rrm")
     assert settings.dataset_options == {"voc12": {"root": "/data/VOC2012"}}
     assert settings.recipes == {"my-cam-crf": ("cam", "crf")}
+    assert settings.recipe_options == {"my-cam-crf": {"crf": {"iterations": 5}}}
 
 
 def test_flags_go_before_the_file_and_absent_flags_do_not(tmp_path: Path) -> None:
@@ -72,6 +73,7 @@ def test_tables_of_plugins_are_kept_raw(tmp_path: Path) -> None:
         ("[run]\nseed = 1\n", "run.seed", "did you mean seeds"),
         ('[run]\nrerun = "all"\n', "run.rerun", "known: "),
         ("[methods.a]\nstep = []\n", "methods.a.step", "did you mean steps"),
+        ('[methods.a]\nsteps = ["cam"]\noptions.crf.x = 1\n', "methods.a.options.crf", "its steps are cam"),
     ],
 )
 def test_an_unknown_table_or_key_names_file_path_and_nearest(
@@ -93,6 +95,8 @@ def test_an_unknown_table_or_key_names_file_path_and_nearest(
         ("[methods.a]\n", "methods.a"),
         ("[methods.a]\nsteps = []\n", "methods.a"),
         ("[methods.a]\nsteps = [3]\n", "methods.a.steps"),
+        ('[methods.a]\nsteps = ["cam"]\noptions = 3\n', "methods.a.options"),
+        ('[methods.a]\nsteps = ["cam"]\noptions.cam = 3\n', "methods.a.options.cam"),
         ('[methods."../a"]\nsteps = ["cam"]\n', "methods.../a"),
         ('[run]\nseeds = "one"\n', "run.seeds"),
         ('[run]\nprecision = "fp64"\n', "run.precision"),

@@ -225,7 +225,9 @@ def clean(runs: Path | None, artifacts: bool, checkpoints: bool, failed: bool, y
     from wsssbench.commands.clean import clean_command
     from wsssbench.commands.setup import default_runs
 
-    clean_command(runs or default_runs(), artifacts=artifacts, checkpoints=checkpoints, failed=failed, yes=yes)
+    clean_command(
+        runs or default_runs(), artifacts=artifacts, checkpoints=checkpoints, failed=failed, yes=yes
+    )
 
 
 @main.command()

@@ -52,14 +52,16 @@ def resolve_recipe(text: str, plugins: Plugins, settings: Settings) -> RecipeSpe
     names = parse_recipe(text)
     steps = _steps_of(names, plugins, settings)
     shown = " > ".join(_shown(name, plugins) for name in names)
-    options = tuple(_options(step, settings) for step in steps)
+    method = names[0] if len(names) == 1 else ""
+    options = tuple(_options(step, method, settings) for step in steps)
     return RecipeSpec(shown, tuple((name, cls) for name, cls, _ in steps), options)
 
 
-def _options(step: LoadedStep, settings: Settings) -> Mapping[str, Any]:
-    """The raw settings of a step, with the path that the recipe gives it."""
+def _options(step: LoadedStep, method: str, settings: Settings) -> Mapping[str, Any]:
+    """The raw settings of a step: those of all methods, its method's own, and the path of the recipe."""
     name, cls, path = step
-    given: Mapping[str, Any] = settings.options.get(name, {})
+    own = settings.recipe_options.get(method, {}).get(name, {})
+    given: Mapping[str, Any] = {**settings.options.get(name, {}), **own}
     return {**given, getattr(cls, "path_option", ""): path} if path else given
 
 

@@ -33,6 +33,7 @@ RUN_KEYS = {
     "plugins": "plugins",
 }
 FLAG_KEYS = {**RUN_KEYS, "rerun": "rerun"}
+METHOD_KEYS = ("steps", "options")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # of a method or stage: it becomes a folder
 
 Raw: TypeAlias = Mapping[str, Any]
@@ -57,6 +58,7 @@ class Settings:
     options: Tables = field(default_factory=dict)  # step -> option -> value
     dataset_options: Tables = field(default_factory=dict)  # data set -> option -> value
     recipes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # from [methods.NAME]
+    recipe_options: Mapping[str, Tables] = field(default_factory=dict)  # from [methods.NAME.options.STEP]
     custom_stages: Tables = field(default_factory=dict)  # from [stages.NAME]
     source: Path | None = None  # the file that was read
 
@@ -81,6 +83,7 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> Settings:
         options=_subtables(tables, "steps", path),
         dataset_options=_subtables(tables, "datasets", path),
         recipes={n: _recipe(n, t, path) for n, t in _subtables(tables, "methods", path).items()},
+        recipe_options={n: _recipe_options(n, t, path) for n, t in tables.get("methods", {}).items()},
         custom_stages=_subtables(tables, "stages", path),
         source=path,
     )
@@ -226,12 +229,25 @@ def _require_table(value: Any, where: str) -> None:
 def _recipe(name: str, table: Raw, path: Path | None) -> tuple[str, ...]:
     where = f"{path}: methods.{name}"
     for key in table:
-        if key != "steps":
-            raise UnknownName(f"unknown key {key!r}", where=f"{where}.{key}", hint=nearest(key, ("steps",)))
+        if key not in METHOD_KEYS:
+            raise UnknownName(f"unknown key {key!r}", where=f"{where}.{key}", hint=nearest(key, METHOD_KEYS))
     steps = coerce(table.get("steps"), tuple[str, ...], f"{where}.steps") if "steps" in table else ()
     if not steps or not all(steps):
         raise WsssError("a method needs its steps", where=where, hint='steps = ["cam", "crf"]')
     return tuple(steps)
+
+
+def _recipe_options(name: str, table: Raw, path: Path | None) -> Tables:
+    """The options that a method sets for its own steps."""
+    where = f"{path}: methods.{name}.options"
+    given = table.get("options", {})
+    _require_table(given, where)
+    for step, options in given.items():
+        _require_table(options, f"{where}.{step}")
+        if step not in table["steps"]:
+            hint = f"its steps are {', '.join(table['steps'])}"
+            raise UnknownName(f"the method has no step {step!r}", where=f"{where}.{step}", hint=hint)
+    return dict(given)
 
 
 def _values(given: Raw, keys: Mapping[str, str], where: str) -> dict[str, Any]:
