@@ -96,7 +96,7 @@ def test_what_a_fitted_rrm_says_are_arrays_of_the_contract(device: str, tmp_path
     assert found.maps.classes.tolist() == np.flatnonzero(tags).tolist()
     assert found.maps.values.shape == (tags.sum(), size[0] // 8, size[1] // 8)
     assert found.probs is not None
-    assert found.probs.shape == (classes + 1, size[0] // 8, size[1] // 8)
+    assert found.probs.shape == (classes + 1, size[0] // 4, size[1] // 4)
     assert np.allclose(found.probs.sum(0), 1, atol=1e-3)
     assert {found.maps.values.dtype, found.probs.dtype} == {np.dtype(np.float32)}
     for labels in (found.labels, found.mined):

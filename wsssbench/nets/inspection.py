@@ -60,7 +60,7 @@ def inspect_weights(path: str | Path) -> WeightReport:
         fits=tuple(matching),
         misfits={n: found for n, found in fits.items() if found.misfits},
         classifier=_head(state, CLASSIFIERS),
-        segmentation=_head(state, (SEGMENT["segment.2.weight"],)),
+        segmentation=_head(state, (SEGMENT["segment.layers.2.weight"],)),
     )
 
 

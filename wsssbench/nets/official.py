@@ -37,7 +37,8 @@ def load_official(net: Classifier, path: str | Path) -> frozenset[Part]:
     body = wide_resnet(net)
     state = read_state_dict(path)
     filled: set[Part] = {"backbone"}
-    for part in heads_held(state):
+    held = heads_held(state)
+    for part in (part for part in HEADS if part in held):
         if part == "classifier" or isinstance(net, JointNet):
             _check_head(net, state, part, path)
             filled.add(part)
