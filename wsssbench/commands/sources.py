@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+import re
 from collections.abc import Iterable
 from functools import cache
 from importlib.machinery import PathFinder
@@ -64,6 +65,23 @@ def _parsed(path: Path) -> ast.Module | None:
 
 def headline(entry: Entry) -> str:
     """The first line of the docstring of the entry's class."""
+    return _plain_headline(entry) or _parsed_headline(entry)
+
+
+def _plain_headline(entry: Entry) -> str:
+    """The same where the class is written in the usual way, found without parsing the file: faster."""
+    path, name = source_file(entry), entry.value.rpartition(":")[2]
+    if path is None or not name.isidentifier():
+        return ""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+    usual = re.findall(rf'^class {name}(?:\([^()\n]*\))?:\n    """([^"\\\n]+?)(?:"""$|$)', text, re.MULTILINE)
+    return usual[0].strip() if len(usual) == 1 else ""
+
+
+def _parsed_headline(entry: Entry) -> str:
     node = definition(entry)
     text = (ast.get_docstring(node) or "") if isinstance(node, ast.ClassDef) else ""
     return text.partition("\n")[0]
