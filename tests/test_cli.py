@@ -98,6 +98,7 @@ def test_version_is_the_packages_own() -> None:
         ("check camm", ("'camm'", "did you mean cam")),
         ("prepare voc21", ("unknown dataset 'voc21'", "did you mean voc12")),
         ("predict x.png --run nowhere", ("x.png",)),
+        ("CAM -o cam.preset=none", ("cam.weights", "cannot learn from scratch", "--weights cam=FILE")),
         ("weights inspect nowhere.pth", ("no such weight file", "nowhere.pth")),
         ("rnu", ("rnu",)),
     ],

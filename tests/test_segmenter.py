@@ -374,6 +374,8 @@ def test_weights_are_needed_where_batch_normalisation_is_frozen(tmp_path: Path) 
     with pytest.raises(WsssError, match="resnet101 keeps its BatchNorm frozen") as caught:
         step.fit(View(TinyDataset(), "train", ()), {}, context(tmp_path))  # type: ignore[arg-type]
     assert "--weights segmenter=FILE" in caught.value.hint
+    with pytest.raises(WsssError, match="resnet101 keeps its BatchNorm frozen"):  # while planning already
+        step.ready()
 
 
 def test_pretraining_is_what_the_user_says_of_the_file_and_none_without_one(tmp_path: Path) -> None:

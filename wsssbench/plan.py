@@ -355,6 +355,9 @@ def _check_step(name: str, step: Step, before: PlannedStep | None) -> None:
             where=f"step {name}",
             hint=f"a step declares some of {', '.join(SUPERVISION)}",
         )
+    ready = getattr(step, "ready", None)
+    if ready:
+        ready()
     given = before.gives if before else ()
     needs = dict.fromkeys((*step.card.takes, *step.card.learns_from))
     lacking = [need.replace("|", " or ") for need in needs if not chosen_kinds((need,), given)]

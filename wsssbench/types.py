@@ -218,8 +218,8 @@ class Step(Protocol):
     """One object per configuration; the unit that strangers write.
 
     The entry point is a class with `Config` (a frozen dataclass of `option`s), `presets` (name -> options;
-    the one called like the data set is the default), `__init__(config)` and perhaps `path_option` (which
-    option `NAME:PATH` fills in a recipe) and `skip(split, ids)` (why it says nothing of these images, or "").
+    that of the data set's name is the default), `__init__(config)`, perhaps `path_option` (what `NAME:PATH`
+    fills), `skip(split, ids)` (why it is silent on these, or "") and `ready()` (WsssError if it cannot run).
     """
 
     card: StepCard

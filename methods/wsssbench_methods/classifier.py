@@ -93,14 +93,19 @@ def new_classifier(plan: ClassifierPlan, weights: str, ctx: Context) -> Classifi
     return Classifier(Backbone(plan.backbone, plan.stride, weights), len(ctx.card.class_names), plan.dropout)
 
 
+def check_weights(backbone: str, weights: str, step: str = "") -> None:
+    """Raise WsssError where `backbone` cannot learn without a file of weights and has none."""
+    if backbone_info(backbone).frozen_norm and not weights:
+        raise WsssError(
+            f"backbone {backbone} keeps its BatchNorm frozen and cannot learn from scratch",
+            where=f"option {step}.weights" if step else "option weights",
+            hint=f"give its weights with --weights {step + '=' if step else ''}FILE, or use backbone=small",
+        )
+
+
 def trained_classifier(plan: ClassifierPlan, weights: str, view: View, ctx: Context) -> Classifier:
     """The classifier of `plan`: trained now, or read where another step of the run has trained it."""
-    if backbone_info(plan.backbone).frozen_norm and not weights:
-        raise WsssError(
-            f"backbone {plan.backbone} keeps its BatchNorm frozen and cannot learn from scratch",
-            where="option weights",
-            hint="give its ImageNet weights with --weights FILE, or use backbone=small",
-        )
+    check_weights(plan.backbone, weights)
     if not plan.schedule.steps:
         return classifier_from_file(plan, weights, ctx)
     with ctx.shared("classifier", plan) as own:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from wsssbench.types import Artifacts, Context, StepCard, View
+from wsssbench_methods.classifier import check_weights
 from wsssbench_methods.presets import FULL_PRESETS
 from wsssbench_methods.segment_training import train_segmenter
 from wsssbench_methods.segmenter import (
@@ -33,6 +34,9 @@ class Full:
     def __init__(self, config: FullConfig) -> None:
         self.config = config
         self.card = replace(self.card, pretraining=config.pretraining if config.weights else "none")
+
+    def ready(self) -> None:
+        check_weights(self.config.backbone, self.config.weights, self.card.name)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> SegmenterPredictor:
         net = new_segmenter(classified_backbone(self.config, train, ctx), self.config, ctx)

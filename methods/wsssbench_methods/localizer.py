@@ -21,7 +21,7 @@ from wsssbench.nets.heads import Classifier, multi_scale_cam, normalise_cam
 from wsssbench.nets.weights import weights_digest
 from wsssbench.train import Schedule, autocast, load_checkpoint, save_checkpoint
 from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, StepCard, View, option
-from wsssbench_methods.classifier import ClassifierPlan, new_classifier, trained_classifier
+from wsssbench_methods.classifier import ClassifierPlan, check_weights, new_classifier, trained_classifier
 from wsssbench_methods.presets import CLASSIFIER_PRESETS
 
 
@@ -118,6 +118,9 @@ class Cam:
     def __init__(self, config: CamConfig) -> None:
         self.config = config
         self.card = replace(self.card, pretraining=config.pretraining if config.weights else "none")
+
+    def ready(self) -> None:
+        check_weights(self.config.backbone, self.config.weights, self.card.name)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> CamPredictor:
         net = trained_classifier(self._plan(), self.config.weights, train, ctx)

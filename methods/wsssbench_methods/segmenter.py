@@ -17,14 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsssbench.crops import CropRule
-from wsssbench.errors import WsssError
 from wsssbench.masks import argmax_labels
-from wsssbench.nets.backbones import Backbone, backbone_info
+from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import Segmenter
 from wsssbench.train import autocast, load_checkpoint
 from wsssbench.types import Artifacts, Context, Kind, Outputs, StepCard, View, option
-from wsssbench_methods.classifier import ClassifierOptions, plan_of, schedule_of, trained_classifier
+from wsssbench_methods.classifier import (
+    ClassifierOptions,
+    check_weights,
+    plan_of,
+    schedule_of,
+    trained_classifier,
+)
 from wsssbench_methods.presets import SEGMENTER_PRESETS
 from wsssbench_methods.segment import HeadOptions, head_plan
 from wsssbench_methods.segment_training import EnergyPlan, SegmentPlan, train_segmenter
@@ -122,6 +127,9 @@ class DeepLab:
             pretraining=config.pretraining if config.weights else "none",
         )
 
+    def ready(self) -> None:
+        check_weights(self.config.backbone, self.config.weights, self.card.name)
+
     def fit(self, train: View, given: Artifacts, ctx: Context) -> SegmenterPredictor:
         c = self.config
         backbone = classified_backbone(c, train, ctx) if c.classifier_steps else plain_backbone(c, ctx)
@@ -155,12 +163,7 @@ def classified_backbone(c: LabelledOptions, view: View, ctx: Context) -> Backbon
 
 def plain_backbone(c: LabelledOptions, ctx: Context) -> Backbone:
     """The backbone with the weights of its file, or from scratch where it can learn so."""
-    if backbone_info(c.backbone).frozen_norm and not c.weights:
-        raise WsssError(
-            f"backbone {c.backbone} keeps its BatchNorm frozen and cannot learn from scratch",
-            where="option weights of the segmenter",
-            hint="give its ImageNet weights with --weights segmenter=FILE, or use backbone=small",
-        )
+    check_weights(c.backbone, c.weights, "segmenter")
     torch.manual_seed(ctx.seed("init"))
     return Backbone(c.backbone, c.output_stride, c.weights)
 

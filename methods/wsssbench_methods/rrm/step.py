@@ -18,7 +18,7 @@ from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import Classifier, JointNet, normalise_cam, rescaled, resize
 from wsssbench.train import autocast, load_checkpoint
 from wsssbench.types import Artifacts, Context, Kind, Outputs, StepCard, View
-from wsssbench_methods.classifier import new_classifier, plan_of, trained_classifier
+from wsssbench_methods.classifier import check_weights, new_classifier, plan_of, trained_classifier
 from wsssbench_methods.localizer import select_maps
 from wsssbench_methods.presets import RRM_PRESETS
 from wsssbench_methods.rrm.config import RrmConfig, crop_rule
@@ -46,6 +46,9 @@ class Rrm:
         self.config = config
         self.card = replace(self.card, pretraining=config.pretraining if config.weights else "none")
         self.plan = plan_of(config, replace(crop_rule(config), one_scale=False))
+
+    def ready(self) -> None:
+        check_weights(self.config.backbone, self.config.weights, self.card.name)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> RrmPredictor:
         net = self._joint(trained_classifier(self.plan, self.config.weights, train, ctx), ctx)
