@@ -49,21 +49,35 @@ class ClassifierOptions:
     )
     weights: str = option("", "file with ImageNet weights of the backbone", file=True)
     pretraining: str = option("imagenet", "what the weights in the file have seen; shown in the row")
-    output_stride: int = option(16, "pixels of the image per cell of features (the paper's WRN-38 has 8)")
+    output_stride: int = option(
+        16, "pixels of the image per cell of features", origin="IRN: ResNet-50, 16; RRM's WRN-38: 8"
+    )
     dropout: float = option(0.5, "dropout before the classifier's pooling", origin="RRM code, network/RRM.py")
     crop: int = option(321, "side of a training crop in pixels", origin="RRM code, train_from_cls_weight.py")
     scale_low: float = option(0.7, "smallest random scale", origin="RRM code, U(0.7, 1.3); here per image")
     scale_high: float = option(1.3, "largest random scale", origin="RRM code, U(0.7, 1.3); here per image")
-    optimizer: Literal["adamw", "sgd"] = option("adamw", "optimizer of both trainings")
-    weight_decay: float = option(1e-4, "weight decay")
-    momentum: float = option(0.9, "momentum of sgd")
-    clip: float = option(1.0, "largest norm of the gradient; 0: no clipping, as in the RRM code")
-    bias_factor: float = option(1.0, "learning rate of biases over that of weights; not 1: no decay either")
+    optimizer: Literal["adamw", "sgd"] = option(
+        "adamw", "optimizer of both trainings", origin="own choice; RRM code: sgd"
+    )
+    weight_decay: float = option(1e-4, "weight decay", origin="IRN, run_sample.py; RRM code: 1e-5")
+    momentum: float = option(0.9, "momentum of sgd", origin="the usual; RRM code: 1e-5 by a slip (B1)")
+    clip: float = option(
+        1.0, "largest norm of the gradient; 0: no clipping", origin="own choice; RRM code: none"
+    )
+    bias_factor: float = option(
+        1.0, "rate of biases over that of weights; not 1: no decay either", origin="own choice; RRM code: 2"
+    )
 
-    classifier_steps: int = option(3300, "steps with the classification loss alone, first")
+    classifier_steps: int = option(
+        3300,
+        "steps with the classification loss alone, first",
+        origin="IRN: 5 epochs of train_aug at batch 16",
+    )
     classifier_batch: int = option(16, "images per step of the classifier", origin="IRN, run_sample.py")
-    classifier_lr: float = option(3e-5, "learning rate of the classifier's training")
-    classifier_head_factor: float = option(10.0, "the same for its head, over the backbone's")
+    classifier_lr: float = option(
+        3e-5, "learning rate of the classifier's training", origin="own choice, for AdamW"
+    )
+    classifier_head_factor: float = option(10.0, "the same for its head, over the backbone's", origin="PSA")
 
 
 def plan_of(c: ClassifierOptions, crop: CropRule | None = None) -> ClassifierPlan:

@@ -40,15 +40,21 @@ class CamConfig:
     crop: int = option(321, "side of a training crop in pixels", origin="RRM, section 4")
     scale_low: float = option(0.7, "smallest random scale", origin="RRM code: U(0.7, 1.3)")
     scale_high: float = option(1.3, "largest random scale", origin="RRM code: U(0.7, 1.3)")
-    optimizer: Literal["adamw", "sgd"] = option("adamw", "the optimizer")
-    lr: float = option(3e-5, "learning rate of the backbone; the head learns head_factor times faster")
+    optimizer: Literal["adamw", "sgd"] = option("adamw", "the optimizer", origin="own choice; IRN: sgd")
+    lr: float = option(
+        3e-5,
+        "learning rate of the backbone; the head learns head_factor times faster",
+        origin="own, for AdamW",
+    )
     head_factor: float = option(10.0, "learning rate of the head over that of the backbone", origin="PSA")
     weight_decay: float = option(1e-4, "weight decay", origin="IRN, run_sample.py")
     dropout: float = option(0.5, "dropout before pooling", origin="PSA, RRM")
     scales: tuple[float, ...] = option((0.5, 1.0, 1.5, 2.0), "scales of the map", origin="PSA, IRN, SEAM")
     flip: bool = option(True, "average with the mirror image", origin="PSA, IRN, SEAM")
     threshold: float = option(0.3, "map value above which a pixel is foreground", origin="see presets")
-    tag_threshold: float = option(0.5, "tag score above which a class is predicted when no tags are given")
+    tag_threshold: float = option(
+        0.5, "tag score above which a class is predicted when no tags are given", origin="own choice"
+    )
 
 
 class CamPredictor:

@@ -43,8 +43,10 @@ class LabelledOptions(HeadOptions, ClassifierOptions):
 
     steps: int = option(20000, "steps on masks", origin="DeepLab-v2: 20,000")
     batch: int = option(10, "images per step on masks", origin="DeepLab-v2: 10")
-    lr: float = option(3e-5, "learning rate of the backbone on masks")
-    head_factor: float = option(10.0, "learning rate of the head over that of the backbone")
+    lr: float = option(3e-5, "learning rate of the backbone on masks", origin="own choice, for AdamW")
+    head_factor: float = option(
+        10.0, "learning rate of the head over that of the backbone", origin="DeepLab-v2"
+    )
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class SegmenterConfig(LabelledOptions):
 
     classifier_steps: int = option(0, "steps on image tags before; 0: start from the file of weights alone")
     loss: Literal["ce", "joint"] = option(
-        "ce", "cross-entropy, or RRM's balanced cross-entropy and gated dense energy"
+        "ce", "cross-entropy, or RRM's balanced cross-entropy and gated dense energy", origin="DeepLab-v2: ce"
     )
     loss_scales: tuple[float, ...] = option(
         (1.0,), "scales of the image in the loss; of several, their maximum too", origin="DeepLab-v2"

@@ -46,7 +46,11 @@ class RrmConfig(HeadOptions, ClassifierOptions):
 
     steps: int = option(20000, "joint steps", origin="code, train_from_cls_weight.py")
     batch: int = option(4, "images per joint step", origin="code, train_from_cls_weight.py")
-    lr: float = option(3e-5, "learning rate of the backbone in the joint steps")
+    lr: float = option(
+        3e-5,
+        "learning rate of the backbone in the joint steps",
+        origin="own choice, for AdamW; code, sgd: 7e-4",
+    )
     head_factor: float = option(10.0, "learning rate of the heads over the backbone's", origin="code, x10")
     flat_rates: bool = option(
         False, "every parameter learns at lr in the joint steps", origin="code, tool/torchutils.py:33 (B3)"
@@ -66,7 +70,9 @@ class RrmConfig(HeadOptions, ClassifierOptions):
     )
     background_confidence: float = option(0.8, "cut on the background plane", origin="code, tool/myTool.py")
     crf_confidence: float = option(0.8, "cut on the CRF marginals", origin="code, tool/myTool.py")
-    agreement: bool = option(True, "labels must agree with two CRFs; false: the CAM alone (a control)")
+    agreement: bool = option(
+        True, "labels must agree with two CRFs; false: the CAM alone (a control)", origin="paper, section 3.2"
+    )
 
     energy_weight: float = option(
         1e-7,
@@ -80,10 +86,16 @@ class RrmConfig(HeadOptions, ClassifierOptions):
         "published", "of the energy: as published, or the true derivative", origin="code, DenseEnergyLoss.py"
     )
 
-    threshold: float = option(0.3, "map value above which a pixel is foreground, where maps are judged")
-    tag_threshold: float = option(0.5, "tag score above which a class is predicted when no tags are given")
+    threshold: float = option(
+        0.3, "map value above which a pixel is foreground, where maps are judged", origin="as cam's"
+    )
+    tag_threshold: float = option(
+        0.5, "tag score above which a class is predicted when no tags are given", origin="own choice"
+    )
     test_scales: tuple[float, ...] = option(
-        (0.5, 1.0, 1.5, 2.0), "scales, mirrored too, of maps and probabilities where tags are given"
+        (0.5, 1.0, 1.5, 2.0),
+        "scales, mirrored too, of maps and probabilities where tags are given",
+        origin="PSA",
     )
 
     def __post_init__(self) -> None:
