@@ -77,6 +77,13 @@ def test_momentum_from_decay_takes_the_place_of_momentum() -> None:
     assert joint_schedule(config(optimizer="sgd")).momentum == 0.9
 
 
+def test_the_optimizer_of_the_joint_steps_leaves_the_classifier_as_it_is() -> None:
+    plain, sgd = config(), config(optimizer="sgd", momentum=0.0)
+    assert Rrm(plain).plan == Rrm(sgd).plan
+    assert joint_schedule(sgd).optimizer == "sgd"
+    assert Rrm(config(classifier_optimizer="sgd")).plan != Rrm(plain).plan
+
+
 @pytest.mark.parametrize("preset", ["paper", "paper-from-init", "small", "shapes", "mobilenet", "none"])
 def test_every_preset_is_made_of_options_that_exist(preset: str) -> None:
     c = build_config("rrm", Rrm, {"preset": preset})
@@ -90,6 +97,7 @@ def test_the_released_rates_are_those_of_the_groups_and_flat_from_init() -> None
     assert [g["lr"] for g in groups] == pytest.approx([7e-4, 1.4e-3, 7e-3, 1.4e-2])
     assert [g["weight_decay"] for g in groups] == [1e-5, 0, 1e-5, 0]
     assert all(g["momentum"] == 1e-5 for g in groups)
+    assert (Rrm(init).plan.schedule.optimizer, Rrm(init).plan.schedule.momentum) == ("sgd", 5e-4)
     flat = make_optimizer(net.backbone, [net.head, net.segment], joint_schedule(init)).param_groups
     assert [g["lr"] for g in flat] == [7e-4, 7e-4]
 

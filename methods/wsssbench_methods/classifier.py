@@ -57,7 +57,7 @@ class ClassifierOptions:
     scale_low: float = option(0.7, "smallest random scale", origin="RRM code, U(0.7, 1.3); here per image")
     scale_high: float = option(1.3, "largest random scale", origin="RRM code, U(0.7, 1.3); here per image")
     optimizer: Literal["adamw", "sgd"] = option(
-        "adamw", "optimizer of both trainings", origin="own choice; RRM code: sgd"
+        "adamw", "optimizer of the main training", origin="own choice; RRM code: sgd"
     )
     weight_decay: float = option(1e-4, "weight decay", origin="IRN, run_sample.py; RRM code: 1e-5")
     momentum: float = option(0.9, "momentum of sgd", origin="the usual; RRM code: 1e-5 by a slip (B1)")
@@ -68,6 +68,9 @@ class ClassifierOptions:
         1.0, "rate of biases over that of weights; not 1: no decay either", origin="own choice; RRM code: 2"
     )
 
+    classifier_optimizer: Literal["adamw", "sgd"] = option(
+        "adamw", "optimizer of the classifier's training", origin="own choice; RRM code: sgd"
+    )
     classifier_steps: int = option(
         3300,
         "steps with the classification loss alone, first",
@@ -89,15 +92,20 @@ def plan_of(c: ClassifierOptions, crop: CropRule | None = None) -> ClassifierPla
         dropout=c.dropout,
         crop=crop or CropRule(c.crop, (c.scale_low, c.scale_high)),
         batch=c.classifier_batch,
-        schedule=schedule_of(c, c.classifier_steps, c.classifier_lr, c.classifier_head_factor),
+        schedule=schedule_of(
+            c, c.classifier_steps, c.classifier_lr, c.classifier_head_factor, c.classifier_optimizer
+        ),
     )
 
 
-def schedule_of(c: ClassifierOptions, steps: int, lr: float, head_factor: float) -> Schedule:
-    """A training of `steps` steps by the optimizer of these options."""
-    momentum = c.momentum if c.optimizer == "sgd" else Schedule.momentum  # AdamW has none: one key
+def schedule_of(
+    c: ClassifierOptions, steps: int, lr: float, head_factor: float, optimizer: str = ""
+) -> Schedule:
+    """A training of `steps` steps by `optimizer` (default: that of the main training)."""
+    name = optimizer or c.optimizer
+    momentum = c.momentum if name == "sgd" else Schedule.momentum  # AdamW has none: one key
     return Schedule(
-        steps, lr, head_factor, c.weight_decay, c.optimizer, momentum, clip=c.clip, bias_factor=c.bias_factor
+        steps, lr, head_factor, c.weight_decay, name, momentum, clip=c.clip, bias_factor=c.bias_factor
     )
 
 

@@ -49,6 +49,7 @@ PAPER_FROM_INIT: Preset = {
     **PAPER,
     "classifier_steps": 15873,
     "classifier_batch": 8,
+    "classifier_optimizer": "sgd",
     "classifier_lr": 0.01,
     "classifier_head_factor": 10.0,
     "crop": 448,
