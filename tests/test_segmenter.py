@@ -32,11 +32,10 @@ from wsssbench.types import Outputs, View
 from wsssbench_methods import segment_training
 from wsssbench_methods.crf import CrfConfig, CrfPredictor, tagged_probs
 from wsssbench_methods.full import Full, FullConfig
-from wsssbench_methods.rrm.losses import balanced_cross_entropy
+from wsssbench_methods.rrm.losses import EnergyPlan, balanced_cross_entropy
 from wsssbench_methods.segment_training import (
     WINDOW,
     CollapseCheck,
-    EnergyPlan,
     SegmentPlan,
     cross_entropy,
     multi_scale_logits,

@@ -13,25 +13,12 @@ from torch.nn import functional as F
 from wsssbench.crops import Batch, CropBatches, CropRule, LabelOf
 from wsssbench.errors import TrainingFailed
 from wsssbench.nets.heads import Segmenter, rescaled, resize
-from wsssbench.ops.energy import PAPER_WEIGHT, Gradient, dense_energy, energy_weight
-from wsssbench.stages import sigma_scale
 from wsssbench.train import Losses, Schedule, autocast, make_optimizer, train
 from wsssbench.types import IGNORE, Context, View
-from wsssbench_methods.rrm.losses import balanced_cross_entropy
+from wsssbench_methods.rrm.losses import EnergyPlan, balanced_cross_entropy, energy_of
 
 WINDOW = 20  # batches in a row that must be of one label before the network counts as collapsed
 JUDGED = 0.75  # share of the steps after which that is judged: at the start every network says one thing
-
-
-@dataclass(frozen=True)
-class EnergyPlan:
-    """The constants of RRM's dense energy; widths are of a VOC image, the weight of 160x160 pixels."""
-
-    weight: float
-    scale: float
-    sigma_xy: float
-    sigma_rgb: float
-    gradient: Gradient
 
 
 @dataclass(frozen=True)
@@ -89,7 +76,7 @@ def segment_losses(every: list[Tensor], batch: Batch, plan: SegmentPlan, ctx: Co
     if plan.energy is None:
         return {"total": ce}
     with ctx.phase("energy"):
-        energy = energy_of(up[0], batch, plan.energy, ctx)
+        energy = energy_of(up[0], batch.images, batch.valid, labels, plan.energy, ctx)
     return {"total": ce + energy, "ce": ce, "energy": energy}
 
 
@@ -101,24 +88,6 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     if not bool((labels != IGNORE).any()):
         return logits.sum() * 0.0
     return F.cross_entropy(logits, labels.long(), ignore_index=IGNORE)
-
-
-def energy_of(logits: Tensor, batch: Batch, c: EnergyPlan, ctx: Context) -> Tensor:
-    """RRM's gated dense energy of logits (B, C, S, S): the gate is open where the batch has no label."""
-    assert batch.labels is not None
-    side = int(logits.shape[-1] * c.scale)
-    return dense_energy(
-        logits.softmax(1),
-        batch.images.float(),
-        batch.valid,
-        batch.labels,
-        sigma_rgb=c.sigma_rgb,
-        sigma_xy=c.sigma_xy * sigma_scale(ctx.card),
-        scale=c.scale,
-        weight=c.weight / PAPER_WEIGHT * energy_weight(side**2),
-        backend=ctx.filter_backend,
-        gradient=c.gradient,
-    )
 
 
 class CollapseCheck:

@@ -31,8 +31,9 @@ from wsssbench_methods.classifier import (
     trained_classifier,
 )
 from wsssbench_methods.presets import SEGMENTER_PRESETS
+from wsssbench_methods.rrm.losses import EnergyPlan
 from wsssbench_methods.segment import HeadOptions, head_plan
-from wsssbench_methods.segment_training import EnergyPlan, SegmentPlan, train_segmenter
+from wsssbench_methods.segment_training import SegmentPlan, train_segmenter
 
 RRM_CODE = "RRM code, DenseEnergyLoss.py"
 

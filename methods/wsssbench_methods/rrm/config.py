@@ -9,6 +9,7 @@ from wsssbench.crops import MEAN_COLOUR, CropRule
 from wsssbench.train import Schedule
 from wsssbench.types import option
 from wsssbench_methods.classifier import ClassifierOptions, schedule_of
+from wsssbench_methods.rrm.losses import EnergyPlan
 from wsssbench_methods.rrm.reliable import ReliableRule
 from wsssbench_methods.segment import HeadOptions
 
@@ -118,6 +119,18 @@ def joint_schedule(c: RrmConfig) -> Schedule:
     """Length and rates of the joint training."""
     plan = schedule_of(c, c.steps, c.lr, c.head_factor)
     return replace(plan, head_factor=1.0, bias_factor=1.0) if c.flat_rates else plan
+
+
+def energy_plan(c: RrmConfig) -> EnergyPlan:
+    """The constants of the energy."""
+    return EnergyPlan(
+        c.energy_weight,
+        c.energy_scale,
+        c.energy_sigma_xy,
+        c.energy_sigma_rgb,
+        c.gradient,
+        bool(c.recompute_scale),
+    )
 
 
 def reliable_rule(c: RrmConfig) -> ReliableRule:

@@ -10,12 +10,11 @@ from torch.nn import functional as F
 from wsssbench.crops import Batch, CropBatches
 from wsssbench.nets.backbones import IMAGENET_MEAN, IMAGENET_STD
 from wsssbench.nets.heads import JointNet, multi_scale_cam, normalise_cam, resize
-from wsssbench.ops.energy import PAPER_WEIGHT, dense_energy, energy_weight
 from wsssbench.stages import sigma_scale
 from wsssbench.train import AliveCheck, Losses, autocast, make_optimizer, tag_frequencies, train
 from wsssbench.types import Context, View
-from wsssbench_methods.rrm.config import RrmConfig, crop_rule, joint_schedule, reliable_rule
-from wsssbench_methods.rrm.losses import balanced_cross_entropy
+from wsssbench_methods.rrm.config import RrmConfig, crop_rule, energy_plan, joint_schedule, reliable_rule
+from wsssbench_methods.rrm.losses import balanced_cross_entropy, energy_of
 from wsssbench_methods.rrm.reliable import reliable_labels_batch
 
 
@@ -47,28 +46,9 @@ def joint_losses(net: JointNet, batch: Batch, c: RrmConfig, ctx: Context) -> Los
     parts = {"cls": cls, "ce": balanced_cross_entropy(up, labels)}
     if c.energy_weight:
         with ctx.phase("energy"):
-            parts["energy"] = weighted_energy(up, colours, labels, batch, c, ctx)
+            parts["energy"] = energy_of(up, colours, batch.valid, labels, energy_plan(c), ctx)
     share = (labels != 255).float().mean()
     return {"total": torch.stack(list(parts.values())).sum(), **parts, "mined": share}
-
-
-def weighted_energy(
-    logits: Tensor, colours: Tensor, labels: Tensor, batch: Batch, c: RrmConfig, ctx: Context
-) -> Tensor:
-    """The gated dense energy of logits (B, C, S, S), its weight adapted to the number of filtered pixels."""
-    return dense_energy(
-        logits.softmax(1),
-        colours.float(),
-        batch.valid,
-        labels,
-        sigma_rgb=c.energy_sigma_rgb,
-        sigma_xy=c.energy_sigma_xy * sigma_scale(ctx.card),
-        scale=c.energy_scale,
-        weight=c.energy_weight / PAPER_WEIGHT * energy_weight(int(c.crop * c.energy_scale) ** 2),
-        backend=ctx.filter_backend,
-        gradient=c.gradient,
-        recompute_scale=bool(c.recompute_scale),
-    )
 
 
 @torch.no_grad()

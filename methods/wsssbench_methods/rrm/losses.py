@@ -1,11 +1,27 @@
-"""The balanced cross-entropy of RRM."""
+"""The losses of RRM: balanced cross-entropy, and the gated dense energy with its constants."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsssbench.types import IGNORE
+from wsssbench.ops.energy import PAPER_WEIGHT, Gradient, dense_energy, energy_weight
+from wsssbench.stages import sigma_scale
+from wsssbench.types import IGNORE, Context
+
+
+@dataclass(frozen=True)
+class EnergyPlan:
+    """The constants of the dense energy; widths are of a VOC image, the weight of 160x160 pixels."""
+
+    weight: float
+    scale: float
+    sigma_xy: float
+    sigma_rgb: float
+    gradient: Gradient
+    recompute_scale: bool = False
 
 
 def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -22,3 +38,26 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         (each * side).sum() / side.sum().clamp(min=1) for side in (background, foreground)
     )
     return total
+
+
+def energy_of(
+    logits: Tensor, image: Tensor, valid: Tensor, labels: Tensor, plan: EnergyPlan, ctx: Context
+) -> Tensor:
+    """The gated dense energy of logits (B, C, S, S), its weight adapted to the number of filtered pixels.
+
+    image (B, 3, S, S) in 0..255, valid (B, S, S) bool, labels (B, S, S) with 255 where the gate is open.
+    """
+    side = int(logits.shape[-1] * plan.scale)
+    return dense_energy(
+        logits.softmax(1),
+        image.float(),
+        valid,
+        labels,
+        sigma_rgb=plan.sigma_rgb,
+        sigma_xy=plan.sigma_xy * sigma_scale(ctx.card),
+        scale=plan.scale,
+        weight=plan.weight / PAPER_WEIGHT * energy_weight(side**2),
+        backend=ctx.filter_backend,
+        gradient=plan.gradient,
+        recompute_scale=plan.recompute_scale,
+    )
