@@ -251,3 +251,10 @@ def test_labels_of_tagged_images_come_from_mirrored_views_too(tmp_path: Path) ->
     assert mirrored.probs is not None
     np.testing.assert_allclose(one.probs, mirrored.probs[..., ::-1], atol=1e-5)
     assert set(np.unique(one.labels)) <= {0, 1}
+
+
+def test_an_early_stop_lies_within_the_steps_and_keeps_the_schedule() -> None:
+    assert joint_schedule(build_config("rrm", Rrm, {"steps": 9, "stop_at": 3})).steps == 9
+    assert joint_schedule(build_config("rrm", Rrm, {"steps": 9, "stop_at": 3})).stop_at == 3
+    with pytest.raises(WsssError, match="stop_at = 10"):
+        build_config("rrm", Rrm, {"steps": 9, "stop_at": 10})

@@ -75,9 +75,11 @@ def batches(seed: int = 11, px: int = 20) -> CropBatches:
     return CropBatches(View(TinyDataset(), "train", ("tags", "masks")), CropRule(px, (0.7, 1.3)), 2, seed)
 
 
-def run(workdir: Path, optimizer: str = "adamw", at: Callable[[int], None] = lambda step: None) -> Net:
+def run(
+    workdir: Path, optimizer: str = "adamw", at: Callable[[int], None] = lambda step: None, stop_at: int = 0
+) -> Net:
     """Train `Net` for STEPS steps; `at(step)` is called in the middle of each."""
-    net, plan, steps = Net(), Schedule(STEPS, 0.01, optimizer=optimizer), []
+    net, plan, steps = Net(), Schedule(STEPS, 0.01, optimizer=optimizer, stop_at=stop_at), []
 
     def losses(batch: Batch) -> dict[str, Tensor]:
         loss = nn.functional.binary_cross_entropy_with_logits(net(batch.images), batch.tags)
@@ -117,6 +119,14 @@ def test_an_interrupted_run_ends_with_the_bits_of_one_that_was_not(
     parts = run(tmp_path / "parts", optimizer, resumed.append)
     assert len(resumed) == STEPS - stop - 1
     assert same(whole, parts)
+
+
+def test_an_early_stop_is_a_point_on_the_way_of_the_whole_run(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole")
+    early = run(tmp_path / "early", stop_at=2)
+    assert torch.load(tmp_path / "early/ckpt/net.pt", weights_only=True)["step"] == 2
+    assert not same(whole, early)
+    assert same(whole, run(tmp_path / "early"))  # the rates were those of the whole schedule
 
 
 def test_sigterm_is_held_back_like_ctrl_c(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ class Schedule:
     momentum: float = 0.9  # of SGD
     clip: float = 1.0  # largest gradient norm; 0 switches clipping off
     bias_factor: float = 1.0  # rate of biases over that of weights; where it is not 1 they do not decay
+    stop_at: int = 0  # steps to take of this schedule, for an early checkpoint of it; 0: all
 
 
 def make_optimizer(backbone: nn.Module, heads: Iterable[nn.Module], plan: Schedule) -> torch.optim.Optimizer:
@@ -72,7 +73,7 @@ def train(
     plan: Schedule,
     check: Callable[[Losses, int], None] | None = None,
 ) -> None:
-    """Run `plan.steps` optimisation steps of `model` under the name `name`.
+    """Run the optimisation steps of `plan` on `model` under the name `name`.
 
     Each step's random numbers come from the seed and the step's number alone, so a run that was stopped and
     resumed ends with the same weights. Ctrl-C and SIGTERM take effect between two steps, after a checkpoint.
@@ -81,21 +82,22 @@ def train(
     saved = ctx.workdir / "ckpt" / f"{name}.pt"
     start = load_checkpoint(saved, model, optimizer)
     seed, last_save = ctx.seed(f"{name}/steps"), time.perf_counter()
+    end = plan.stop_at or plan.steps
     model.train()
     with HeldInterrupts() as interrupts:
-        for step, batch in _timed(ctx, batches, start, plan.steps):
+        for step, batch in _timed(ctx, batches, start, end):
             torch.manual_seed((seed + step) % 2**63)
             values = one_step(ctx, model, optimizer, losses, batch, poly(step, plan.steps), plan.clip)
             _finite(values, name, step)
             if check is not None:
                 check(values, step)
-            ctx.progress(step + 1, plan.steps, len(batch.ids), {k: v.item() for k, v in values.items()})
+            ctx.progress(step + 1, end, len(batch.ids), {k: v.item() for k, v in values.items()})
             if interrupts.asked or time.perf_counter() - last_save > CHECKPOINT_SECONDS:
                 save_checkpoint(saved, model, optimizer, step + 1)
                 last_save = time.perf_counter()
             if interrupts.asked:
                 raise KeyboardInterrupt
-    save_checkpoint(saved, model, optimizer, plan.steps)
+    save_checkpoint(saved, model, optimizer, end)
 
 
 class HeldInterrupts:

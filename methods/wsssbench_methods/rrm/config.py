@@ -46,6 +46,7 @@ class RrmConfig(HeadOptions, ClassifierOptions):
     )
 
     steps: int = option(20000, "joint steps", origin="code, train_from_cls_weight.py")
+    stop_at: int = option(0, "joint steps to take of them; 0: all", origin="for an early checkpoint")
     batch: int = option(4, "images per joint step", origin="code, train_from_cls_weight.py")
     lr: float = option(
         3e-5,
@@ -101,6 +102,8 @@ class RrmConfig(HeadOptions, ClassifierOptions):
 
     def __post_init__(self) -> None:
         """Settle the traps, so that the options in a row's key are what ran."""
+        if not 0 <= self.stop_at <= self.steps:
+            raise ValueError(f"stop_at = {self.stop_at} is not within the {self.steps} steps")
         for name in TRAPS:
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.variant == "faithful")
@@ -117,7 +120,7 @@ def crop_rule(c: RrmConfig) -> CropRule:
 
 def joint_schedule(c: RrmConfig) -> Schedule:
     """Length and rates of the joint training."""
-    plan = schedule_of(c, c.steps, c.lr, c.head_factor)
+    plan = replace(schedule_of(c, c.steps, c.lr, c.head_factor), stop_at=c.stop_at)
     return replace(plan, head_factor=1.0, bias_factor=1.0) if c.flat_rates else plan
 
 
