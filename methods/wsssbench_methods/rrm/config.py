@@ -18,7 +18,23 @@ TRAPS = ("momentum_from_decay", "label_padding", "one_scale", "truncate_colours"
 
 
 @dataclass(frozen=True)
-class RrmConfig(HeadOptions, ClassifierOptions):
+class RuleOptions:
+    """Options of the rule that chooses reliable pixels."""
+
+    alpha_low: float = option(4.0, "background exponent for sure foreground", origin="code, tool/myTool.py")
+    alpha_high: float = option(32.0, "background exponent for sure background", origin="code, tool/myTool.py")
+    fraction: float = option(
+        0.4, "share of a class's CAM pixels that is reliable", origin="paper, section 3.2"
+    )
+    background_confidence: float = option(0.8, "cut on the background plane", origin="code, tool/myTool.py")
+    crf_confidence: float = option(0.8, "cut on the CRF marginals", origin="code, tool/myTool.py")
+    agreement: bool = option(
+        True, "labels must agree with two CRFs; false: the CAM alone (a control)", origin="paper, section 3.2"
+    )
+
+
+@dataclass(frozen=True)
+class RrmConfig(HeadOptions, RuleOptions, ClassifierOptions):
     """One-step RRM: a classifier is trained first, then classifier and segmentation head jointly."""
 
     variant: Literal["fixed", "faithful"] = option(
@@ -64,17 +80,6 @@ class RrmConfig(HeadOptions, ClassifierOptions):
         origin="code; .3/.3/.3/.1 from init",
     )
     cam_scales: tuple[float, ...] = option((1.0, 0.5, 1.5, 2.0), "scales of the training CAM", origin="code")
-
-    alpha_low: float = option(4.0, "background exponent for sure foreground", origin="code, tool/myTool.py")
-    alpha_high: float = option(32.0, "background exponent for sure background", origin="code, tool/myTool.py")
-    fraction: float = option(
-        0.4, "share of a class's CAM pixels that is reliable", origin="paper, section 3.2"
-    )
-    background_confidence: float = option(0.8, "cut on the background plane", origin="code, tool/myTool.py")
-    crf_confidence: float = option(0.8, "cut on the CRF marginals", origin="code, tool/myTool.py")
-    agreement: bool = option(
-        True, "labels must agree with two CRFs; false: the CAM alone (a control)", origin="paper, section 3.2"
-    )
 
     energy_weight: float = option(
         1e-7,
@@ -136,8 +141,8 @@ def energy_plan(c: RrmConfig) -> EnergyPlan:
     )
 
 
-def reliable_rule(c: RrmConfig) -> ReliableRule:
-    """The rule of mining."""
+def reliable_rule(c: RuleOptions, *, label_padding: bool = False) -> ReliableRule:
+    """The rule of mining; with `label_padding` as released (B4)."""
     return ReliableRule(
         alpha_low=c.alpha_low,
         alpha_high=c.alpha_high,
@@ -145,5 +150,5 @@ def reliable_rule(c: RrmConfig) -> ReliableRule:
         background_confidence=c.background_confidence,
         crf_confidence=c.crf_confidence,
         agreement=c.agreement,
-        variant="faithful" if c.label_padding else "fixed",
+        variant="faithful" if label_padding else "fixed",
     )

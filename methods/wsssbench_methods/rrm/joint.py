@@ -63,7 +63,7 @@ def mine(cam: Tensor, colours: Tensor, batch: Batch, c: RrmConfig, ctx: Context)
         colours.permute(0, 2, 3, 1).contiguous(),
         full,
         batch.tags > 0,
-        reliable_rule(c),
+        reliable_rule(c, label_padding=bool(c.label_padding)),
         valid=batch.valid,
         backend=ctx.filter_backend,
         scale=sigma_scale(ctx.card),

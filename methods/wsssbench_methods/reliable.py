@@ -1,0 +1,88 @@
+"""RRM's reliable labels as a step of its own: from the maps of any localizer the pixels that may teach.
+
+It shows what the rule makes of maps, whoever drew them, and at which share of pixels; training on the labels
+belongs to other steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsssbench.errors import WsssError
+from wsssbench.nets.batching import by_size
+from wsssbench.nets.heads import normalise_cam, resize
+from wsssbench.stages import sigma_scale
+from wsssbench.types import Artifacts, Context, Kind, Outputs, StepCard, View
+from wsssbench_methods.rrm.config import RuleOptions, reliable_rule
+from wsssbench_methods.rrm.reliable import reliable_labels_batch
+
+
+class ReliablePredictor:
+    """Labels of the reliable pixels, 255 elsewhere; the classes are those that the maps are of."""
+
+    def __init__(self, config: RuleOptions, ctx: Context) -> None:
+        self.rule, self.ctx = reliable_rule(config), ctx
+
+    def __call__(
+        self,
+        images: Sequence[Tensor],
+        tags: NDArray[np.bool_] | None,
+        given: Sequence[Outputs],
+        want: frozenset[Kind],
+    ) -> Sequence[Outputs]:
+        with self.ctx.phase("mining"):
+            return by_size(images, lambda stack, members: self._mined(stack, [given[i] for i in members]))
+
+    def _mined(self, stack: Tensor, given: Sequence[Outputs]) -> list[Outputs]:
+        size, classes = stack.shape[-2:], len(self.ctx.card.class_names)
+        cams = torch.zeros(len(stack), classes, *size)
+        tagged = torch.zeros(len(stack), classes, dtype=torch.bool)
+        for i, outputs in enumerate(given):
+            if outputs.maps is None:
+                hint = "put a step that gives maps before it"
+                raise WsssError("the reliable step was given no maps", where="reliable", hint=hint)
+            chosen = torch.from_numpy(outputs.maps.classes.astype(np.int64))
+            if len(chosen):
+                planes = torch.from_numpy(outputs.maps.values.astype(np.float32))
+                cams[i, chosen] = normalise_cam(resize(planes[None], size)[0])
+                tagged[i, chosen] = True
+        labels = reliable_labels_batch(
+            stack.permute(0, 2, 3, 1).contiguous(),
+            cams.to(stack.device),
+            tagged,
+            self.rule,
+            backend=self.ctx.filter_backend,
+            scale=sigma_scale(self.ctx.card),
+        )
+        return [Outputs(labels=mask) for mask in labels.cpu().numpy()]
+
+
+class Reliable:
+    """Reliable labels of RRM (Zhang et al., AAAI 2020, section 3.2) from the maps of the step before."""
+
+    Config = RuleOptions
+    presets: ClassVar[dict[str, dict[str, object]]] = {}
+    card = StepCard(
+        name="reliable",
+        version="1",
+        role="refiner",
+        supervision=(),
+        takes=("maps",),
+        gives=("labels",),
+        paper="Zhang et al., Reliability Does Matter, AAAI 2020, arXiv 1911.08039",
+    )
+
+    def __init__(self, config: RuleOptions) -> None:
+        self.config = config
+
+    def fit(self, train: View, given: Artifacts, ctx: Context) -> ReliablePredictor:
+        return ReliablePredictor(self.config, ctx)
+
+    def restore(self, ctx: Context) -> ReliablePredictor:
+        return ReliablePredictor(self.config, ctx)
