@@ -4,7 +4,6 @@ for numbers that break, and checkpoints from which an interrupted run goes on as
 from __future__ import annotations
 
 import math
-import os
 import signal
 import threading
 import time
@@ -261,8 +260,3 @@ def _timed(ctx: Context, batches: CropBatches, start: int, steps: int) -> Iterat
         with ctx.phase("wait for data"):
             batch = next(source)
         yield step, batch
-
-
-def set_threads() -> None:
-    """As many torch threads as the process may use cores (a container may allow fewer than it shows)."""
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))

@@ -11,12 +11,12 @@ import click
 from wsssbench.commands.setup import open_settings
 from wsssbench.engine import Engine, refreshed
 from wsssbench.plan import Cell, make_plan, resolve_hardware
+from wsssbench.process import use_machine
 from wsssbench.progress import Progress
 from wsssbench.report.rows import rows_of
 from wsssbench.report.tables import render
 from wsssbench.settings import Settings
 from wsssbench.store import read_record
-from wsssbench.train import set_threads
 
 
 def run_command(flags: Mapping[str, Any]) -> int:
@@ -25,7 +25,7 @@ def run_command(flags: Mapping[str, Any]) -> int:
         _settings_flags(flags), flags["config"], flags["options"], flags["weights"]
     )
     progress = Progress(quiet=flags["quiet"])
-    set_threads()
+    use_machine()
     cells = make_plan(settings, plugins)
     if flags["dry_run"]:
         click.echo(plan_table(cells))
