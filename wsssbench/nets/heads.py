@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.segment_heads import HeadPlan, segment_head
 
+LAYOUT = torch.channels_last  # of the weights, and through them of all activations: faster on CPU and GPU
 CAM_EPS = 1e-5  # PSA and RRM divide a map by its maximum plus this (reference code, compute_cam_up)
 
 
@@ -34,6 +35,7 @@ class Classifier(nn.Module):
         self.drop = nn.Dropout2d(dropout)
         self.head = nn.Conv2d(backbone.channels, classes, 1, bias=False)
         nn.init.xavier_uniform_(self.head.weight)
+        self.to(memory_format=LAYOUT)
 
     def class_maps(self, pixels: Tensor) -> Tensor:
         """(B, K, h, w) activations before any rectification."""
@@ -64,6 +66,7 @@ class JointNet(Classifier):
         self.backbone.freeze_norm()
         outputs = classifier.head.out_channels + 1
         self.segment = segment_head(head, self.backbone.channels, outputs)
+        self.to(memory_format=LAYOUT)
 
     def joint(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tag logits (B, K), raw class maps (B, K, h, w) and segmentation logits (B, K + 1, h, w)."""
@@ -78,6 +81,7 @@ class Segmenter(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.segment = segment_head(head, backbone.channels, classes + 1)
+        self.to(memory_format=LAYOUT)
 
     def forward(self, pixels: Tensor) -> Tensor:
         out: Tensor = self.segment(self.backbone(pixels), pixels)
