@@ -18,6 +18,7 @@ from wsssbench.report.montage import montage, overlay
 from wsssbench.report.rows import rows_of
 from wsssbench.report.tables import render
 from wsssbench.store import write_record
+from wsssbench.types import StepIdentity
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]
@@ -232,3 +233,16 @@ def test_montage_writes_jpeg_and_refuses_ragged_columns(tmp_path):
         assert picture.format == "JPEG"
     with pytest.raises(ValueError, match="same number"):
         montage(tmp_path / "n.png", [("a", [cell]), ("b", [])])
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [(["cam"], "no"), (["cam", "crf"], "in recipe"), (["cam", "crf", "segmenter"], "on training labels")],
+)
+def test_a_row_says_whether_a_crf_made_its_masks_or_the_labels_it_learned_from(steps, said):
+    recipe = tuple(StepIdentity(name, "1", {}) for name in steps)
+    heads, _, line = (
+        text.split("|") for text in render(rows_of([fake_record(recipe=recipe)])).splitlines()[2:5]
+    )
+    cells = {head.strip(): cell.strip() for head, cell in zip(heads, line, strict=True)}
+    assert cells["CRF"] == said

@@ -122,14 +122,17 @@ def _threshold(row: Row) -> str:
 
 
 def _crf(row: Row) -> str:
-    """The stage's CRF, or that the recipe has one of its own."""
+    """The stage's CRF, or where the recipe has one of its own."""
     if row.terms.crf is not None:
         c = dict(row.terms.crf)
         gauss = f"G {c.get('gauss_xy')}/{c.get('gauss_compat')}"
         widths = f"{c.get('bilateral_xy')}/{c.get('bilateral_rgb')}/{c.get('bilateral_compat')}"
         scale = c.get("xy_scale", 1)
         return f"{gauss} B {widths} t {c.get('iterations')}" + (f" xy x{scale:.3g}" if scale != 1 else "")
-    return "in recipe" if any("crf" in step.name for step in row.identity.recipe) else "no"
+    refined = ["crf" in step.name for step in row.identity.recipe]
+    if any(refined[:-1]):
+        return "on training labels"  # the network that learned from them is judged as it is
+    return "in recipe" if refined[-1] else "no"
 
 
 def _class_lines(table: Sequence[Row]) -> list[dict[str, str]]:
