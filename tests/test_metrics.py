@@ -185,3 +185,20 @@ def test_renaming_classes_permutes_the_classes_and_keeps_the_means(seed, names):
     assert [after["per_class"][k] for k in names] == before["per_class"]
     for name in ("miou", "precision", "recall", "coverage", "pixel_accuracy"):
         assert after[name] == pytest.approx(before[name])
+
+
+@given(seeds, st.integers(1, 60))
+def test_counting_runs_and_counting_pixels_give_the_same_triples(seed: int, length: int) -> None:
+    rng = np.random.default_rng(seed)
+    flat = [np.repeat(rng.choice([*range(K + 1), 255], 40), length).astype(np.uint8) for _ in range(2)]
+    gold, said = (
+        np.roll(plane, shift)[: 36 * length].reshape(12, -1)
+        for plane, shift in zip(flat, (0, 7), strict=True)
+    )
+    counts = confusion_counts(gold, said, K)
+    expected = {
+        (g, p): int(((gold == g) & (said == p)).sum()) for g in set(gold.flat) for p in set(said.flat)
+    }
+    found = zip(counts["gold"], counts["predicted"], counts["pixels"], strict=True)
+    assert {(g, p): n for g, p, n in found} == {pair: n for pair, n in expected.items() if n}
+    assert all(column.dtype == np.int64 for column in counts.values())
