@@ -1,0 +1,138 @@
+"""Files of arrays, told apart by content: .npy, with an object in it or not, .npz and what torch.save wrote.
+
+What comes out is a bare array, or a dict whose values `settled` turns into arrays one by one, so that nobody
+pays for what nobody asks for. What the arrays mean is said in `formats`. Never numpy.load(allow_pickle=True).
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from wsssbench.dumps.numpy_pickles import (
+    NpyHeader,
+    StoredArray,
+    StoredScalar,
+    plain_values,
+    read_npy_header,
+    shaped,
+)
+from wsssbench.dumps.safe_pickle import load_pickle
+from wsssbench.dumps.torch_pickles import StoredTensor, is_legacy_torch, read_torch, torch_names
+from wsssbench.errors import BadData
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
+MOST_FILE_BYTES = 2**31  # logits of 81 classes at 2048 x 2048 pixels have 1.4e9
+MOST_UNPACKED_BYTES = 2**31  # of a compressed .npz
+HINT = "write the file again; .npy, .npz, torch.save's files and PNG are read"
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """The whole file. BadData where it is missing, cannot be read or is larger than any dump."""
+    try:
+        size = Path(path).stat().st_size
+        if size > MOST_FILE_BYTES:
+            raise BadData(f"a file of {size} bytes is no dump of one image", where=path, hint=HINT)
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise BadData("no such file", where=path, hint="one file per image, named after its id") from None
+    except OSError as error:
+        raise BadData(f"this file cannot be read ({error.strerror or error})", where=path) from error
+
+
+def is_array_file(data: bytes) -> bool:
+    """Whether `data` begins like one of the files that `parse_arrays` reads."""
+    return data[:6] == NPY or data[:4] == ZIP or is_legacy_torch(data[:16])
+
+
+def parse_arrays(data: bytes, where: object) -> NDArray[Any] | dict[Any, Any]:
+    """The array, or the dict, in the bytes of a file; values of a dict as they are stored (see `settled`).
+
+    numpy's scalars among the keys become numbers. BadData, with the file's name, for a file that is damaged,
+    of no known kind, needs code to be loaded, or holds anything but an array or a dict.
+    """
+    try:
+        if data[:6] == NPY:
+            found = _parse_npy(data, where)
+        elif data[:4] == ZIP and _is_npz(data):
+            found = _parse_npz(data)
+        elif is_array_file(data):
+            found = read_torch(data, where)
+        else:
+            raise ValueError(f"it begins with {data[:8]!r}, like none" if data else "it is empty")
+        found = settled(found)
+        return _with_plain_keys(found) if isinstance(found, dict) else _array_alone(found)
+    except BadData:
+        raise
+    except Exception as error:  # at a garbled file zipfile and its like raise nearly anything
+        reason = str(error).partition("\n")[0][:160] or type(error).__name__
+        raise BadData(f"cannot read this file ({reason})", where=where, hint=HINT) from error
+
+
+def settled(value: Any) -> Any:
+    """`value` as an array or number where it is a stand-in for one, else as it is; ValueError if damaged."""
+    if isinstance(value, (StoredArray, StoredTensor)):
+        return value.array()
+    return value.value() if isinstance(value, StoredScalar) else value
+
+
+def _with_plain_keys(found: dict[Any, Any]) -> dict[Any, Any]:
+    plain = {settled(key): value for key, value in found.items()}
+    if len(plain) != len(found):
+        raise ValueError("a key that stands twice")
+    return plain
+
+
+def _array_alone(found: Any) -> NDArray[Any]:
+    if not hasattr(found, "dtype"):
+        raise ValueError(f"it holds a {type(found).__name__}, not an array or a dict")
+    array: NDArray[Any] = found
+    return array
+
+
+def _parse_npy(data: bytes, where: object) -> Any:
+    stream = io.BytesIO(data)
+    header = read_npy_header(stream)
+    if not header.code.startswith("O"):
+        return _plain_array(stream, header, len(data))
+    stored = load_pickle(stream, where, torch_names(where), hint=HINT)
+    if not isinstance(stored, StoredArray):
+        raise ValueError(f"a {type(stored).__name__} in the place of an array")
+    return stored.item()
+
+
+def _plain_array(stream: IO[bytes], header: NpyHeader, most: int) -> NDArray[Any]:
+    """The array behind a header; its bytes are asked for only if the file can hold them."""
+    item = plain_values(header.code, header.order, b"").itemsize
+    count = math.prod(header.shape) * item
+    values = stream.read(count) if count <= most else b""
+    if len(values) != count:
+        raise ValueError(f"the file ends early: its shape {header.shape} needs {count} bytes")
+    return shaped(plain_values(header.code, header.order, values), header.shape, header.fortran)
+
+
+def _is_npz(data: bytes) -> bool:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return all(name.endswith(".npy") for name in archive.namelist())
+
+
+def _parse_npz(data: bytes) -> dict[str, Any]:
+    """Arrays by name; objects among them are refused, as numpy does unless told otherwise."""
+    arrays: dict[str, Any] = {}
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > MOST_UNPACKED_BYTES:
+            raise ValueError("its arrays claim more than 2 GiB")
+        for member in members:
+            with archive.open(member) as stream:
+                header = read_npy_header(stream)
+                if header.code.startswith("O"):
+                    raise ValueError(f"{member.filename} holds objects")
+                arrays[member.filename.removesuffix(".npy")] = _plain_array(stream, header, member.file_size)
+    return arrays

@@ -1,0 +1,103 @@
+"""Class activation maps of other repositories, as `Maps`: classes ascending, float32, values as they were.
+
+Which key holds the maps and how its classes are counted is all that tells these files apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wsssbench.dumps.source import Source
+from wsssbench.types import Maps
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SLACK = 1e-3  # what float16 may add to a 1
+RESCALE = "ask for rescaling, which divides each map by its largest value"
+
+
+def is_class_dict(content: Any) -> bool:
+    """Whether `content` is a dict whose keys are whole numbers, or an empty one."""
+    return isinstance(content, dict) and all(type(key) is int for key in content)
+
+
+@dataclass(frozen=True)
+class KeyedMaps:
+    """A dict with the classes under "keys" and the maps (T, h, w) under `name`.
+
+    With `from_one` the keys begin with a 0 for the background, which has no map, and classes count from 1.
+    """
+
+    name: str
+    from_one: bool = False
+
+    def fits(self, content: Any) -> bool:
+        return isinstance(content, dict) and {"keys", self.name} <= content.keys()
+
+    def read(self, source: Source, content: Mapping[Any, Any]) -> Maps:
+        """The maps; BadData where keys and maps disagree."""
+        keys = source.array(content["keys"], "keys")
+        if self.from_one:
+            if keys.ndim != 1 or keys.size == 0 or keys[0] != 0:
+                raise source.bad("its keys do not begin with 0 for the background, as PuzzleCAM's do")
+            classes = source.class_ids(keys[1:], 1, source.classes, first=1)
+        else:
+            classes = source.class_ids(keys, 0, source.classes - 1)
+        return checked_maps(source, classes, source.planes(content[self.name], self.name))
+
+
+def read_class_dict(source: Source, content: Mapping[int, Any]) -> Maps:
+    """A dict {class 0..K-1: (H, W)}; an empty one gives no maps, of one pixel.
+
+    SEAM writes (x - min - 1e-5) / (max - min + 1e-5), a little below 0 where nothing was found and -1 where a
+    whole map is empty: what is negative becomes 0, which no threshold of 0 or more can tell from it.
+    """
+    classes = source.class_ids(list(content), 0, source.classes - 1)
+    if not content:
+        return Maps(classes, np.zeros((0, 1, 1), np.float32))
+    planes = np.maximum(stacked_planes(source, content), 0)
+    return checked_maps(source, classes, planes)
+
+
+def stacked_planes(source: Source, content: Mapping[int, Any]) -> NDArray[np.float32]:
+    """(n, H, W) of a dict's values in its order; BadData where two differ in size."""
+    planes = [source.planes(value, f"the map of class {key}", axes=2) for key, value in content.items()]
+    shapes = {plane.shape for plane in planes}
+    if len(shapes) > 1:
+        raise source.bad(f"its maps differ in size: {', '.join(map(str, sorted(shapes)[:3]))}")
+    return np.stack(planes)
+
+
+def read_single_map(source: Source, content: NDArray[Any]) -> Maps:
+    """A bare (H, W) map of the class that the user names."""
+    if source.class_index is None:
+        hint = "say whose map it is (a class, 0-based): such files belong to data sets of one class per image"
+        raise source.bad("one map without a class", hint)
+    classes = source.class_ids([source.class_index], 0, source.classes - 1)
+    return checked_maps(source, classes, source.planes(content, "the map", axes=2)[None])
+
+
+def read_house_maps(source: Source, content: Mapping[str, Any]) -> Maps:
+    """An .npz of this project's: classes and values."""
+    classes = source.class_ids(content["classes"], 0, source.classes - 1)
+    return checked_maps(source, classes, source.planes(content["values"], "values"))
+
+
+def checked_maps(source: Source, classes: NDArray[np.int64], planes: NDArray[np.float32]) -> Maps:
+    """`planes` (T, h, w) as maps; BadData unless there is one per class, in [0, 1] or to be rescaled."""
+    if len(classes) != len(planes):
+        raise source.bad(f"{len(planes)} maps for {len(classes)} classes")
+    if source.rescale:
+        planes = np.maximum(planes, 0)
+        largest = planes.max((1, 2), keepdims=True, initial=0)
+        planes = np.divide(planes, largest, out=np.zeros_like(planes), where=largest > 0)
+    low, high = planes.min(initial=0), planes.max(initial=0)
+    if low < 0 or high > 1 + SLACK:
+        raise source.bad(f"its maps reach from {low:.4g} to {high:.4g}, beyond 0..1", RESCALE)
+    order = np.argsort(classes)
+    return Maps(classes[order], planes[order])

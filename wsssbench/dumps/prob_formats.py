@@ -1,0 +1,108 @@
+"""Probabilities of all classes as other repositories leave them: logits, marginals of a CRF, or themselves.
+
+Out comes (C, h, w) float32 that sums to 1, at the size of the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wsssbench.dumps.map_formats import is_class_dict, stacked_planes
+from wsssbench.dumps.source import Source
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SLACK = 1e-2  # of a sum to 1: 81 classes in float16
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(C, h, w) float32 logits -> probabilities, over the first axis."""
+    powers = np.exp(logits - logits.max(0))
+    result: NDArray[np.float32] = powers / powers.sum(0)
+    return result
+
+
+def sums_to_one(planes: NDArray[Any]) -> bool:
+    """Whether `planes` (C, h, w) could be probabilities."""
+    if planes.dtype.kind != "f" or planes.ndim != 3 or planes.size == 0:
+        return False
+    with np.errstate(all="ignore"):  # what is not finite is said later
+        total = planes.sum(0, dtype=np.float64)
+        return bool((np.abs(total - 1) <= SLACK).all() and (planes >= 0).all())
+
+
+def is_planes(content: Any) -> bool:
+    """Whether `content` is a bare array (C, h, w), or one with a batch axis of 1, of real numbers."""
+    if not isinstance(content, np.ndarray) or content.dtype.kind != "f":
+        return False
+    return content.ndim == 3 or (content.ndim == 4 and content.shape[0] == 1)
+
+
+def is_logits(content: Any) -> bool:
+    """Whether `content` is such an array and no probabilities yet."""
+    return is_planes(content) and not is_probs(content)
+
+
+def is_probs(content: Any) -> bool:
+    """Whether `content` is such an array and sums to 1."""
+    return is_planes(content) and sums_to_one(content[0] if content.ndim == 4 else content)
+
+
+def is_crf_dict(content: Any) -> bool:
+    """Whether `content` could be marginals by label: whole numbers, 0 for the background among them."""
+    return is_class_dict(content) and 0 in content
+
+
+def _planes(source: Source, value: Any, name: str) -> NDArray[np.float32]:
+    """(C, h, w) of a value that may have a batch axis; BadData unless it has K + 1 planes."""
+    array = source.array(value, name)
+    planes = source.planes(array[0] if array.ndim == 4 and len(array) == 1 else array, name)
+    if len(planes) != source.classes + 1:
+        hint = f"background and {source.classes} classes are expected: is this the right data set?"
+        raise source.bad(f"{name} has {len(planes)} planes, not {source.classes + 1}", hint)
+    return planes
+
+
+def read_logits(source: Source, content: Any) -> NDArray[np.float32]:
+    """Bare logits."""
+    return softmax(_planes(source, content, "the array"))
+
+
+@dataclass(frozen=True)
+class NamedLogits:
+    """Logits (1, C, h, w) or (C, h, w) under `name` in a dict."""
+
+    name: str
+
+    def fits(self, content: Any) -> bool:
+        return isinstance(content, dict) and self.name in content
+
+    def read(self, source: Source, content: Mapping[str, Any]) -> NDArray[np.float32]:
+        """The logits' softmax."""
+        return softmax(_planes(source, content[self.name], self.name))
+
+
+def read_probs(source: Source, content: Any) -> NDArray[np.float32]:
+    """Bare probabilities, or this project's .npz of them."""
+    value = content["probs"] if isinstance(content, dict) else content
+    return _checked(source, _planes(source, value, "the array"))
+
+
+def read_crf_dict(source: Source, content: Mapping[int, Any]) -> NDArray[np.float32]:
+    """A dict {0: background, class + 1: (H, W)} of marginals; a label that it does not name has none."""
+    labels = source.class_ids(list(content), 0, source.classes)
+    planes = stacked_planes(source, content)
+    probs = np.zeros((source.classes + 1, *planes.shape[1:]), np.float32)
+    probs[labels] = planes
+    return _checked(source, probs)
+
+
+def _checked(source: Source, probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not sums_to_one(probs):
+        raise source.bad("its planes do not sum to 1, so they are no probabilities")
+    return probs

@@ -1,0 +1,130 @@
+"""The table of formats: what each file looks like, how its producers count classes, which range they write.
+
+A new format is a line here and, where its shape is new, a reader beside the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from wsssbench.dumps import map_formats, prob_formats
+from wsssbench.dumps.label_pictures import read_picture
+from wsssbench.dumps.map_formats import KeyedMaps
+from wsssbench.dumps.prob_formats import NamedLogits
+from wsssbench.dumps.source import Source
+
+Holds = Literal["labels", "maps", "probs"]
+FROM_ZERO = "keys are classes from 0"
+FROM_ONE = "keys begin with 0 for background, classes follow from 1"
+LABELS = "0 background, class + 1, 255 none"
+PLANES = "plane 0 background, plane class + 1"
+BY_MAX = "0..1, each map divided by its largest value"
+LOGITS = "logits; their softmax is taken"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG that has not been read yet."""
+
+    path: Path
+    coloured: bool
+
+
+@dataclass(frozen=True)
+class DumpFormat:
+    """One kind of file. `keys`: how it counts classes; `values`: the range that its producers write."""
+
+    name: str
+    holds: Holds
+    keys: str
+    values: str
+    producers: tuple[str, ...]
+    fits: Callable[[Any], bool]  # whether a file's content has this form
+    read: Callable[[Source, Any], Any]
+    automatic: bool = True  # whether "auto" finds it by content; the others must be named
+
+    def __str__(self) -> str:
+        named = "" if self.automatic else "; must be named"
+        makers = ", ".join(self.producers)
+        return f"{self.name}: {self.holds} as of {makers} ({self.keys}; {self.values}{named})"
+
+
+def _has(*names: str) -> Callable[[Any], bool]:
+    """Whether the content is a dict of exactly these names."""
+    return lambda content: isinstance(content, dict) and content.keys() == set(names)
+
+
+def _is_index_array(content: Any) -> bool:
+    return isinstance(content, np.ndarray) and content.ndim == 2 and content.dtype.kind in "iu"
+
+
+def _is_single_map(content: Any) -> bool:
+    return isinstance(content, np.ndarray) and content.ndim == 2 and content.dtype.kind == "f"
+
+
+def _is_picture(coloured: bool) -> Callable[[Any], bool]:
+    return lambda content: isinstance(content, Picture) and content.coloured == coloured
+
+
+def _read_picture(source: Source, content: Picture) -> Any:
+    return source.labels(read_picture(content.path))
+
+
+def _keyed(
+    name: str, maps: KeyedMaps, values: str, producers: tuple[str, ...], automatic: bool = True
+) -> DumpFormat:
+    keys = FROM_ONE if maps.from_one else FROM_ZERO
+    return DumpFormat(name, "maps", keys, values, producers, maps.fits, maps.read, automatic)
+
+
+def _logits(name: str, key: str, producers: tuple[str, ...], automatic: bool = True) -> DumpFormat:
+    named = NamedLogits(key)
+    return DumpFormat(name, "probs", PLANES, LOGITS, producers, named.fits, named.read, automatic)
+
+
+IRN, PUZZLE, HOUSE = ("IRN", "ReCAM", "ToCo"), ("PuzzleCAM",), ("wsssbench",)
+FORMATS: tuple[DumpFormat, ...] = (
+    DumpFormat("index", "labels", LABELS, "PNG of mode P or L; its palette does not matter",
+               ("most repositories",), _is_picture(False), _read_picture),
+    DumpFormat("colours", "labels", LABELS, "RGB PNG in the colours of the VOC palette",
+               ("AFA", "ToCo", "WeCLIP"), _is_picture(True), _read_picture),
+    DumpFormat("index-npy", "labels", LABELS, "a bare array (H, W) of whole numbers",
+               ("own scripts",), _is_index_array, Source.labels),
+    DumpFormat("psa", "maps", FROM_ZERO,
+               "0..1: PSA divides by the largest value, SEAM and MCTformer also take off the least",
+               ("PSA", "SEAM", "MCTformer"), map_formats.is_class_dict, map_formats.read_class_dict),
+    _keyed("irn", KeyedMaps("high_res"), BY_MAX, IRN),
+    _keyed("irn-strided", KeyedMaps("cam"), f"{BY_MAX}; a quarter of the image's size", IRN, automatic=False),
+    _keyed("puzzlecam", KeyedMaps("hr_cam", from_one=True), BY_MAX, PUZZLE),
+    _keyed("puzzlecam-strided", KeyedMaps("cam", from_one=True),
+           f"{BY_MAX}; a quarter of the image's size", PUZZLE, automatic=False),
+    _keyed("puzzlecam-rw", KeyedMaps("rw", from_one=True),
+           "0..1, all maps of a random walk divided by the largest value of all", PUZZLE),
+    _keyed("clip-es", KeyedMaps("attn_highres"), "0..1 in float16, each map from its least to its largest",
+           ("CLIP-ES",)),
+    DumpFormat("wsol", "maps", "one map; the class is given beside", "0..1", ("wsolevaluation",),
+               _is_single_map, map_formats.read_single_map),
+    DumpFormat("wsssbench-maps", "maps", FROM_ZERO, "0..1 in float16, .npz", HOUSE, _has("classes", "values"),
+               map_formats.read_house_maps),
+    DumpFormat("psa-crf", "probs", "0 background, class + 1", "marginals that sum to 1", ("PSA", "SEAM"),
+               prob_formats.is_crf_dict, prob_formats.read_crf_dict, automatic=False),
+    _logits("afa", "msc_segs", ("AFA",)),
+    _logits("afa-single", "segs", ("AFA",), automatic=False),
+    _logits("weclip", "msc_seg", ("WeCLIP", "ToCo")),
+    DumpFormat("deeplab", "probs", PLANES, LOGITS, ("deeplab-pytorch",),
+               prob_formats.is_logits, prob_formats.read_logits),
+    DumpFormat("probs", "probs", PLANES, "a bare array that sums to 1", ("own scripts",),
+               prob_formats.is_probs, prob_formats.read_probs),
+    DumpFormat("wsssbench-probs", "probs", PLANES, "sums to 1, float16, .npz", HOUSE, _has("probs"),
+               prob_formats.read_probs),
+)  # fmt: skip
+
+
+def list_formats() -> tuple[DumpFormat, ...]:
+    """All formats, labels first; `str` of one is a line of help."""
+    return FORMATS
