@@ -115,6 +115,34 @@ def report(runs: tuple[Path, ...], format: str, out: Path | None, limited: bool)
 
 
 @main.command()
+@click.argument("methods", nargs=-1, required=True)
+@click.option(
+    "--runs", multiple=True, type=click.Path(path_type=Path), help="A folder of records. Repeatable."
+)
+@click.option("--stage", help="One stage only, as seg.")
+@click.option("--resamples", type=int, default=10_000, show_default=True, help="Draws of the bootstrap.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap's draws.")
+@click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
+def compare(
+    methods: tuple[str, ...],
+    runs: tuple[Path, ...],
+    stage: str | None,
+    resamples: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Say whether the first of METHODS is better than each other one: differences with intervals.
+
+    Cells are paired by seed and image; unlike protocols are refused, with the fields that differ.
+    Example: wsssbench compare rrm cam cam+crf --stage seg
+    """
+    from wsssbench.commands.compare import compare_command
+    from wsssbench.commands.setup import default_runs
+
+    compare_command(methods, runs or (default_runs(),), stage, resamples, seed, as_json)
+
+
+@main.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--baseline", required=True, type=click.Path(path_type=Path), help="A file of expected rows.")
 @click.option("--write", is_flag=True, help="Write the baseline from RUNS instead of judging them.")

@@ -103,7 +103,7 @@ def _table_order(row: Row) -> tuple[Any, ...]:
 # --------------------------------------------------------------------------------------------- aggregation
 
 
-def _configuration(record: Record) -> dict[str, Any]:
+def configuration(record: Record) -> dict[str, Any]:
     """What must be equal for cells to be seeds of one row, by name."""
     identity = record.identity
     flat: dict[str, Any] = {"precision": identity.precision, "filters": identity.filter_backend}
@@ -125,11 +125,11 @@ def _aggregate(terms_hash: str, records: Sequence[Record], stale: Collection[str
     """One row per method and configuration."""
     by_row: dict[tuple[str, str], list[Record]] = {}
     for record in records:
-        by_row.setdefault((record.method, content_key(_configuration(record))), []).append(record)
+        by_row.setdefault((record.method, content_key(configuration(record))), []).append(record)
     rows = []
     for (method, _), cells in by_row.items():
-        siblings = [_configuration(group[0]) for (name, _), group in by_row.items() if name == method]
-        rows.append(_row(terms_hash, cells, _difference(_configuration(cells[0]), siblings), stale))
+        siblings = [configuration(group[0]) for (name, _), group in by_row.items() if name == method]
+        rows.append(_row(terms_hash, cells, _difference(configuration(cells[0]), siblings), stale))
     return rows
 
 
