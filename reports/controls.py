@@ -11,27 +11,32 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from wsssbench.store import find_records
+from wsssbench.commands.compare import compare_methods
+from wsssbench.store import StoredRecord, find_records
 
 PAIRS = (
     ("rrm", "cam"), ("rrm", "cam+crf"), ("rrm", "cam-2step"), ("rrm", "rrm-no-energy"),
     ("rrm", "rrm-no-agreement"), ("rrm", "rrm-fraction-2"), ("rrm", "rrm-fraction-6"),
     ("rrm", "rrm-fraction-8"), ("rrm-2step", "rrm"), ("rrm-2step", "cam-2step"), ("full", "rrm-2step"),
 )  # fmt: skip
+STAGE = "seg"
 SCORES = ("miou", "precision", "recall")
 
 Found = dict[str, dict[int, dict[str, float]]]  # method -> seed -> scores
 
 
-def scores(runs: Path) -> Found:
-    """The finished cells of stage `seg` below `runs`."""
+def cells_of(runs: Path) -> list[StoredRecord]:
+    """The finished cells of the stage below `runs`, one configuration of each method."""
+    cells = find_records(runs)
+    return [c for c in cells if c.record.identity.terms.stage == STAGE and c.record.status == "ok"]
+
+
+def scores(cells: list[StoredRecord]) -> Found:
+    """The scores of each method by seed."""
     found: Found = {}
-    for stored in find_records(runs):
-        record = stored.record
-        if record.identity.terms.stage == "seg" and record.status == "ok":
-            iou = record.scores["iou"]
-            mine = found.setdefault(record.method, {})
-            mine[record.identity.seed] = {name: iou[name] for name in SCORES}
+    for cell in cells:
+        mine = found.setdefault(cell.record.method, {})
+        mine[cell.record.identity.seed] = {name: cell.record.scores["iou"][name] for name in SCORES}
     return found
 
 
@@ -52,15 +57,19 @@ def spread(values: np.ndarray) -> str:
     return f"{values.mean():.1f}" + (f" ± {values.std(ddof=1):.1f}" if len(values) > 1 else "")
 
 
-def pair_table(variants: dict[str, Found]) -> str:
-    """Differences of mIoU over the seeds that both methods have: mean, and the smallest to the largest."""
+def pair_table(variants: dict[str, list[StoredRecord]]) -> str:
+    """Differences of mIoU, paired by seed, with their intervals of 95 % and the number of seeds."""
     lines = []
     for one, other in PAIRS:
         line = [f"{one} - {other}"]
-        for found in variants.values():
-            a, b = found.get(one, {}), found.get(other, {})
-            d = np.array([a[seed]["miou"] - b[seed]["miou"] for seed in sorted(set(a) & set(b))])
-            line.append(f"{d.mean():+.1f} ({d.min():+.1f} to {d.max():+.1f}; {len(d)})" if len(d) else "-")
+        for cells in variants.values():
+            methods = {cell.record.method for cell in cells}
+            if {one, other} <= methods:
+                (found,) = compare_methods(cells, [one, other], STAGE, resamples=10_000)
+                d = found.miou
+                line.append(f"{d.difference:+.1f} [{d.low:+.1f}, {d.high:+.1f}] ({len(found.seeds)})")
+            else:
+                line.append("-")
         lines.append(line)
     return tabulate(lines, ["mIoU in `seg`", *variants], "github", disable_numparse=True)
 
@@ -68,11 +77,11 @@ def pair_table(variants: dict[str, Found]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
-    variants = {folder.name: scores(folder) for folder in parser.parse_args().runs}
-    print("Paired differences: mean (smallest to largest; seeds).\n")
+    variants = {folder.name: cells_of(folder) for folder in parser.parse_args().runs}
+    print("Paired differences with intervals of 95 % (seeds).\n")
     print(pair_table(variants))
-    for name, found in variants.items():
-        print(f"\n### {name}\n\n{method_table(found)}")
+    for name, cells in variants.items():
+        print(f"\n### {name}\n\n{method_table(scores(cells))}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 SOURCES = {"cam": "", "early": "options.rrm.stop_at = 50\n", "final": ""}
 STEP = {"cam": "cam", "early": "rrm", "final": "rrm"}
 COLOURS = {"cam": "#888888", "early": "#e69f00", "final": "#0072b2"}
-LEVELS = (20, 30, 40, 50, 60)  # coverages at which the sources are compared
+LEVELS = (30, 40, 50, 60, 70)  # coverages at which the sources are compared
 
 Curve = dict[
     float, np.ndarray
