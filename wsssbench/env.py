@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import os
 import platform
@@ -12,6 +11,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from wsssbench.closure import code_of
 
 PACKAGES = ("wsssbench", "torch", "torchvision", "numpy", "scipy", "numba", "pillow", "pydensecrf2")
 
@@ -77,9 +78,9 @@ def commit() -> str:
 
 
 def code_hash(step: object) -> str:
-    """sha256 (hex) of the source of the module that defines the step's class; empty where there is none."""
+    """sha256 (hex) of the files that the step's class consists of; empty where there are none."""
     try:
         source = inspect.getsourcefile(type(step))
-        return hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""
+        return code_of(Path(source)) if source else ""
     except (TypeError, OSError):  # typed into an interpreter, or compiled
         return ""

@@ -36,7 +36,7 @@ def chain_of(planned: PlannedStep) -> list[PlannedStep]:
 
 
 def chain_code(planned: PlannedStep) -> dict[str, str]:
-    """Step name -> sha256 of the module that defines it, for a step and those before it."""
+    """Step name -> sha256 of its code, for a step and those before it."""
     return {p.name: code_hash(p.step) for p in chain_of(planned)}
 
 
@@ -47,6 +47,6 @@ def is_stale(planned: PlannedStep) -> bool:
 
 
 def code_of_fits(trial: Trial) -> dict[str, str]:
-    """Step name -> sha256 of the module that fitted it: today's, unless the fit is older."""
+    """Step name -> sha256 of the code that fitted it: today's, unless the fit is older."""
     older = {name: code for p in trial.steps for name, code in read_fit(p).get("code", {}).items()}
     return {**trial_code(trial), **older}

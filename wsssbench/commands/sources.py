@@ -7,7 +7,6 @@ specs from the top-level package down and parsed. Where the source does not tell
 from __future__ import annotations
 
 import ast
-import hashlib
 import importlib.util
 import re
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from wsssbench.closure import code_of
 from wsssbench.errors import WsssError
 from wsssbench.plugins import Entry, Plugins
 from wsssbench.types import Record
@@ -102,11 +102,11 @@ def recipe_text(entry: Entry) -> str:
 
 
 def code_now(entry: Entry) -> str:
-    """sha256 (hex) of the file that defines the entry's class; empty where only an import would tell."""
+    """sha256 (hex) of the files that the entry's class consists of; empty where only an import would tell."""
     path = source_file(entry)
     if path is None or not isinstance(definition(entry), ast.ClassDef):  # defined elsewhere, or gone
         return ""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return code_of(path)
 
 
 def stale_keys(records: Iterable[Record], plugins: Plugins) -> set[str]:
