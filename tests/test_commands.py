@@ -227,6 +227,66 @@ def test_a_method_that_learned_from_masks_is_not_ranked_with_weak_ones(runs: Pat
     assert "did you mean masks" in result.output
 
 
+def maps_of_truth(folder: Path) -> Path:
+    """PSA's dicts, one a class with 1 on its pixels, of the truth of `val`."""
+    for path in list(truth(folder).glob("*.png")):
+        labels = read_labels(path)
+        classes = np.unique(labels[labels > 0]) - 1
+        maps = {int(c): (labels == c + 1).astype(np.float32) for c in classes}
+        np.save(path.with_suffix(".npy"), np.array(maps, object), allow_pickle=True)
+        path.unlink()
+    return folder
+
+
+def test_maps_of_another_repository_become_labels_by_the_threshold_that_is_said(runs: Path) -> None:
+    folder = maps_of_truth(Path("maps"))
+    refused = call("score", folder, *SCORE)
+    assert refused.exit_code == 2
+    assert "class maps (psa)" in refused.output
+    assert "--threshold" in refused.output
+    found = json.loads(ok("score", folder, *SCORE, "--json", "--threshold", "0.5"))
+    record = read_record(Path(found["record"]))
+    assert found["scores"]["iou"]["miou"] == 100
+    assert record.identity.threshold["value"] == 0.5
+    assert record.provenance["labels"]["folder"] == "maps"
+    assert header(Path(found["record"]).parent / "masks" / "val_00000.png") == ("P", (48, 48))
+
+
+def test_probabilities_and_logits_are_judged_without_a_threshold(runs: Path) -> None:
+    for path in list(truth(Path("logits")).glob("*.png")):
+        planes = 9.0 * (read_labels(path) == np.arange(4)[:, None, None])
+        np.save(path.with_suffix(".npy"), planes.astype(np.float32))
+        path.unlink()
+    found = json.loads(ok("score", "logits", *SCORE, "--json", "--format", "deeplab"))
+    assert found["scores"]["iou"]["miou"] == 100
+    assert "a threshold is for maps" in call("score", "logits", *SCORE, "--threshold", "0.5").output
+
+
+def test_a_folder_of_two_formats_is_refused_by_the_file_and_leaves_nothing(runs: Path) -> None:
+    folder = maps_of_truth(Path("maps"))
+    (folder / "val_00003.npy").unlink()
+    write_labels(folder / "val_00003.png", np.zeros((48, 48), np.uint8))
+    result = call("score", folder, *SCORE, "--threshold", "0.5")
+    assert result.exit_code == 2
+    assert "this file is index, val_00000.npy is psa" in result.output
+    assert "val_00003.png" in result.output
+    assert not (runs / "shapes" / "foreign").exists()
+
+
+def test_a_pickle_that_would_run_a_program_is_refused_and_does_not_run(runs: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (Path("pwned"),))
+
+    folder = maps_of_truth(Path("maps"))
+    np.save(folder / "val_00003.npy", np.array({0: Evil()}, object), allow_pickle=True)
+    result = call("score", folder, *SCORE, "--threshold", "0.5")
+    assert result.exit_code == 2
+    assert "refused" in result.output
+    assert "val_00003.npy" in result.output
+    assert not Path("pwned").exists()
+
+
 def spoil(path: Path, how: str) -> None:
     labels = read_labels(path)
     if how == "missing":

@@ -96,6 +96,47 @@ def run(**flags: Any) -> None:
 
 
 @main.command()
+@click.option("--method", "methods", multiple=True, help='A method, or steps as "cam > crf". Repeatable.')
+@click.option("--dataset", "datasets", multiple=True, help="A data set. Repeatable.")
+@click.option("--seed", type=int, help="Training seed; draws a generated data set.")
+@click.option("--runs", type=click.Path(path_type=Path), help="Folder for records.")
+@click.option("--device", help="auto, cpu, cuda or cuda:N.")
+@click.option("--precision", help="auto, fp32 or bf16.")
+@click.option("--filter", "filter_backend", help="Gaussian filter: lattice, exact or pydensecrf.")
+@click.option(
+    "--warmup",
+    type=click.IntRange(1, 10_000),
+    default=5,
+    show_default=True,
+    help="Training steps to discard; the first one compiles.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(1, 10_000),
+    default=20,
+    show_default=True,
+    help="Training steps, and batches of predictions, to measure.",
+)
+@click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file with steps."
+)
+@click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help=OPTION_HELP)
+@click.option("--weights", multiple=True, metavar="[STEP=]FILE", help="Weights of a step's backbone.")
+@click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: ./wsssbench.toml).")
+@click.option("--json", "as_json", is_flag=True, help="Print the tables as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+def bench(**flags: Any) -> None:
+    """Measure how fast methods train and predict, and where the time goes.
+
+    The first steps of each training are measured; what is fitted is thrown away. Nothing else should run on
+    the machine meanwhile. The records have tables of their own in `report`.
+    """
+    from wsssbench.commands.bench import bench_command
+
+    sys.exit(bench_command(flags))
+
+
+@main.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--format",
@@ -166,6 +207,10 @@ def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float) 
 @click.option("--stage", default="seg", show_default=True, help="The protocol that they were made under.")
 @click.option("--as", "name", required=True, help="Name of the row.")
 @click.option("--supervision", callback=comma_list(str), help="What the method learned from, as tags.")
+@click.option("--format", default="auto", show_default=True, help="Of the files; --format help lists them.")
+@click.option("--threshold", type=float, help="For maps: the value above which a pixel is foreground.")
+@click.option("--class-index", type=int, help="For files with one bare map: its class, from 0.")
+@click.option("--rescale", is_flag=True, help="For maps beyond 0..1: divide each by its largest value.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Its seed; draws a generated data set.")
 @click.option("--runs", type=click.Path(path_type=Path), help="Folder for records.")
 @click.option("--limit", type=int, help="Only the first N images of the split.")
@@ -173,7 +218,17 @@ def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float) 
 @click.option("--config", type=click.Path(path_type=Path), help="Settings file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def score(folder: Path, **flags: Any) -> None:
-    """Score a FOLDER of label PNGs named <image id>.png and record it as a row."""
+    """Score a FOLDER with one file per image, named by its id, and record it as a row.
+
+    Label PNGs, or what other repositories write: class maps, probabilities, logits (.npy, .npz, .pt).
+    Pickles in them are read without executing anything.
+    Example: wsssbench score out/cam --dataset voc12 --stage seed --as irn --threshold 0.15 --supervision tags
+    """
+    if flags["format"] == "help":
+        from wsssbench.dumps import list_formats
+
+        click.echo("\n".join(map(str, list_formats())))
+        return
     from wsssbench.commands.results import score_command
 
     score_command(folder, flags)

@@ -40,6 +40,7 @@ class RunContext:
     )
     costs: dict[Path, Cost] = field(default_factory=dict)  # of shared work, whoever did it
     away: float = 0.0  # seconds of this session inside shared work
+    step_limit: int | None = None  # set by a measurement alone, whose folders no run reads: part of no key
 
     def seed(self, purpose: str) -> int:
         text = f"{self.run_seed}/{self.step}/{purpose}"

@@ -23,6 +23,7 @@ from wsssbench.types import Context
 
 CHECKPOINT_SECONDS = 60.0
 POLY_POWER = 0.9  # DeepLab's schedule; RRM's code likewise (tool/torchutils.py)
+STEPS = "/steps"  # after a training's name: the purpose of the seed that its steps draw from
 
 Losses = dict[str, Tensor]  # named scalars; "total" is what is minimised
 
@@ -76,19 +77,20 @@ def train(
 
     Each step's random numbers come from the seed and the step's number alone, so a run that was stopped and
     resumed ends with the same weights. Ctrl-C and SIGTERM take effect between two steps, after a checkpoint.
-    Raises TrainingFailed where a loss is not finite, or where `check` does.
+    `ctx.step_limit` ends the training early, at the rates of the whole schedule; `check` does not judge what
+    was ended so. Raises TrainingFailed where a loss is not finite, or where `check` does.
     """
     saved = ctx.workdir / "ckpt" / f"{name}.pt"
     start = load_checkpoint(saved, model, optimizer)
-    seed, last_save = ctx.seed(f"{name}/steps"), time.perf_counter()
-    end = plan.stop_at or plan.steps
+    seed, last_save = ctx.seed(name + STEPS), time.perf_counter()
+    end = last_step(plan, ctx.step_limit, start)
     model.train()
     with HeldInterrupts() as interrupts:
         for step, batch in _timed(ctx, batches, start, end):
             torch.manual_seed((seed + step) % 2**63)
             values = one_step(ctx, model, optimizer, losses, batch, poly(step, plan.steps), plan.clip)
             _finite(values, name, step)
-            if check is not None:
+            if check is not None and ctx.step_limit is None:
                 check(values, step)
             ctx.progress(step + 1, end, len(batch.ids), {k: v.item() for k, v in values.items()})
             if interrupts.asked or time.perf_counter() - last_save > CHECKPOINT_SECONDS:
@@ -97,6 +99,12 @@ def train(
             if interrupts.asked:
                 raise KeyboardInterrupt
     save_checkpoint(saved, model, optimizer, end)
+
+
+def last_step(plan: Schedule, limit: int | None, start: int) -> int:
+    """Number of steps after which a training that goes on from `start` ends; never fewer than it has."""
+    whole = plan.stop_at or plan.steps
+    return whole if limit is None else max(start, min(whole, limit))
 
 
 class HeldInterrupts:

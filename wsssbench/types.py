@@ -243,6 +243,7 @@ class Context(Protocol):
     card: DatasetCard  # the data set's public card: classes, nominal image size
     workdir: Path  # private to the step, survives an interruption
     limit: int | None
+    step_limit: int | None  # most steps that a training takes of its schedule, for a measurement; None: all
 
     def seed(self, purpose: str) -> int:
         """A seed in 0..2**63-1 derived from the run's seed, the step and `purpose`."""

@@ -56,7 +56,8 @@ def gate_command(runs: Sequence[Path], baseline: Path, write: bool, tolerance: f
 
 
 def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
-    """Score <folder>/<image id>.png as the row `flags["name"]`, keep it as a cell, print it."""
+    """Score the files <folder>/<image id>.* as the row `flags["name"]`, keep it as a cell, print it."""
+    from wsssbench.commands.foreign import Reading, as_label_maps
     from wsssbench.plan import open_dataset, terms_of
     from wsssbench.stages import resolve_stages
 
@@ -67,10 +68,12 @@ def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
     if not flags["name"].strip():
         raise WsssError("the row has no name", where="--as", hint="as --as my-method")
     dataset = open_dataset(flags["dataset"], plugins, settings, flags["seed"])
-    identity = foreign_identity(
-        flags["name"], terms_of(dataset, stage, "fixed", settings.limit), supervision, flags["seed"]
-    )
-    record, path = _score(folder, flags["name"], dataset, identity, settings.runs)
+    terms = terms_of(dataset, stage, "fixed", settings.limit)
+    identity = foreign_identity(flags["name"], terms, supervision, flags["seed"], flags["threshold"])
+    reading = Reading(flags["format"], flags["threshold"], flags["class_index"], flags["rescale"])
+    ids = dataset.ids(terms.split)[: terms.limit]
+    with as_label_maps(folder, dataset, ids, stage, terms.split, reading) as masks:
+        record, path = _score(masks, folder, flags["name"], dataset, identity, settings.runs)
     click.echo(_as_json(record, path) if flags["as_json"] else _as_table(record), nl=False)
     click.echo(f"record: {path}", err=True)
 
@@ -84,7 +87,9 @@ def _supervision(given: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(sorted(set(given))) if given else (UNKNOWN,)
 
 
-def foreign_identity(name: str, terms: Terms, supervision: tuple[str, ...], seed: int) -> RowIdentity:
+def foreign_identity(
+    name: str, terms: Terms, supervision: tuple[str, ...], seed: int, threshold: float | None = None
+) -> RowIdentity:
     """The identity of labels that came as files: how they were made is not known here.
 
     The files' content stays out, so that the seeds of one method make one row; it is in the provenance, and
@@ -95,7 +100,7 @@ def foreign_identity(name: str, terms: Terms, supervision: tuple[str, ...], seed
         recipe=(StepIdentity(f"import:{name}", "1", {}),),
         supervision=supervision,
         fit_fingerprint="",
-        threshold=None,
+        threshold=None if threshold is None else {"value": threshold, "ids": []},
         seed=seed,
         batch=0,
         precision="",
@@ -104,17 +109,20 @@ def foreign_identity(name: str, terms: Terms, supervision: tuple[str, ...], seed
 
 
 def _score(
-    folder: Path, name: str, dataset: Dataset, identity: RowIdentity, runs: Path
+    masks: Path, folder: Path, name: str, dataset: Dataset, identity: RowIdentity, runs: Path
 ) -> tuple[Record, Path]:
-    """Judge first, then write masks, counts and record: a folder that cannot be scored leaves nothing."""
+    """Judge `masks` first, then write them, counts and record: what cannot be scored leaves nothing.
+
+    `folder` is where they came from.
+    """
     from wsssbench.judge import COUNTS, score_folder
     from wsssbench.locks import hold
 
     terms, key = identity.terms, content_key(identity)
-    scores, counts = score_folder(dataset, terms.split, folder, limit=terms.limit, threads=2)
+    scores, counts = score_folder(dataset, terms.split, masks, limit=terms.limit, threads=2)
     cell = cell_folder(runs, terms.dataset, name, identity.seed, terms.stage, terms.split, key)
     with hold(cell, lambda text: click.echo(text, err=True)):
-        digest = _keep_masks(folder, cell / "masks", counts.ids)
+        digest = _keep_masks(masks, cell / "masks", counts.ids)
         counts.save(cell / COUNTS)
         seen = _provenance(dataset, {"folder": str(folder), "sha256": digest})
         record = Record(key, "ok", name, identity, scores, {}, seen)

@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 from wsssbench.errors import UnknownName, nearest
 from wsssbench.report.rows import Number, Row
@@ -20,16 +20,35 @@ from wsssbench.types import Terms, plain
 FORMATS = ("md", "csv", "json")
 
 
-def render(rows: Sequence[Row], format: str = "md") -> str:
-    """`rows` as text in "md", "csv" or "json"; UnknownName for another format."""
+class OtherTable(Protocol):
+    """A table of its own kind that stands after those of the rows."""
+
+    def markdown(self) -> str:
+        """Heading, table, and the sentence that defines its numbers."""
+        ...
+
+    def data(self) -> dict[str, Any]:
+        """JSON types; `dataset`, `stage`, `rows` and `definition` among the keys, as in a table of rows."""
+        ...
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Flat csv lines; `dataset`, `stage` and `method` among the columns."""
+        ...
+
+
+def render(rows: Sequence[Row], format: str = "md", others: Sequence[OtherTable] = ()) -> str:
+    """`rows`, then `others`, as text in "md", "csv" or "json"; UnknownName for another format."""
     if format not in FORMATS:
         raise UnknownName(f"no format {format!r}", hint=nearest(format, FORMATS))
     tables = [list(group) for _, group in groupby(rows, key=lambda row: row.terms_hash)]
     if format == "json":
-        return json.dumps([_table_data(table) for table in tables], indent=1, allow_nan=False) + "\n"
+        data = [*(_table_data(table) for table in tables), *(other.data() for other in others)]
+        return json.dumps(data, indent=1, allow_nan=False) + "\n"
     if format == "csv":
-        return _csv([_line_data(row) for table in tables for row in table])
-    return "\n".join(_markdown(table, tables) for table in tables)
+        lines = [_line_data(row) for table in tables for row in table]
+        return _csv([*lines, *(line for other in others for line in other.lines())])
+    texts = [_markdown(table, tables) for table in tables]
+    return "\n".join([*texts, *(other.markdown() for other in others)])
 
 
 # ------------------------------------------------------------------------------------------------ markdown
@@ -38,9 +57,9 @@ def render(rows: Sequence[Row], format: str = "md") -> str:
 def _markdown(table: Sequence[Row], tables: Sequence[Sequence[Row]]) -> str:
     """Heading, main table, table of classes, sentence."""
     others = [other[0].terms for other in tables if other is not table]
-    parts = [f"## {_heading(table[0].terms, others)}", _grid([_cells(row, table) for row in table])]
+    parts = [f"## {_heading(table[0].terms, others)}", grid([_cells(row, table) for row in table])]
     if any(number for row in table for number in row.per_class):
-        parts += ["IoU per class (%)", _grid(_class_lines(table))]
+        parts += ["IoU per class (%)", grid(_class_lines(table))]
     failures = [f"- {row.title}: {reason}" for row in table for reason in row.reasons]
     parts += [f"Failed:\n{chr(10).join(failures)}"] if failures else []
     return "\n\n".join([*parts, definition(table)]) + "\n"
@@ -63,7 +82,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _grid(lines: Sequence[dict[str, str]]) -> str:
+def grid(lines: Sequence[dict[str, str]]) -> str:
     """A markdown table; columns without any content are dropped."""
     from tabulate import tabulate  # late: not needed by csv, json and --help
 

@@ -1,0 +1,83 @@
+"""`wsssbench bench`: plan like `run`, measure each method on each data set, print tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from wsssbench.bench.measure import bench_trial
+from wsssbench.bench.record import BenchProtocol, BenchRecord, write_bench
+from wsssbench.commands.setup import open_settings
+from wsssbench.errors import WsssError
+from wsssbench.plan import Trial, make_plan, resolve_hardware
+from wsssbench.plugins import Plugins
+from wsssbench.process import use_machine
+from wsssbench.progress import Progress
+from wsssbench.report.tables import render
+from wsssbench.report.throughput import throughput_tables
+from wsssbench.settings import Settings
+
+
+def bench_command(flags: Mapping[str, Any]) -> int:
+    """Measure what the flags ask for; the exit code: 0, or 1 where a method could not be measured."""
+    settings, plugins = open_settings(
+        _settings_flags(flags), flags["config"], flags["options"], flags["weights"]
+    )
+    use_machine()
+    protocol = BenchProtocol(warmup=flags["warmup"], repeats=flags["repeats"])
+    trials, hardware = bench_trials(settings, plugins), resolve_hardware(settings)
+    _check_runs(settings)
+    progress = Progress(quiet=flags["quiet"])
+    records: list[BenchRecord] = []
+    for trial in trials:
+        try:
+            record = bench_trial(trial, hardware, protocol, progress.say)
+        except (Exception, SystemExit) as error:  # a plugin's failure: the other methods go on
+            _complain(trial, error)
+            continue
+        path = write_bench(settings.runs, record)
+        progress.say(f"{trial.method} on {record.dataset}: {path}")
+        records.append(record)
+    click.echo(render((), "json" if flags["as_json"] else "md", throughput_tables(records)), nl=False)
+    return 1 if len(records) < len(trials) else 0
+
+
+def _settings_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"methods": "method", "datasets": "dataset", "filter_backend": "filter"}
+    kept = ("methods", "datasets", "runs", "device", "precision", "filter_backend", "plugins")
+    seeds = None if flags["seed"] is None else (flags["seed"],)
+    return {"seeds": seeds, **{names.get(k, k): flags[k] for k in kept}}
+
+
+def bench_trials(settings: Settings, plugins: Plugins) -> list[Trial]:
+    """The methods on the data sets, with one seed and all images; each has a data set of its own.
+
+    What one method has read or drawn of its data set is then not at hand for the next. Raises as
+    `make_plan` does, before anything is fitted.
+    """
+    whole = dataclasses.replace(settings, stages=("seg",), seeds=settings.seeds[:1], limit=None, rerun="all")
+    alone = [dataclasses.replace(whole, methods=(name,)) for name in dict.fromkeys(settings.methods)]
+    return [cell.trial for each in alone or [whole] for cell in make_plan(each, plugins)]
+
+
+def _check_runs(settings: Settings) -> None:
+    """WsssError where the folder of runs cannot be made: now, and not after minutes of measuring."""
+    try:
+        settings.runs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        hint = "give another one with --runs"
+        raise WsssError(
+            f"cannot write to this folder ({error.strerror or error})", where=settings.runs, hint=hint
+        ) from error
+
+
+def _complain(trial: Trial, error: BaseException) -> None:
+    """Say why a method could not be measured; with -v, the traceback too."""
+    if click.get_current_context().find_root().params.get("verbose"):
+        traceback.print_exception(error)
+    kind = "" if isinstance(error, WsssError) else f"{type(error).__name__}: "
+    click.echo(f"FAILED {trial.method} on {trial.dataset.card.name}: {kind}{error}", err=True)

@@ -1,0 +1,102 @@
+"""Files of other repositories as label maps: what `wsssbench score` does with dumps before it judges."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wsssbench.dumps import Dump, find_dump, read_dump
+from wsssbench.errors import BadData, WsssError
+from wsssbench.masks import argmax_labels, lacking_masks, threshold_labels, write_labels
+from wsssbench.stages import sigma_scale
+from wsssbench.types import Dataset, Stage
+
+if TYPE_CHECKING:
+    from wsssbench.types import Mask
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the files are to be read."""
+
+    format: str = "auto"
+    threshold: float | None = None  # of maps
+    class_index: int | None = None  # of files with one bare map
+    rescale: bool = False
+
+
+@contextmanager
+def as_label_maps(
+    folder: Path, dataset: Dataset, ids: Sequence[str], stage: Stage, split: str, reading: Reading
+) -> Iterator[Path]:
+    """A folder of <id>.png with the labels of `ids`: `folder` itself where it has them, else a passing one.
+
+    BadData names a missing or damaged file and one of another format than the first; nothing stays behind.
+    """
+    files = _files(folder, ids, split)
+    first = read_dump(files[0], len(dataset.card.class_names), reading.format,
+                      class_index=reading.class_index, rescale=reading.rescale)  # fmt: skip
+    _check_threshold(first, reading, files[0])
+    if first.format == "index":
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="wsssbench-") as place:
+        for id, path in zip(ids, files, strict=True):
+            dump = read_dump(path, len(dataset.card.class_names), reading.format,
+                             class_index=reading.class_index, rescale=reading.rescale)  # fmt: skip
+            if dump.format != first.format:
+                what = f"this file is {dump.format}, {files[0].name} is {first.format}"
+                raise BadData(what, where=path, hint="keep files of one format in a folder")
+            write_labels(Path(place) / f"{id}.png", _labels(dump, dataset, id, stage, reading.threshold))
+        yield Path(place)
+
+
+def _files(folder: Path, ids: Sequence[str], split: str) -> list[Path]:
+    """The file of each image; BadData lists the images that have none."""
+    if not folder.is_dir():
+        raise BadData("no such folder of labels", where=folder, hint="one file per image, named by its id")
+    files, missing = [], []
+    for id in ids:
+        try:
+            files.append(find_dump(folder, id))
+        except BadData as error:
+            if error.what.startswith("more than one"):
+                raise
+            missing.append(id)
+    if missing or not files:
+        raise lacking_masks(folder, missing, len(ids), split)
+    return files
+
+
+def _check_threshold(first: Dump, reading: Reading, path: Path) -> None:
+    if first.maps is not None and reading.threshold is None:
+        raise WsssError(
+            f"these are class maps ({first.format}): they become labels by a threshold",
+            where=path,
+            hint="give the one that the method uses, chosen without these masks: --threshold 0.3",
+        )
+    if first.maps is None and reading.threshold is not None:
+        raise WsssError(f"a threshold is for maps; these are {first.format}", where=path, hint="leave it out")
+
+
+def _labels(dump: Dump, dataset: Dataset, id: str, stage: Stage, threshold: float | None) -> Mask:
+    """(H, W) labels of one image by the stage's rule."""
+    if dump.labels is not None:
+        return dump.labels
+    tags = dataset.tags(id) if stage.tags_given else None
+    image = dataset.image(id)
+    if stage.crf is not None:
+        from wsssbench.refine import stage_labels  # late: it needs torch
+
+        return stage_labels(
+            dump.outputs(), image, stage.crf, threshold=threshold, tags=tags,
+            scale=sigma_scale(dataset.card), backend="lattice",
+        )  # fmt: skip
+    if dump.maps is not None and threshold is not None:
+        return threshold_labels(dump.maps, threshold, image.shape[:2])
+    assert dump.probs is not None
+    return argmax_labels(dump.probs, image.shape[:2], tags)
