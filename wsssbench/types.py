@@ -131,6 +131,12 @@ class View(Sequence[Sample]):
     def __iter__(self) -> Iterator[Sample]:
         return (self.sample(id) for id in self.ids)
 
+    def tags(self, id: str) -> Tags:
+        """The (K,) tags of the image called `id`, which is not read; for steps that have declared tags."""
+        if "tags" not in self.supervision:
+            raise LookupError("tags are not among the supervision that this step declares")
+        return self.__dataset.tags(id)
+
     def sample(self, id: str) -> Sample:
         """The sample called `id`, read from the data set now."""
         data, allowed = self.__dataset, self.supervision

@@ -155,7 +155,7 @@ def fit_tags(net: Classifier, view: View, plan: ClassifierPlan, ctx: Context) ->
     net.to(ctx.device)
     optimizer = make_optimizer(net.backbone, [net.head], plan.schedule)
     crops = CropBatches(view, plan.crop, plan.batch, ctx.seed("crops"))
-    frequencies = tag_frequencies(s.tags for s in view)
+    frequencies = tag_frequencies(map(view.tags, view.ids))
     alive = AliveCheck(frequencies, patience=plan.schedule.steps // 2)
 
     def losses(batch: Batch) -> Losses:

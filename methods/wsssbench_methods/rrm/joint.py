@@ -24,7 +24,7 @@ def train_jointly(net: JointNet, view: View, c: RrmConfig, ctx: Context) -> None
     net.to(ctx.device)
     optimizer = make_optimizer(net.backbone, [net.head, net.segment], plan)
     crops = CropBatches(view, crop_rule(c), c.batch, ctx.seed("joint/crops"))
-    alive = AliveCheck(tag_frequencies(s.tags for s in view), patience=40)
+    alive = AliveCheck(tag_frequencies(map(view.tags, view.ids)), patience=40)
 
     def losses(batch: Batch) -> Losses:
         return joint_losses(net, batch, c, ctx)
