@@ -16,6 +16,7 @@ from wsssbench.engine import Engine
 from wsssbench.plan import Cell, make_plan, resolve_hardware
 from wsssbench.plugins import Entry, Plugins
 from wsssbench.progress import Progress
+from wsssbench.scores.confusion import Accuracy
 from wsssbench.settings import Settings
 from wsssbench.types import (
     DatasetCard,
@@ -199,6 +200,12 @@ class Other(Fake):
         return Outputs(labels=np.zeros(image.shape[1:], np.uint8))
 
 
+class MapMetric:
+    """A metric that no stage can give what it needs."""
+
+    name, needs, better, unit = "map_metric", "maps", "higher", "%"
+
+
 STEPS = (First, Second, Third, Either, Other)
 
 
@@ -210,6 +217,8 @@ class FakePlugins(Plugins):
         for cls in STEPS:
             yield Entry("steps", cls.card.name, f"fakes:{cls.__name__}", "fakes", "1", file, cls)
         yield Entry("datasets", "toy", "fakes:Toy", "fakes", "1", file, Toy)
+        for metric in (Accuracy, MapMetric):
+            yield Entry("metrics", metric.name, f"fakes:{metric.__name__}", "fakes", "1", file, metric)
 
 
 # ----------------------------------------------------------------------------------------------------- run

@@ -613,3 +613,38 @@ def test_provenance_needs_neither_git_nor_a_source_file(monkeypatch: pytest.Monk
     made = type("Made", (), {"__module__": "nowhere"})  # as typed into an interpreter
     assert env.code_hash(made()) == ""
     assert len(env.code_hash(fake.Other(None))) == 64
+
+
+# ------------------------------------------------------------------------------------------------- metrics
+
+
+def test_a_metric_that_is_asked_for_later_is_judged_without_fitting_or_predicting_again(
+    tmp_path: Path,
+) -> None:
+    failed, (cell,) = fake.run(tmp_path)
+    assert set(read_record(cell.folder).scores) == {"iou"}
+    fake.EVENTS.clear()
+    failed, (again,) = fake.run(tmp_path, metrics=("accuracy",))
+    assert failed == 0
+    assert again.key == cell.key
+    assert fake.EVENTS == []
+    scores = read_record(cell.folder).scores
+    assert scores["accuracy"]["mean_class_accuracy"] == scores["iou"]["recall"]
+
+
+def test_a_metric_that_is_not_asked_for_again_is_kept(tmp_path: Path) -> None:
+    fake.run(tmp_path, metrics=("accuracy",))
+    _, (cell,) = fake.run(tmp_path)
+    assert cell.state == "done"
+    fake.run(tmp_path, rerun="all")
+    assert set(read_record(cell.folder).scores) == {"iou", "accuracy"}
+
+
+@pytest.mark.parametrize(("name", "said"), [("acuracy", "accuracy"), ("map_metric", "needs maps")])
+def test_a_metric_that_cannot_be_is_refused_before_anything_is_written(
+    name: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(WsssError) as error:
+        fake.run(tmp_path, metrics=(name,))
+    assert said in f"{error.value}"
+    assert not list(tmp_path.iterdir())

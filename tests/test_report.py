@@ -246,3 +246,16 @@ def test_a_row_says_whether_a_crf_made_its_masks_or_the_labels_it_learned_from(s
     )
     cells = {head.strip(): cell.strip() for head, cell in zip(heads, line, strict=True)}
     assert cells["CRF"] == said
+
+
+def test_a_metric_beside_iou_has_one_column_and_all_its_numbers_in_csv():
+    record = fake_record()
+    record.scores["boundary_iou"] = {"a_share": 5.0, "boundary_iou": 41.25, "n_images": 40}
+    record.scores["activation"] = {"under_activation": 0.5, "over_activation": 0.25}
+    text = render(rows_of([record, fake_record("rrm")]))
+    head = text.splitlines()[2]
+    assert "| boundary_iou " in head
+    assert "| activation: over_activation " in head
+    assert "under_activation" not in head
+    assert "41.25" in text
+    assert "under_activation" in render(rows_of([record]), "csv")

@@ -73,6 +73,7 @@ OPTION_HELP = "An option of a step or data set, as rrm.crop=448. Repeatable."
 @click.option("--dataset", "datasets", multiple=True, help="A data set. Repeatable.")
 @click.option("--seeds", callback=comma_list(int), help="Training seeds, as 0,1,2.")
 @click.option("--stages", callback=comma_list(str), help="Stages to judge, as pseudo,seg,seg+crf.")
+@click.option("--metrics", callback=comma_list(str), help="Metrics beside iou, as boundary_iou,activation.")
 @click.option("--runs", type=click.Path(path_type=Path), help="Folder for artifacts and records.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", help="auto, fp32 or bf16.")

@@ -69,7 +69,8 @@ class Engine:
         for cell in pending:
             start = time.perf_counter()
             with hold(cell.folder, self.progress.say):
-                if cell.rerun != "all" and cell_state(cell.folder, cell.trial, "") == "done":
+                names = [metric.name for metric in cell.metrics]
+                if cell.rerun != "all" and cell_state(cell.folder, cell.trial, "", names) == "done":
                     self.progress.say(f"{cell.title}: done by another process meanwhile")
                     continue
                 self._renew_steps(cell)
@@ -97,7 +98,9 @@ class Engine:
         masks = cell.folder / "masks"
         with self.progress.task(f"{cell.title}: labels") as task:
             self._write_labels(cell, artifacts, masks, task)
-        scores, counts = score_folder(cell.trial.dataset, cell.split, masks, limit=self.limit, threads=2)
+        scores, counts = score_folder(
+            cell.trial.dataset, cell.split, masks, cell.metrics, limit=self.limit, threads=2
+        )
         counts.save(cell.folder / COUNTS)
         return self._record(cell, "ok", scores, self._timing(cell, artifacts))
 
@@ -382,6 +385,8 @@ def refreshed(cells: Sequence[Cell]) -> list[Cell]:
     return [
         cell
         if cell.state == "skip"
-        else dataclasses.replace(cell, state=cell_state(cell.folder, cell.trial, ""))
+        else dataclasses.replace(
+            cell, state=cell_state(cell.folder, cell.trial, "", [m.name for m in cell.metrics])
+        )
         for cell in cells
     ]

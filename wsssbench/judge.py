@@ -108,7 +108,7 @@ def score_split(
                 f"metric {metric.name} needs {metric.needs}, labels were given", where=metric.name
             )
     classes = len(dataset.card.class_names)
-    others = [metric for metric in metrics if type(metric) is not Iou]
+    others = [m for m in metrics if type(m) is not Iou and not getattr(m, "from_confusion", False)]
 
     def count(id: str) -> tuple[Counts, list[Counts]]:
         gold, labels = dataset.mask(id), read(id)

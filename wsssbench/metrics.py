@@ -45,7 +45,7 @@ def confusion_counts(
     pair |= predicted
     cells, pixels = _counted(pair.ravel())
     counts = {"gold": cells // SIDE, "predicted": cells % SIDE, "pixels": pixels}
-    return _checked(counts, classes, where, truth)
+    return checked(counts, classes, where, truth)
 
 
 def _counted(pair: NDArray[np.uint16]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -72,7 +72,7 @@ def _sparse(dense: NDArray[np.int64]) -> Counts:
     return {"gold": gold, "predicted": predicted, "pixels": dense[cells].astype(np.int64)}
 
 
-def _checked(counts: Counts, classes: int, where: object, truth: object) -> Counts:
+def checked(counts: Counts, classes: int, where: object, truth: object) -> Counts:
     """`counts`, if every label is in 0..classes or 255."""
     for name, place in (("gold", truth), ("predicted", where)):
         side = counts[name]
@@ -92,14 +92,14 @@ def add_counts(many: Iterable[Counts]) -> Counts:
     """
     items = list(many)
     if all(set(item) == TRIPLES for item in items):
-        return _sparse(_dense(items))
+        return _sparse(dense_counts(items))
     names = set(items[0])
     if any(set(item) != names for item in items):
         raise ValueError("counts of different kinds cannot be added")
     return {name: np.sum([item[name] for item in items], axis=0, dtype=np.int64) for name in sorted(names)}
 
 
-def _dense(items: Iterable[Counts]) -> NDArray[np.int64]:
+def dense_counts(items: Iterable[Counts]) -> NDArray[np.int64]:
     """(SIDE * SIDE,) int64 pixels of all triples."""
     dense = np.zeros(SIDE * SIDE, np.int64)
     for item in items:
@@ -123,7 +123,7 @@ class _Confusion:
 
 def _confusion(counts: Counts, classes: int) -> _Confusion:
     """Drop void truth; keep abstained pixels in the truth's row (they are false negatives, never FP)."""
-    full = _dense([_checked(counts, classes, "counts", "counts")]).reshape(SIDE, SIDE)
+    full = dense_counts([checked(counts, classes, "counts", "counts")]).reshape(SIDE, SIDE)
     rows = full[: classes + 1]
     square = rows[:, : classes + 1]
     return _Confusion(
@@ -135,12 +135,12 @@ def _confusion(counts: Counts, classes: int) -> _Confusion:
     )
 
 
-def _percent(part: int, whole: int) -> float | None:
+def percent(part: int, whole: int) -> float | None:
     """100 * part / whole, or None where it is not defined."""
     return 100.0 * int(part) / int(whole) if whole else None
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
+def mean(values: Iterable[float | None]) -> float | None:
     """Mean of the defined values, or None without any."""
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
@@ -176,16 +176,16 @@ class Iou:
         c = _confusion(counts, classes)
         present = c.truth > 0
         triples = list(zip(c.hit, c.truth, c.said, present, strict=True))
-        iou = [_percent(hit, truth + said - hit) if on else None for hit, truth, said, on in triples]
-        precision = [_percent(hit, said) if on else None for hit, _, said, on in triples]
-        recall = [_percent(hit, truth) for hit, truth, _, _ in triples]
+        iou = [percent(hit, truth + said - hit) if on else None for hit, truth, said, on in triples]
+        precision = [percent(hit, said) if on else None for hit, _, said, on in triples]
+        recall = [percent(hit, truth) for hit, truth, _, _ in triples]
         return {
-            "miou": _mean(iou),
-            "miou_foreground": _mean(iou[1:]),
-            "precision": _mean(precision),
-            "recall": _mean(recall),
-            "pixel_accuracy": _percent(int(c.hit.sum()), c.pixels),
-            "coverage": _percent(c.covered, c.pixels),
+            "miou": mean(iou),
+            "miou_foreground": mean(iou[1:]),
+            "precision": mean(precision),
+            "recall": mean(recall),
+            "pixel_accuracy": percent(int(c.hit.sum()), c.pixels),
+            "coverage": percent(c.covered, c.pixels),
             "per_class": iou,
             "precision_per_class": precision,
             "recall_per_class": recall,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from wsssbench.env import code_hash
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
+from wsssbench.metrics import Iou
 from wsssbench.options import build_config, key_options
 from wsssbench.plugins import Plugins
 from wsssbench.recipes import RecipeSpec, resolve_recipe
@@ -22,6 +23,7 @@ from wsssbench.types import (
     SUPERVISION,
     Dataset,
     Kind,
+    Metric,
     RowIdentity,
     Stage,
     Step,
@@ -93,6 +95,7 @@ class Cell:
     state: State
     reason: str = ""
     rerun: str = ""  # what was asked for: "stale" or "all" make its steps anew
+    metrics: tuple[Metric, ...] = ()  # iou first
 
     @property
     def title(self) -> str:
@@ -114,14 +117,26 @@ def make_plan(settings: Settings, plugins: Plugins) -> list[Cell]:
     recipes: list[RecipeSpec] = []
     for recipe in (resolve_recipe(name, plugins, settings) for name in settings.methods):
         recipes += [recipe] if recipe not in recipes else []
+    load_metrics(settings.metrics, plugins)  # an unknown one is refused before data sets are opened
     cells = []
     for name in dict.fromkeys(settings.datasets):
         for seed in settings.seeds:
             dataset = open_dataset(name, plugins, settings, seed)
             for recipe in recipes:
                 trial = plan_trial(recipe, dataset, seed, settings, hardware)
-                cells += [plan_cell(trial, stage, settings, hardware) for stage in stages]
+                cells += [plan_cell(trial, stage, settings, hardware, plugins) for stage in stages]
     return cells
+
+
+def load_metrics(names: Sequence[str], plugins: Plugins) -> tuple[Metric, ...]:
+    """The metrics called `names`, iou first; WsssError for one that does not judge labels."""
+    others = [name for name in dict.fromkeys(names) if name != Iou.name]
+    found: list[Metric] = [Iou(), *(plugins.load("metrics", name)() for name in others)]
+    for metric in found:
+        if metric.needs != "labels":
+            hint = "a stage judges labels: name metrics that need them"
+            raise WsssError(f"metric {metric.name} needs {metric.needs}", where="--metrics", hint=hint)
+    return tuple(found)
 
 
 def resolve_hardware(settings: Settings) -> Hardware:
@@ -217,7 +232,7 @@ def learned_content(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware) -> Cell:
+def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware, plugins: Plugins) -> Cell:
     """Identity, key, folder and state of one stage of a trial."""
     card = trial.dataset.card
     judged = judged_step(trial.steps, stage)
@@ -237,8 +252,10 @@ def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware
     key = content_key(identity)
     folder = cell_folder(settings.runs, card.name, trial.method, trial.seed, stage.name, terms.split, key)
     reason = skip_reason(judged, stage) or nothing_to_say(judged, trial.dataset, terms.split, settings.limit)
-    state: State = "skip" if reason else cell_state(folder, trial, settings.rerun)
-    return Cell(trial, stage, terms.split, identity, key, folder, state, reason, settings.rerun)
+    metrics = load_metrics((*settings.metrics, *judged_before(folder, plugins)), plugins)
+    names = [metric.name for metric in metrics]
+    state: State = "skip" if reason else cell_state(folder, trial, settings.rerun, names)
+    return Cell(trial, stage, terms.split, identity, key, folder, state, reason, settings.rerun, metrics)
 
 
 def terms_of(dataset: Dataset, stage: Stage, policy: str, limit: int | None) -> Terms:
@@ -327,8 +344,11 @@ def threshold_of(planned: PlannedStep, stage: Stage) -> tuple[str, dict[str, Any
     return "fixed", {"value": value}
 
 
-def cell_state(folder: Path, trial: Trial, rerun: str) -> State:
-    """What the store knows of a cell: done, stale (its code has changed), failed or missing."""
+def cell_state(folder: Path, trial: Trial, rerun: str, metrics: Sequence[str] = ()) -> State:
+    """What the store knows of a cell: done, stale (its code has changed), failed or missing.
+
+    One that was judged without some of the `metrics` is missing too: its labels are judged again.
+    """
     if rerun == "all" or not (folder / "record.json").exists():
         return "missing"
     try:
@@ -337,9 +357,20 @@ def cell_state(folder: Path, trial: Trial, rerun: str) -> State:
         return "missing"
     if record.status == "failed":
         return "failed"
+    if not set(metrics) <= set(record.scores):
+        return "missing"
     if record.provenance.get("code") != trial_code(trial):
         return "missing" if rerun == "stale" else "stale"
     return "done"
+
+
+def judged_before(folder: Path, plugins: Plugins) -> list[str]:
+    """Metrics of the cell's record that are installed: judging again must not lose them."""
+    try:
+        scores = read_record(folder).scores if (folder / "record.json").exists() else {}
+    except BadData:
+        return []
+    return sorted(set(scores) & set(plugins.names("metrics")))
 
 
 def trial_code(trial: Trial) -> dict[str, str]:

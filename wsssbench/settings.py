@@ -25,6 +25,7 @@ RUN_KEYS = {
     "dataset": "datasets",
     "seeds": "seeds",
     "stages": "stages",
+    "metrics": "metrics",
     "runs": "runs",
     "device": "device",
     "precision": "precision",
@@ -48,6 +49,7 @@ class Settings:
     datasets: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     stages: tuple[str, ...] = ("pseudo", "seg", "seg+crf")
+    metrics: tuple[str, ...] = ("iou",)  # iou always is among them
     runs: Path = Path("runs")
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -280,7 +280,11 @@ Counts: TypeAlias = "Mapping[str, NDArray[np.int64]]"
 
 
 class Metric(Protocol):
-    """Two pure functions: additive integer counts of one image, and numbers from summed counts."""
+    """Two pure functions: additive integer counts of one image, and numbers from summed counts.
+
+    One that scores the triples of `wsssbench.metrics.confusion_counts` says so by an attribute
+    `from_confusion = True`: they are counted anyway.
+    """
 
     name: str
     needs: Kind

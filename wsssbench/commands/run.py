@@ -42,8 +42,8 @@ def _settings_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
         "datasets": "dataset",
         "filter_backend": "filter",
     }
-    kept = ("methods", "datasets", "seeds", "stages", "runs", "device", "precision", "filter_backend")
-    return {names.get(k, k): flags[k] for k in (*kept, "limit", "plugins", "rerun")}
+    kept = ("methods", "datasets", "seeds", "stages", "metrics", "runs", "device", "precision")
+    return {names.get(k, k): flags[k] for k in (*kept, "filter_backend", "limit", "plugins", "rerun")}
 
 
 def plan_table(cells: Sequence[Cell]) -> str:

@@ -18,6 +18,7 @@ from wsssbench.report.rows import Number, Row
 from wsssbench.types import Terms, plain
 
 FORMATS = ("md", "csv", "json")
+DETAILS = ("compatible",)  # metrics that never stand beside the protocol's own number: in csv and json alone
 
 
 class OtherTable(Protocol):
@@ -121,10 +122,30 @@ def _cells(row: Row, table: Sequence[Row]) -> dict[str, str]:
         "backend": row.identity.filter_backend,
         "arithmetic": row.identity.precision if _mixed(table) else "",
         "pretraining": row.pretraining,
+        **_other_metrics(row, table),
         "train images/s": _plain_mean(numbers.get("train_images_per_s"), 1),
         "predict images/s": _plain_mean(numbers.get("predict_images_per_s"), 1),
     }
     return cells
+
+
+def _other_metrics(row: Row, table: Sequence[Row]) -> dict[str, str]:
+    """One number of every metric beside IoU: the one called like the metric, else the first by name.
+
+    csv and json have them all.
+    """
+    names = sorted({name for other in table for name in other.numbers if "." in name})
+    chosen: dict[str, str] = {}
+    for name in names:
+        metric, _, number = name.partition(".")
+        if metric not in DETAILS and (metric not in chosen or number == metric):
+            chosen[metric] = name
+    return {_title(metric, name): _plain_mean(row.numbers.get(name)) for metric, name in chosen.items()}
+
+
+def _title(metric: str, name: str) -> str:
+    number = name.partition(".")[2]
+    return metric if number == metric else f"{metric}: {number}"
 
 
 def _mixed(table: Sequence[Row]) -> bool:

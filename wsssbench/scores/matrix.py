@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from wsssbench.metrics import SIDE, _checked, _dense, confusion_counts
-from wsssbench.metrics import _mean as mean
-from wsssbench.metrics import _percent as percent
+from wsssbench.metrics import SIDE, checked, confusion_counts, dense_counts, mean, percent
 from wsssbench.types import IGNORE, Counts, Kind
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ def confusion_matrix(counts: Counts, classes: int) -> NDArray[np.int64]:
 
     `classes` is K, C = K + 1. Pixels of void truth are dropped. BadData for a label outside 0..K and 255.
     """
-    full = _dense([_checked(counts, classes, "counts", "counts")]).reshape(SIDE, SIDE)
+    full = dense_counts([checked(counts, classes, "counts", "counts")]).reshape(SIDE, SIDE)
     return full[: classes + 1, [*range(classes + 1), IGNORE]]
 
 
