@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsssbench.errors import UnknownName, WsssError
+from wsssbench.ops import lattice_cpu, mean_field_cpu
 from wsssbench.ops.lattice_torch import TorchLatticeFilter
 from wsssbench.ops.mean_field import mean_field
 from wsssbench.types import CrfSet
@@ -116,9 +118,52 @@ def test_a_batch_equals_its_images_one_by_one() -> None:
     assert torch.equal(together, alone)
 
 
-def test_results_repeat_bit_for_bit() -> None:
-    unary, image = scene(1, 3, 40, 45, seed=26)
-    assert torch.equal(mean_field(unary, image, MINING), mean_field(unary, image, MINING))
+@pytest.mark.parametrize("scale", [0.2, 1.0])  # a stencil and a lattice for the spatial kernel
+def test_results_repeat_bit_for_bit_on_any_number_of_threads(scale: float) -> None:
+    unary, image = scene(1, 3, 150, 160, seed=26)  # more than one band
+    threads, first = numba.get_num_threads(), mean_field(unary, image, MINING, scale=scale)
+    assert torch.equal(mean_field(unary, image, MINING, scale=scale), first)
+    try:
+        numba.set_num_threads(1)
+        assert torch.equal(mean_field(unary, image, MINING, scale=scale), first)
+    finally:
+        numba.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("sigma", [0.25, 0.576, 0.74])
+@pytest.mark.parametrize(("height", "width"), [(20, 23), (1, 9), (2, 1)])
+def test_a_stencil_is_the_spatial_lattice(sigma: float, height: int, width: int) -> None:
+    seed = 36
+    print(f"seed {seed}")
+    values = np.random.default_rng(seed).random((1, 2, height * width), dtype=np.float32)
+    y, x = np.mgrid[:height, :width].reshape(2, 1, -1).astype(np.float32)
+    lattice = lattice_cpu.build(np.stack([x, y], axis=-1) / np.float32(sigma))
+    want = lattice_cpu.filter_planes(lattice_cpu.normalised(lattice, 1, 3.0), values, np.empty_like(values))
+    none, stencil = mean_field_cpu.spatial_filter(height, width, sigma, 3.0)
+    assert none is None
+    assert stencil.weights.shape[1] <= mean_field_cpu.MOST_TERMS
+    halo = abs(stencil.offsets).max()
+    padded = np.pad(values, ((0, 0), (0, 0), (halo, halo)))
+    near = [padded[..., halo + k : halo + k + height * width] for k in stencil.offsets]
+    out = sum(n * w for n, w in zip(near, stencil.weights.T, strict=True))
+    np.testing.assert_allclose(out, want, rtol=1e-5, atol=1e-6)
+
+
+def test_marginals_are_the_same_with_a_stencil_and_with_a_lattice(monkeypatch: pytest.MonkeyPatch) -> None:
+    unary, image = scene(3, 5, 20, 25, seed=37)
+    params = replace(MINING, gauss_xy=0.6, iterations=3)  # more would magnify what rounding leaves
+    with_stencil = mean_field(unary, image, params)
+    lattice = mean_field_cpu.spatial_filter.__wrapped__
+    monkeypatch.setattr(mean_field_cpu, "MOST_TERMS", 0)
+    monkeypatch.setattr(mean_field_cpu, "spatial_filter", lattice)
+    assert lattice(20, 25, 0.6, 3.0)[0] is not None
+    torch.testing.assert_close(mean_field(unary, image, params), with_stencil, rtol=0, atol=1e-5)
+
+
+def test_wide_spatial_kernels_stay_on_the_lattice() -> None:
+    lattice, stencil = mean_field_cpu.spatial_filter(20, 25, 3.0, 3.0)
+    assert lattice is not None
+    assert len(stencil.offsets) == 0
 
 
 def test_scale_multiplies_both_spatial_widths() -> None:

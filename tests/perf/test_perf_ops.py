@@ -1,13 +1,19 @@
 """Mining, dense CRF and energy beside pydensecrf in one process; the ratios are in extra_info.
 
 Run with `pytest tests/perf/test_perf_ops.py --benchmark-enable`. Without it each case runs once and no peer.
+Mining is also timed beside the published procedure on two processes, and its memory is always bounded.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import multiprocessing
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +110,50 @@ def test_mining_one_crop(benchmark: Any, crop: dict[str, Any], classes: int) -> 
         lambda: reliable_labels_batch(image, cams, tags, rule),
         lambda: mined_by_pydensecrf(crop["image"], crop["cams"][:classes]),
     )
+
+
+def test_mining_a_batch_beside_two_processes(
+    benchmark: Any, crop: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four crops: ours in this process, the published procedure spread over two that have started already."""
+    images, cams = (np.stack([np.roll(a, 40 * k, axis=-2) for k in range(4)])
+                    for a in (crop["image"], crop["cams"][:2]))  # fmt: skip
+    tensors = torch.from_numpy(images), torch.from_numpy(cams), torch.ones(4, 2, dtype=torch.bool)
+    monkeypatch.syspath_prepend(Path(__file__).parent)  # new processes look this file up by its name
+    published = importlib.import_module(Path(__file__).stem).mined_by_pydensecrf
+    processes = multiprocessing.get_context("spawn")  # numba does not survive a fork
+    pool: Any
+    with processes.Pool(2) if benchmark.enabled and HAS_PEER else nullcontext() as pool:
+        measure(
+            benchmark,
+            lambda: reliable_labels_batch(*tensors, ReliableRule(variant="faithful")),
+            lambda: pool.starmap(published, zip(images, cams, strict=True), chunksize=1),
+        )
+
+
+MEMORY_OF_A_BATCH = """
+import resource, sys
+import numpy as np, torch
+from wsssbench_methods.rrm.reliable import reliable_labels_batch
+
+golden = np.load(sys.argv[1])
+images = torch.from_numpy(golden["image"])[None].expand(8, -1, -1, -1).contiguous()
+cams = torch.from_numpy(golden["cam"].astype(np.float32))[None].expand(8, -1, -1, -1).contiguous()
+tags = torch.ones(8, 3, dtype=torch.bool)
+reliable_labels_batch(images[:1, :64, :64].contiguous(), cams[:1, :, :64, :64].contiguous(), tags[:1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+reliable_labels_batch(images, cams, tags)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads peak memory in KiB, as Linux gives it")
+def test_mining_eight_crops_takes_less_than_300_mb_above_its_inputs(shared: Callable[[str], Path]) -> None:
+    command = [sys.executable, "-c", MEMORY_OF_A_BATCH, str(shared("golden/rrm/reliable_03.npz"))]
+    for _ in range(2):  # the first run may compile, whose own peak would hide the batch's
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    print(f"{float(done.stdout):.0f} MiB")
+    assert float(done.stdout) < 300
 
 
 @pytest.mark.parametrize("labels", [3, 21])

@@ -66,29 +66,19 @@ class CompiledLatticeFilter:
         self._lattices: list[Lattice] = [lattice_cpu.build(array[group]) for group in self._groups]
 
     def __call__(self, values: Tensor) -> Tensor:
-        batch, points, channels = values.shape
-        out = torch.empty(batch, points, channels)
+        from wsssbench.ops import lattice_cpu
+
+        planes = values.detach().float().transpose(1, 2).contiguous()
+        out = torch.empty_like(planes)
         for group, lattice in zip(self._groups, self._lattices, strict=True):
-            rows = channel_rows(values[group])
-            filtered = torch.from_numpy(lattice.filter_padded(rows.numpy()))
-            out[group] = filtered.view(-1, points, rows.shape[1])[..., :channels]
-        return out
+            lattice_cpu.filter_planes(lattice, planes[group].numpy(), out[group].numpy())
+        return out.transpose(1, 2)
 
 
 def image_groups(batch: int, points: int) -> list[slice]:
     """Slices of the batch with at most GROUP_POINTS points each (or one image)."""
     size = max(1, GROUP_POINTS // max(points, 1))
     return [slice(first, min(first + size, batch)) for first in range(0, batch, size)]
-
-
-def channel_rows(values: Tensor) -> Tensor:
-    """(B, N, C) values of any strides as new contiguous (B * N, P) float32 rows, C padded with zeros to P."""
-    from wsssbench.ops.kernels import WIDTH
-
-    batch, points, channels = values.shape
-    rows = torch.zeros(batch, points, -(-channels // WIDTH) * WIDTH)
-    rows[..., :channels] = values
-    return rows.view(batch * points, -1)
 
 
 def spatial_features(batch: int, height: int, width: int, sigma: float, device: torch.device) -> Tensor:

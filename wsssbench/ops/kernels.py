@@ -1,10 +1,13 @@
-"""Compiled loops that filter on a permutohedral lattice, and the mean-field update that runs on it.
+"""Compiled loops that filter on a permutohedral lattice.
 
 Only numba functions over numpy arrays live here: no torch, no caching, no checks of user input (`lattice_cpu`
-does those). Every sum has a fixed order that does not depend on the number of threads, so results repeat bit
-for bit. The lattice is that of Adams, Baek and Davis, "Fast High-Dimensional Filtering Using the
+does those). The lattice is that of Adams, Baek and Davis, "Fast High-Dimensional Filtering Using the
 Permutohedral Lattice" (2010): points give their values to the corners of their simplex (splat), the corners
 are blurred along d + 1 axes with [1/2, 1, 1/2], and read back (slice). `lattice_build` finds the corners.
+
+An image is cut into bands of consecutive points, a number that depends on the image's size alone. A band adds
+its points in order to rows of its own, one per vertex that it touches; a vertex then adds its rows in the
+order of the bands. So every sum has a fixed order, and results repeat bit for bit on any number of threads.
 """
 
 from __future__ import annotations
@@ -16,156 +19,193 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from wsssbench.ops.lanes import WIDTH, load, madd, store, transpose, zeros
+
 Floats = NDArray[np.float32]
 Ids = NDArray[np.uint32]  # unsigned: numba then leaves out the test for negative indices
 Keys = NDArray[np.int64]
-Octet = tuple[Any, Any, Any, Any, Any, Any, Any, Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
-WIDTH = 8  # channels that one vector instruction handles; rows are padded to a multiple of it
-ROWS = 64  # pixels whose mean-field update is one job
-ZERO, HALF, ONE = np.float32(0), np.float32(0.5), np.float32(1)
-LOG2_E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
+ROWS = 64  # points that are handled together, so that their channels stay in the nearest cache
+HALF, ONE = np.float32(0.5), np.float32(1)
 
 
-def compiled(*, parallel: bool = False, inline: bool = False) -> Callable[[F], F]:
+def compiled(*, parallel: bool = False, inner: bool = False, inline: bool = False) -> Callable[[F], F]:
     """numba's decorator with this package's settings, typed so that mypy keeps the signatures."""
     # contract: fused multiply-add. No reassociation, so that the order of sums stays as written.
     options: dict[str, Any] = {"nogil": True, "fastmath": {"contract", "nsz", "nnan"}, "error_model": "numpy"}
     if inline:
         options["inline"] = "always"
-    return cast("Callable[[F], F]", numba.njit(parallel=parallel, cache=True, **options))
+    if inner:  # called by compiled functions alone: needs no way in from Python
+        options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    if parallel:  # loops over numba.prange alone: looking for others costs seconds of compilation
+        options["parallel"] = {
+            "numpy": False,
+            "comprehension": False,
+            "reduction": False,
+            "setitem": False,
+            "stencil": False,
+            "inplace_binop": False,
+            "fusion": False,
+            "prange": True,
+        }
+    return cast("Callable[[F], F]", numba.njit(cache=True, **options))
+
+
+@compiled(inner=True)
+def band_points(job: Any, first: Keys, batch: int, points: int) -> tuple[int, int, int]:
+    """The image of a band, and its first and last point there: whole blocks of ROWS but for the end."""
+    bands = (first.shape[0] - 1) // batch
+    b, size = job // bands, ((points + bands * ROWS - 1) // (bands * ROWS)) * ROWS
+    return b, min((job - b * bands) * size, points), min((job - b * bands + 1) * size, points)
+
+
+@compiled(inner=True)
+def turn(source: Floats, target: Floats) -> None:
+    """target = source transposed; both sides multiples of WIDTH."""
+    for n in range(0, source.shape[0], WIDTH):
+        for c in range(0, source.shape[1], WIDTH):
+            transpose(source, n, c, target, c, n)
 
 
 @compiled(inline=True)
-def _madd(acc: Octet, w: Any, row: Floats, c: int) -> Octet:
-    """acc + w * row[c : c + 8], spelled out so that it becomes one vector instruction."""
-    return (
-        acc[0] + w * row[c], acc[1] + w * row[c + 1], acc[2] + w * row[c + 2], acc[3] + w * row[c + 3],
-        acc[4] + w * row[c + 4], acc[5] + w * row[c + 5], acc[6] + w * row[c + 6], acc[7] + w * row[c + 7],
-    )  # fmt: skip
+def slice_block(
+    corners: int, count: int, ids: Ids, weights: Floats, point: int, rows: Floats, base: int, block: Floats
+) -> None:
+    """block[n] = sum of weight * rows[base + corner] over the corners of points point, point + 1, ..."""
+    for n in range(count):
+        for c in range(0, block.shape[1], WIDTH):
+            total = zeros()
+            for k in range(corners):
+                total = madd(total, weights[point + n, k], load(rows, base + ids[point + n, k], c))
+            store(total, block, n, c)
 
 
 @compiled(inline=True)
-def _store(acc: Octet, row: Floats, c: int) -> None:
-    for k in range(8):
-        row[c + k] = acc[k]
+def splat_block(
+    corners: int, count: int, ids: Ids, weights: Floats, point: int, rows: Floats, base: int, block: Floats
+) -> None:
+    """rows[base + corner] += weight * block[n] for every corner of points point, point + 1, ..."""
+    for n in range(count):
+        for c in range(0, block.shape[1], WIDTH):
+            value = load(block, n, c)
+            for k in range(corners):
+                at = base + ids[point + n, k]
+                store(madd(load(rows, at, c), weights[point + n, k], value), rows, at, c)
 
 
-@compiled(inline=True)
-def _store_sum(acc: Octet, base: Floats, row: Floats, c: int) -> None:
-    for k in range(8):
-        row[c + k] = acc[k] + base[c + k]
+@compiled(inner=True)
+def spread(table: Floats, members: Ids, first: int, last: int, rows: Floats) -> None:
+    """rows[r] = table[vertex of r] for the rows first..last of a band: its own copy of what it reads."""
+    for r in range(first, last):
+        for c in range(0, rows.shape[1], WIDTH):
+            store(load(table, members[r], c), rows, r, c)
+
+
+@compiled(inner=True)
+def clear(rows: Floats, first: int, last: int) -> None:
+    for r in range(first, last):
+        for c in range(0, rows.shape[1], WIDTH):
+            store(zeros(), rows, r, c)
+
+
+@compiled(inner=True)
+def _splat_band(job: Any, values: Floats, ids: Ids, weights: Floats, first: Keys, rows: Floats) -> None:
+    channels, points = values.shape[1:]
+    planes, block = np.zeros((rows.shape[1], ROWS), np.float32), np.empty((ROWS, rows.shape[1]), np.float32)
+    b, begin, end = band_points(job, first, values.shape[0], points)
+    clear(rows, first[job], first[job + 1])
+    for start in range(begin, end, ROWS):
+        count = min(ROWS, end - start)
+        for c in range(channels):
+            for n in range(count):
+                planes[c, n] = values[b, c, start + n]
+        turn(planes, block)
+        splat_block(ids.shape[1], count, ids, weights, b * points + start, rows, first[job], block)
+
+
+@compiled(inner=True)
+def _slice_band(
+    job: Any, table: Floats, members: Ids, first: Keys, rows: Floats, ids: Ids, weights: Floats, out: Floats
+) -> None:
+    channels, points = out.shape[1:]
+    planes, block = np.empty((rows.shape[1], ROWS), np.float32), np.zeros((ROWS, rows.shape[1]), np.float32)
+    b, begin, end = band_points(job, first, out.shape[0], points)
+    spread(table, members, first[job], first[job + 1], rows)
+    for start in range(begin, end, ROWS):
+        count = min(ROWS, end - start)
+        slice_block(ids.shape[1], count, ids, weights, b * points + start, rows, first[job], block)
+        turn(block, planes)
+        for c in range(channels):
+            for n in range(count):
+                out[b, c, start + n] = planes[c, n]
 
 
 @compiled(parallel=True)
-def splat(values: Floats, start: Keys, points: Ids, shares: Floats, out: Floats) -> None:
-    """out[v] = sum of share * values[point] over the points of vertex v. values (N, P), out (M + 1, P)."""
-    for v in numba.prange(start.shape[0] - 1):
-        for c in range(0, values.shape[1], WIDTH):
-            acc = (ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
-            for e in range(np.uint64(start[v]), np.uint64(start[v + 1])):
-                acc = _madd(acc, shares[e], values[points[e]], c)
-            _store(acc, out[v], c)
+def splat(values: Floats, ids: Ids, weights: Floats, first: Keys, rows: Floats) -> None:
+    """Every band adds what its points of (B, C, N) values give to its rows of (R, P)."""
+    for job in numba.prange(first.shape[0] - 1):
+        # prange counts in unsigned numbers; one type is one compilation
+        _splat_band(np.int64(job), values, ids, weights, first, rows)
 
 
 @compiled(parallel=True)
-def blur(old: Floats, pairs: Ids, new: Floats) -> None:
-    """new = old + (one neighbour + other neighbour) / 2 along one axis; tables (M + 1, P), last row zero."""
-    for v in numba.prange(pairs.shape[0]):
-        a, b = old[pairs[v, 0]], old[pairs[v, 1]]
-        here, there = old[v], new[v]
-        for c in range(old.shape[1]):
-            there[c] = here[c] + HALF * (a[c] + b[c])
+def gather(rows: Floats, start: Keys, listed: Ids, gains: Floats, counts: Keys, tables: Floats) -> None:
+    """table[v] = gain of v * sum of its rows, in the table (2, M + 1, P) from which v is blurred first."""
+    for v in numba.prange(gains.shape[0]):
+        axis = 0
+        while counts[axis] <= v:
+            axis += 1
+        for c in range(0, rows.shape[1], WIDTH):
+            total = zeros()
+            for e in range(start[v], start[v + 1]):
+                total = madd(total, gains[v], load(rows, listed[e], c))
+            store(total, tables[axis & 1], v, c)
 
 
 @compiled(parallel=True)
-def slice_points(table: Floats, ids: Ids, weights: Floats, out: Floats) -> None:
-    """out[n] = sum over corners of weight * table[corner]. table (M + 1, P), out (N, P)."""
-    for n in numba.prange(ids.shape[0]):
-        for c in range(0, out.shape[1], WIDTH):
-            acc = (ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
-            for k in range(ids.shape[1]):
-                acc = _madd(acc, weights[n, k], table[ids[n, k]], c)
-            _store(acc, out[n], c)
+def blur(tables: Floats, pairs: Ids, counts: Keys) -> None:
+    """Along each axis new = old + (one neighbour + other neighbour) / 2; two tables (2, M + 1, P) take turns.
+
+    Row 0 is zero and stands for a neighbour that does not exist. The first `counts` rows have such an axis.
+    """
+    for axis in range(pairs.shape[0]):
+        old, new = tables[axis & 1], tables[(axis + 1) & 1]
+        for v in numba.prange(counts[axis]):
+            for c in range(0, old.shape[1], WIDTH):
+                total = madd(load(old, v, c), HALF, load(old, pairs[axis, v, 0], c))
+                store(madd(total, HALF, load(old, pairs[axis, v, 1], c)), new, v, c)
 
 
-@compiled(inline=True)
-def _exp(x: Any) -> Any:
-    """e^x for x <= 0 in float32 (Cephes' polynomial, 2 ulp), without a call so that loops vectorise."""
-    x = x if x > np.float32(-87.0) else np.float32(-87.0)
-    x = x if x < ZERO else ZERO
-    whole = np.floor(x * LOG2_E + HALF)
-    x = x - whole * LN2_HIGH - whole * LN2_LOW
-    p = np.float32(1.9875691500e-4)
-    p = p * x + np.float32(1.3981999507e-3)
-    p = p * x + np.float32(8.3334519073e-3)
-    p = p * x + np.float32(4.1665795894e-2)
-    p = p * x + np.float32(1.6666665459e-1)
-    p = p * x + np.float32(5.0000001201e-1)
-    power = np.int32((np.int32(whole) + np.int32(127)) << np.int32(23))
-    return (p * x * x + x + ONE) * power.view(np.float32)
+@compiled(parallel=True)
+def slice_bands(
+    table: Floats, members: Ids, first: Keys, rows: Floats, ids: Ids, weights: Floats, out: Floats
+) -> None:
+    """Read a blurred table (M + 1, P) back into (B, C, N) `out`, by way of each band's `rows`."""
+    for job in numba.prange(first.shape[0] - 1):
+        _slice_band(np.int64(job), table, members, first, rows, ids, weights, out)
 
 
 @compiled()
-def _softmax(out: Floats, first: int, last: int, alternatives: int, labels: int) -> None:
-    """Softmax in place over each run of `labels` entries of rows first..last; padding behind them stays."""
-    # Turned round, so that the inner loops run over pixels and vectorise.
-    planes = np.zeros((alternatives * labels, ROWS), np.float32)
-    top, total = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
-    for c in range(planes.shape[0]):
-        plane = planes[c]
-        for n in range(last - first):
-            plane[n] = out[first + n, c]
-    for start in range(0, planes.shape[0], labels):
-        for n in range(ROWS):
-            top[n] = planes[start, n]
-            total[n] = ZERO
-        for c in range(start + 1, start + labels):
-            plane = planes[c]
-            for n in range(ROWS):
-                top[n] = plane[n] if plane[n] > top[n] else top[n]
-        for c in range(start, start + labels):
-            plane = planes[c]
-            for n in range(ROWS):
-                plane[n] = _exp(plane[n] - top[n])
-                total[n] += plane[n]
-        for n in range(ROWS):
-            total[n] = ONE / total[n]
-        for c in range(start, start + labels):
-            plane = planes[c]
-            for n in range(last - first):
-                out[first + n, c] = plane[n] * total[n]
-
-
-@compiled(parallel=True)
-def softmax_rows(logits: Floats, alternatives: int, labels: int, out: Floats) -> None:
-    """out[n] = softmax of logits[n] over each alternative's labels; both (N, P)."""
-    for block in numba.prange((out.shape[0] + ROWS - 1) // ROWS):
-        first, last = block * ROWS, min(block * ROWS + ROWS, out.shape[0])
-        for n in range(first, last):
-            for c in range(logits.shape[1]):
-                out[n, c] = logits[n, c]
-        _softmax(out, first, last, alternatives, labels)
-
-
-@compiled(parallel=True)
-def update_rows(
-    logits: Floats,
-    table_a: Floats, ids_a: Ids, weights_a: Floats,
-    table_b: Floats, ids_b: Ids, weights_b: Floats,
-    alternatives: int, labels: int, out: Floats,
+def join(
+    first: Keys, totals: Floats, near_ids: Ids, near_weights: Floats, ids: Ids, weights: Floats,
+    all_ids: Ids, all_weights: Floats,
 ) -> None:  # fmt: skip
-    """out[n] = softmax(logits[n] + slice of table a + slice of table b): one mean-field update, fused."""
-    for block in numba.prange((out.shape[0] + ROWS - 1) // ROWS):
-        first, last = block * ROWS, min(block * ROWS + ROWS, out.shape[0])
-        for n in range(first, last):
-            for c in range(0, logits.shape[1], WIDTH):
-                acc = (ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO)
-                for k in range(ids_a.shape[1]):
-                    acc = _madd(acc, weights_a[n, k], table_a[ids_a[n, k]], c)
-                for k in range(ids_b.shape[1]):
-                    acc = _madd(acc, weights_b[n, k], table_b[ids_b[n, k]], c)
-                # Added last: a sum that starts from memory does not stay in one vector register.
-                _store_sum(acc, logits[n], out[n], c)
-        _softmax(out, first, last, alternatives, labels)
+    """Divide a batch's weights by the roots of `totals` (B * N,), and put corners on another lattice first.
+
+    That one's corners (N, .) serve every image; its rows come behind the band's own, counted from `first`.
+    """
+    points, skip = near_ids.shape
+    for job in range(first.shape[0] - 1):
+        b, begin, end = band_points(job, first, ids.shape[0] // points, points)
+        behind = np.uint32(first[job + 1] - first[job])
+        for n in range(begin, end):
+            point = b * points + n
+            for k in range(skip):
+                all_ids[point, k], all_weights[point, k] = near_ids[n, k] + behind, near_weights[n, k]
+            norm = ONE / np.sqrt(totals[point] + np.float32(1e-20))
+            for k in range(ids.shape[1]):
+                all_ids[point, skip + k], all_weights[point, skip + k] = (
+                    ids[point, k],
+                    weights[point, k] * norm,
+                )

@@ -2,34 +2,26 @@
 
 A point of R^d is lifted to the plane sum(x) = 0 of R^(d+1), where it lies in a simplex of d + 1 vertices. A
 vertex is known by its first d coordinates, packed into one integer key (`lattice_cpu` chooses the strides).
-Keys are linear in the coordinates, so a neighbour's key is a sum. Only numba functions over arrays here, and
-filtering is in `kernels`. Vertex numbers depend on the number of threads, the filter's results do not.
+Keys are linear in the coordinates, so a neighbour's key is a sum. Each band of an image (see `kernels`)
+numbers the vertices that it touches in the order of its points, and these lists are then merged in the order
+of the bands. Only numba functions over arrays here; filtering is in `kernels`.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from wsssbench.ops.kernels import HALF, ONE, ZERO, Floats, Ids, Keys, compiled
+from wsssbench.ops.kernels import HALF, ONE, Floats, Ids, Keys, band_points, compiled
 
 LANES = 256  # points that are embedded together, so that loops over them vectorise
 HASH_FACTOR = -7046029254386353131  # 2^64 / golden ratio, odd, as int64: Fibonacci hashing
 
 
-@compiled()
-def feature_range(features: Floats) -> tuple[Floats, Floats]:
-    """Smallest and largest value of each column of (N, d)."""
-    low, high = features[0].copy(), features[0].copy()
-    for n in range(features.shape[0]):
-        for j in range(features.shape[1]):
-            low[j] = min(low[j], features[n, j])
-            high[j] = max(high[j], features[n, j])
-    return low, high
-
-
-@compiled()
+@compiled(inner=True)
 def _lift(features: Floats, scale: Floats, first: int, count: int, lifted: Floats) -> None:
     """lifted (d + 1, LANES), row j: sum of the scaled features from j on, minus j times feature j - 1."""
     tail = np.zeros(LANES, np.float32)
@@ -46,7 +38,7 @@ def _lift(features: Floats, scale: Floats, first: int, count: int, lifted: Float
         row[p] = tail[p]
 
 
-@compiled()
+@compiled(inner=True)
 def _round_to_simplex(lifted: Floats, nearest: NDArray[np.int32], rank: NDArray[np.int32]) -> None:
     """The zero-coloured vertex `nearest` to each point; its offsets, which replace `lifted`; their `rank`."""
     size = lifted.shape[0]
@@ -75,51 +67,24 @@ def _round_to_simplex(lifted: Floats, nearest: NDArray[np.int32], rank: NDArray[
             row[p] -= np.float32(turn)
 
 
-@compiled()
-def _embed_block(
-    features: Floats, scale: Floats, strides: Keys, base: int, first: int, keys: Keys, weights: Floats
-) -> None:
-    """Corners (keys) and barycentric weights of up to LANES points, starting at row `first`."""
-    count, size = min(LANES, features.shape[0] - first), features.shape[1] + 1
-    lifted = np.zeros((size, LANES), np.float32)
-    nearest = np.empty((size, LANES), np.int32)
-    rank = np.zeros((size, LANES), np.int32)
-    _lift(features, scale, first, count, lifted)
-    _round_to_simplex(lifted, nearest, rank)
-    ordered = np.zeros((size, LANES), np.float32)  # offsets by rank, in units of the lattice
-    stride_of_rank = np.zeros((size, LANES), np.int64)
-    packed = np.zeros(LANES, np.int64)
-    total = 0
-    for j in range(size):
-        row, near, order, stride = lifted[j], nearest[j], rank[j], strides[j]
-        total += stride
-        for p in range(LANES):
-            packed[p] += np.int64(near[p]) * stride
-        for k in range(size):
-            offsets, jumps, wanted = ordered[k], stride_of_rank[k], np.int32(k)
-            for p in range(LANES):
-                offsets[p] += row[p] if order[p] == wanted else ZERO
-            for p in range(LANES):
-                jumps[p] += stride if order[p] == wanted else 0
-    for k in range(size):
-        high, low = ordered[size - 1 - k], ordered[(size - k) % size]
-        base_share = ZERO if k else np.float32(size)
-        jumps = stride_of_rank[(size - k) % size]
-        for p in range(count):
-            weights[first + p, k] = (high[p] - low[p] + base_share) * (ONE / np.float32(size))
-            if k:  # corner k: add k to every coordinate, take d + 1 from those of the k highest ranks
-                packed[p] += total - size * jumps[p]
-            keys[first + p, k] = packed[p] + base
-
-
-@compiled(parallel=True)
-def embed(features: Floats, scale: Floats, strides: Keys, bases: Keys, keys: Keys, weights: Floats) -> None:
-    """Fill `keys` and `weights` (B, N, d + 1) for `features` (B, N, d); `bases` (B,) tell images apart."""
-    blocks = (features.shape[1] + LANES - 1) // LANES
-    for job in numba.prange(features.shape[0] * blocks):
-        b = job // blocks
-        first = (job - b * blocks) * LANES
-        _embed_block(features[b], scale, strides, bases[b], first, keys[b], weights[b])
+@compiled(inline=True)
+def _corners(
+    size: int, count: int, lifted: Floats, nearest: NDArray[np.int32], rank: NDArray[np.int32], strides: Keys,
+    base: int, keys: Keys, weights: Floats, first: int, offsets: Floats, jumps: Keys,
+) -> None:  # fmt: skip
+    """Corners (keys) and barycentric weights (from row `first`) of the first `count` points of a block."""
+    for p in range(count):
+        key = base
+        for j in range(size):
+            at = rank[j, p]
+            offsets[at], jumps[at] = lifted[j, p], strides[j]
+            key += np.int64(nearest[j, p]) * strides[j]
+        keys[p, 0] = key
+        weights[first + p, 0] = (offsets[size - 1] - offsets[0] + np.float32(size)) * (ONE / np.float32(size))
+        for k in range(1, size):  # corner k: add k to every coordinate, take d + 1 from the k highest ranks
+            key += strides[size] - size * jumps[size - k]
+            keys[p, k] = key
+            weights[first + p, k] = (offsets[size - 1 - k] - offsets[size - k]) * (ONE / np.float32(size))
 
 
 @compiled(inline=True)
@@ -127,125 +92,124 @@ def _hash(key: int) -> int:
     return ((key * HASH_FACTOR) >> 20) & 0xFFFFFFFFFF
 
 
-@compiled(inline=True)
-def _part(code: int, parts: int) -> int:
-    """The upper 16 of a hash's 40 bits, scaled to 0..parts - 1; the lower ones choose the slot."""
-    return ((code >> 24) * parts) >> 16
+@compiled(inner=True)
+def _key_table(keys: Keys, count: int, size: int) -> tuple[Keys, Ids]:
+    """An open-addressing table of `size` slots from each of the first `count` keys to its place there."""
+    table, places = np.full(size, -1, np.int64), np.empty(size, np.uint32)
+    for place in range(count):
+        slot = _hash(keys[place]) & (size - 1)
+        while table[slot] >= 0:
+            slot = (slot + 1) & (size - 1)
+        table[slot], places[slot] = keys[place], place
+    return table, places
 
 
-@compiled()
-def _grown(table: Keys, ids: NDArray[np.int32]) -> tuple[Keys, NDArray[np.int32]]:
-    """The open-addressing table with twice the slots."""
-    size = 2 * table.shape[0]
-    new_table, new_ids = np.full(size, -1, np.int64), np.empty(size, np.int32)
-    for old in range(table.shape[0]):
-        key = table[old]
-        if key >= 0:
-            slot = _hash(key) & (size - 1)
-            while new_table[slot] >= 0:
-                slot = (slot + 1) & (size - 1)
-            new_table[slot], new_ids[slot] = key, ids[old]
-    return new_table, new_ids
+@compiled(inner=True)
+def _number(keys: Keys, ids: Ids, table: Keys, places: Ids, found: Keys, known: int) -> int:
+    """Number (n, m) keys by first occurrence, after the `known` ones; the table must have room for all."""
+    for n in range(keys.shape[0]):
+        for k in range(keys.shape[1]):
+            key = keys[n, k]
+            slot = _hash(key) & (table.shape[0] - 1)
+            while table[slot] >= 0 and table[slot] != key:
+                slot = (slot + 1) & (table.shape[0] - 1)
+            if table[slot] < 0:
+                table[slot], places[slot], found[known] = key, known, key
+                known += 1
+            ids[n, k] = places[slot]
+    return known
 
 
-@compiled()
-def _number(keys: Keys, part: int, parts: int, ids: Ids, found: Keys, counts: NDArray[np.int32]) -> int:
-    """Number the distinct keys of one part of the key space by first occurrence; returns how many."""
-    table, slots, known = np.full(4096, -1, np.int64), np.empty(4096, np.int32), 0
-    for e in range(keys.shape[0]):
-        key = keys[e]
-        code = _hash(key)
-        if _part(code, parts) != part:
-            continue
-        slot = code & (table.shape[0] - 1)
-        while table[slot] >= 0 and table[slot] != key:
-            slot = (slot + 1) & (table.shape[0] - 1)
-        if table[slot] < 0:
-            table[slot], slots[slot], found[known], counts[known] = key, known, key, 0
-            known += 1
-            if 2 * known > table.shape[0]:
-                counts[known - 1] += 1
-                ids[e] = known - 1
-                table, slots = _grown(table, slots)
-                continue
-        ids[e] = slots[slot]
-        counts[slots[slot]] += 1
+@compiled(inner=True)
+def _number_band(
+    job: Any, features: Floats, scale: Floats, strides: Keys, bases: Keys, first: Keys, ids: Ids,
+    weights: Floats, found: Keys,
+) -> int:  # fmt: skip
+    """Corners, weights and vertices of one band; how many vertices."""
+    batch, points, size = features.shape[0], features.shape[1], features.shape[2] + 1
+    b, begin, end = band_points(job, first, batch, points)
+    offsets, jumps = np.empty(size, np.float32), np.empty(size, np.int64)
+    lifted = np.empty((size, LANES), np.float32)
+    nearest, rank = np.empty((size, LANES), np.int32), np.empty((size, LANES), np.int32)
+    keys, known = np.empty((LANES, size), np.int64), 0
+    table, places = _key_table(found[job], 0, 8192)
+    for start in range(begin, end, LANES):
+        count, point = min(LANES, end - start), b * points + start
+        if 2 * (known + LANES * size) > table.shape[0]:
+            table, places = _key_table(found[job], known, 2 * table.shape[0])
+        lifted[:] = 0
+        rank[:] = 0
+        _lift(features[b], scale, start, count, lifted)
+        _round_to_simplex(lifted, nearest, rank)
+        base = bases[b]
+        if size == 6:  # a number that the compiler knows, so that it unrolls the loops
+            _corners(6, count, lifted, nearest, rank, strides, base, keys, weights, point, offsets, jumps)
+        else:
+            _corners(size, count, lifted, nearest, rank, strides, base, keys, weights, point, offsets, jumps)
+        known = _number(keys[:count], ids[point : point + count], table, places, found[job], known)
     return known
 
 
 @compiled(parallel=True)
-def number(keys: Keys, ids: Ids, found: Keys, counts: NDArray[np.int32], sizes: Keys) -> None:
-    """Number the distinct keys of `keys` (E,) within their part; one row of `found`, `counts` per part."""
-    for part in numba.prange(sizes.shape[0]):
-        sizes[part] = _number(keys, part, sizes.shape[0], ids, found[part], counts[part])
-
-
-@compiled()
-def _gather_part(
-    keys: Keys, weights: Floats, corners: int, part: int, parts: int, offset: int, cursor: Keys, ids: Ids,
-    points: Ids, shares: Floats,
+def number_bands(
+    features: Floats, scale: Floats, strides: Keys, bases: Keys, first: Keys, ids: Ids, weights: Floats,
+    found: Keys,
 ) -> None:  # fmt: skip
-    for e in range(keys.shape[0]):
-        if _part(_hash(keys[e]), parts) == part:
-            v = ids[e] + offset
-            ids[e] = v
-            at = cursor[v]
-            cursor[v] = at + 1
-            points[at] = e // corners
-            shares[at] = weights[e]
+    """`ids` and `weights` (B * N, d + 1) of (B, N, d) features; a row of `found` for each band.
 
-
-@compiled(parallel=True)
-def gather_lists(
-    keys: Keys,
-    weights: Floats,
-    corners: int,
-    offsets: Keys,
-    cursor: Keys,
-    ids: Ids,
-    points: Ids,
-    shares: Floats,
-) -> None:
-    """List, per vertex, the points that touch it and their weights, in the order of the points.
-
-    `cursor` (M,) holds each vertex's first place in the lists and is used up; `ids` become global numbers.
+    `strides` (d + 2,) ends with the sum of the others; `bases` (B,) tell images apart. `first` (B * K + 1,)
+    receives how many vertices each band has found.
     """
-    for part in numba.prange(offsets.shape[0]):
-        _gather_part(
-            keys, weights, corners, part, offsets.shape[0], offsets[part], cursor, ids, points, shares
+    for job in numba.prange(first.shape[0] - 1):
+        first[job + 1] = _number_band(
+            np.int64(job), features, scale, strides, bases, first, ids, weights, found
         )
 
 
 @compiled()
-def vertex_table(vertices: Keys) -> tuple[Keys, NDArray[np.int32]]:
-    """An open-addressing table from key to vertex number."""
+def merge(found: Keys, first: Keys, members: Ids, vertices: Keys) -> tuple[int, Keys, Ids]:
+    """Number the vertices of all bands from 1 into `members` (R,), list their keys; how many, and a table."""
     size = 4
-    while size < 2 * vertices.shape[0]:
+    while size < 2 * members.shape[0]:
         size *= 2
-    table, ids = np.full(size, -1, np.int64), np.empty(size, np.int32)
-    for v in range(vertices.shape[0]):
-        slot = _hash(vertices[v]) & (size - 1)
-        while table[slot] >= 0:
-            slot = (slot + 1) & (size - 1)
-        table[slot], ids[slot] = vertices[v], v
-    return table, ids
+    table, places = _key_table(vertices, 0, size)
+    known = 0
+    for job in range(first.shape[0] - 1):
+        rows = members[first[job] : first[job + 1]].reshape(-1, 1)
+        known = _number(found[job, : rows.shape[0]].reshape(-1, 1), rows, table, places, vertices, known)
+    for r in range(members.shape[0]):
+        members[r] += 1
+    return known, table, places
 
 
 @compiled()
-def _find(key: int, missing: int, table: Keys, ids: NDArray[np.int32]) -> int:
+def list_rows(members: Ids, start: Keys, rows: Ids) -> None:
+    """List the rows of each vertex in their order; `start` zeros, becomes each one's first place."""
+    for r in range(members.shape[0]):
+        start[members[r] + 1] += 1
+    for v in range(1, start.shape[0]):
+        start[v] += start[v - 1]
+    cursor = start.copy()
+    for r in range(members.shape[0]):
+        v = members[r]
+        rows[cursor[v]] = r
+        cursor[v] += 1
+
+
+@compiled(inner=True)
+def _find(key: int, table: Keys, places: Ids) -> int:
     slot = _hash(key) & (table.shape[0] - 1)
     while table[slot] >= 0:
         if table[slot] == key:
-            return int(ids[slot])
+            return int(places[slot]) + 1
         slot = (slot + 1) & (table.shape[0] - 1)
-    return missing
+    return 0
 
 
 @compiled(parallel=True)
-def neighbours(vertices: Keys, steps: Keys, table: Keys, ids: NDArray[np.int32], out: Ids) -> None:
-    """Fill `out` (d + 1, M, 2): the two neighbours of each vertex along each axis, M where there is none."""
-    count = vertices.shape[0]
-    for v in numba.prange(count):
+def neighbours(vertices: Keys, steps: Keys, table: Keys, places: Ids, out: Ids) -> None:
+    """Fill `out` (d + 1, M + 1, 2): both neighbours of each vertex along each axis, 0 where there is none."""
+    for v in numba.prange(vertices.shape[0]):
         for axis in range(steps.shape[0]):
-            out[axis, v, 0] = _find(vertices[v] + steps[axis], count, table, ids)
-            out[axis, v, 1] = _find(vertices[v] - steps[axis], count, table, ids)
+            out[axis, v + 1, 0] = _find(vertices[v] + steps[axis], table, places)
+            out[axis, v + 1, 1] = _find(vertices[v] - steps[axis], table, places)

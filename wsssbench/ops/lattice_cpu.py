@@ -1,6 +1,6 @@
-"""The permutohedral lattice on the CPU: built, filtered and used for a mean field by compiled loops.
+"""The permutohedral lattice on the CPU: built and filtered by compiled loops.
 
-Arrays in, arrays out: numpy float32, no torch. This module prepares memory and calls `kernels`; choosing a
+Arrays in, arrays out: numpy float32, no torch. This module prepares memory and calls the loops; choosing a
 backend, features and torch tensors belong to `gaussian` and `mean_field`. Importing it imports numba, so
 import it where it is used. A batch is one lattice, because the image's index is part of a vertex's key.
 """
@@ -8,70 +8,33 @@ import it where it is used. A batch is one lattice, because the image's index is
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from wsssbench.errors import WsssError
 from wsssbench.ops import kernels, lattice_build
-from wsssbench.ops.kernels import WIDTH, Floats, Ids, Keys
+from wsssbench.ops.kernels import Floats, Ids, Keys
+from wsssbench.ops.lanes import WIDTH
 
 KEY_LIMIT = 2**62  # packed keys are int64
+BAND_POINTS, MOST_BANDS = 2**14, 8  # points of a band, roughly: more bands feed more cores but share less
 # numba's default thread pool breaks when two Python threads start parallel loops at once.
-_LOCK = threading.RLock()
+LOCK = threading.RLock()
 
 
-@dataclass(frozen=True)
-class Lattice:
-    """One batch's lattice. E = B * N * (d + 1) memberships, M vertices."""
+class Lattice(NamedTuple):
+    """One lattice of B images of N points, cut into K bands each: M vertices, counted from 1, and R rows."""
 
-    ids: Ids  # (B * N, d + 1) vertices of each point
-    weights: Floats  # (B * N, d + 1) what the point takes from each
-    start: Keys  # (M + 1,) first place of each vertex in the two lists below
-    points: Ids  # (E,) points of each vertex
-    shares: Floats  # (E,) what each gives to the vertex
-    pairs: Ids  # (d + 1, M, 2) neighbours along each axis, M = none
-
-    @property
-    def vertices(self) -> int:
-        return int(self.pairs.shape[1])
-
-    def blurred(self, values: Floats) -> Floats:
-        """Splat (B * N, P) values and blur them: the table (M + 1, P), its last row zero."""
-        old, new = (np.zeros((self.vertices + 1, values.shape[1]), np.float32) for _ in range(2))
-        with _LOCK:
-            kernels.splat(values, self.start, self.points, self.shares, old)
-            for pairs in self.pairs:
-                kernels.blur(old, pairs, new)
-                old, new = new, old
-        return old
-
-    def filter(self, values: Floats) -> Floats:
-        """Splat, blur and slice (B * N, C) values of any C."""
-        return self.filter_padded(pad_channels(values))[:, : values.shape[1]]
-
-    def filter_padded(self, values: Floats) -> Floats:
-        """`filter` of (B * N, P) values, P a multiple of the vector width, in place."""
-        with _LOCK:
-            kernels.slice_points(self.blurred(values), self.ids, self.weights, values)
-        return values
-
-    def normalised(self, compat: float) -> Lattice:
-        """The lattice of compat * D^-1/2 K D^-1/2, D the filter of ones (symmetric, as in pydensecrf)."""
-        ones = np.ones((self.ids.shape[0], 1), np.float32)
-        norm = 1 / np.sqrt(self.filter(ones)[:, 0] + np.float32(1e-20))
-        weights = self.weights * (np.float32(compat) * norm)[:, None]
-        return replace(self, weights=weights, shares=self.shares * norm[self.points])
-
-
-def pad_channels(values: Floats) -> Floats:
-    """A fresh (N, P) copy of (N, C) values, P the next multiple of the vector width, padded with zeros."""
-    width = -(-values.shape[1] // WIDTH) * WIDTH
-    padded = np.zeros((values.shape[0], width), np.float32)
-    padded[:, : values.shape[1]] = values
-    return padded
+    ids: Ids  # (B * N, corners) rows of each point, counted from its band's first
+    weights: Floats  # (B * N, corners) what the point gives to each and takes from each
+    first: Keys  # (B * K + 1,) first row of each band
+    members: Ids  # (R,) the vertex of each row
+    start: Keys  # (M + 2,) first place of each vertex in the next list
+    rows: Ids  # (R,) the rows of each vertex, in the order of the bands
+    pairs: Ids  # (axes, M + 1, 2) neighbours along each axis, 0 = none
+    counts: Keys  # (axes,) the first so many vertices, 0 among them, have this axis
+    gains: Floats  # (M + 1,) factor of each vertex
 
 
 def embedding_scale(d: int) -> Floats:
@@ -83,9 +46,9 @@ def embedding_scale(d: int) -> Floats:
 def key_strides(features: Floats) -> tuple[Keys, int, int]:
     """How the first d coordinates of a vertex pack into one integer: strides (d + 1,), offset, range."""
     d = features.shape[-1]
-    if not np.isfinite(features).all():
+    low, high = (embedding_scale(d) * x for x in _feature_range(features))
+    if not np.isfinite([low, high]).all():
         raise WsssError("features of a Gaussian filter are not finite", hint="check the image and the widths")
-    low, high = (embedding_scale(d) * x for x in lattice_build.feature_range(features.reshape(-1, d)))
     lift = np.triu(np.ones((d, d)))  # coordinate j of the lifted point: sum of x[j:] minus j * x[j - 1]
     lift[np.arange(1, d), np.arange(d - 1)] -= np.arange(1, d)
     bottom = np.where(lift > 0, lift * low, lift * high).sum(1)
@@ -103,6 +66,20 @@ def key_strides(features: Floats) -> tuple[Keys, int, int]:
     return strides, -int((first * strides[:d].astype(object)).sum()), span
 
 
+def _feature_range(features: Floats) -> tuple[Floats, Floats]:
+    """Smallest and largest of each feature (d,); not finite where some point's is not."""
+    columns = [features[..., j] for j in range(features.shape[-1])]  # numpy reduces these ten times faster
+    return np.array([c.min() for c in columns]), np.array([c.max() for c in columns])
+
+
+def band_count(points: int) -> int:
+    """Bands of an image of so many points: a power of two, so that they share out evenly among cores."""
+    bands = 1
+    while bands < MOST_BANDS and bands * BAND_POINTS < points:
+        bands *= 2
+    return bands
+
+
 def build(features: Floats) -> Lattice:
     """The lattice of (B, N, d) float32 features, already divided by their widths."""
     batch, points, d = features.shape
@@ -111,54 +88,95 @@ def build(features: Floats) -> Lattice:
     if span * batch >= KEY_LIMIT or batch * points * (d + 1) >= 2**32:
         raise WsssError("too many points for one lattice", hint="filter fewer images at a time")
     bases = np.arange(batch, dtype=np.int64) * span + offset
-    keys = np.empty((batch, points, d + 1), np.int64)
-    weights = np.empty((batch, points, d + 1), np.float32)
-    with _LOCK:
-        lattice_build.embed(features, embedding_scale(d), strides, bases, keys, weights)
-        return _number_vertices(keys.reshape(-1), weights.reshape(-1, d + 1), strides)
-
-
-def _number_vertices(keys: Keys, weights: Floats, strides: Keys) -> Lattice:
-    corners, entries = weights.shape[1], keys.shape[0]
-    parts = min(numba.get_num_threads(), 16)
-    ids, sizes = np.empty(entries, np.uint32), np.zeros(parts, np.int64)
-    # One row per part, each long enough for the worst case; pages that stay untouched cost no memory.
-    found, counts = np.empty((parts, entries), np.int64), np.empty((parts, entries), np.int32)
-    lattice_build.number(keys, ids, found, counts, sizes)
-    vertices = np.concatenate([found[p, : sizes[p]] for p in range(parts)])
-    start = np.zeros(vertices.shape[0] + 1, np.int64)
-    np.cumsum(np.concatenate([counts[p, : sizes[p]] for p in range(parts)]), out=start[1:])
-    members, shares = np.empty(entries, np.uint32), np.empty(entries, np.float32)
-    offsets = np.cumsum(sizes) - sizes
-    cursor = start[:-1].copy()
-    lattice_build.gather_lists(keys, weights.reshape(-1), corners, offsets, cursor, ids, members, shares)
-    pairs = np.empty((corners, vertices.shape[0], 2), np.uint32)
-    steps = corners * strides - strides.sum()  # a step along an axis: + d there, - 1 elsewhere
-    lattice_build.neighbours(vertices, steps, *lattice_build.vertex_table(vertices), pairs)
+    bands = band_count(points)
+    first = np.zeros(batch * bands + 1, np.int64)
+    ids = np.empty((batch * points, d + 1), np.uint32)
+    weights = np.empty((batch * points, d + 1), np.float32)
+    # One row per band, each long enough for the worst case; pages that stay untouched cost no memory.
+    found = np.empty((batch * bands, (points // bands + kernels.ROWS) * (d + 1)), np.int64)
+    with LOCK:
+        lattice_build.number_bands(
+            features, embedding_scale(d), np.append(strides, strides.sum()), bases, first, ids, weights, found
+        )
+        np.cumsum(first, out=first)
+        members, vertices = np.empty(first[-1], np.uint32), np.empty(first[-1], np.int64)
+        count, table, places = lattice_build.merge(found, first, members, vertices)
+        pairs = np.zeros((d + 1, count + 1, 2), np.uint32)
+        steps = (d + 1) * strides - strides.sum()  # a step along an axis: + d there, - 1 elsewhere
+        lattice_build.neighbours(vertices[:count], steps, table, places, pairs)
     # The published filter multiplies by 1 / (1 + 2^-d), d the number of features, when slicing.
-    gain = np.float32(1 / (1 + 2.0 ** -(corners - 1)))
-    return Lattice(ids.reshape(-1, corners), weights * gain, start, members, shares, pairs)
+    gains = np.full(count + 1, 1 / (1 + 2.0**-d), np.float32)
+    counts = np.full(d + 1, count + 1, np.int64)
+    return Lattice(ids, weights, first, members, *_listed(members, count), pairs, counts, gains)
 
 
-@lru_cache(maxsize=4)
-def spatial_lattice(batch: int, height: int, width: int, sigma: float, compat: float) -> Lattice:
-    """The normalised lattice of positions alone: it does not depend on the image, so it is kept."""
-    y, x = np.mgrid[:height, :width].astype(np.float32) / np.float32(sigma)
-    features = np.stack([x.ravel(), y.ravel()], axis=-1)
-    return build(np.repeat(features[None], batch, axis=0)).normalised(compat)
+def _listed(members: Ids, vertices: int) -> tuple[Keys, Ids]:
+    """`start` and `rows` of a lattice."""
+    start, rows = np.zeros(vertices + 2, np.int64), np.empty_like(members)
+    lattice_build.list_rows(members, start, rows)
+    return start, rows
 
 
-def mean_field_rows(
-    logits: Floats, spatial: Lattice, bilateral: Lattice, alternatives: int, labels: int, iterations: int
-) -> Floats:
-    """Marginals (B * N, P) of `logits` (B * N, P) = minus unary, channels alternative by alternative."""
-    q = np.empty_like(logits)
-    with _LOCK:
-        kernels.softmax_rows(logits, alternatives, labels, q)
-        for _ in range(iterations):
-            near, alike = spatial.blurred(q), bilateral.blurred(q)
-            kernels.update_rows(
-                logits, near, spatial.ids, spatial.weights, alike, bilateral.ids, bilateral.weights,
-                alternatives, labels, q,
-            )  # fmt: skip
-    return q
+def filter_planes(lattice: Lattice, values: Floats, out: Floats) -> Floats:
+    """Splat, blur and slice (B, C, N) values into `out`, which is returned."""
+    width = -(-values.shape[1] // WIDTH) * WIDTH
+    rows = np.empty((len(lattice.members), width), np.float32)
+    tables = np.empty((2, len(lattice.gains), width), np.float32)
+    with LOCK:
+        kernels.splat(values, lattice.ids, lattice.weights, lattice.first, rows)
+        table = blurred(lattice, rows, tables)
+        kernels.slice_bands(table, lattice.members, lattice.first, rows, lattice.ids, lattice.weights, out)
+    return out
+
+
+def blurred(lattice: Lattice, rows: Floats, tables: Floats) -> Floats:
+    """The blurred vertices (M + 1, P) of splatted rows (R, P), in one of the two `tables`."""
+    kernels.gather(rows, lattice.start, lattice.rows, lattice.gains, lattice.counts, tables)
+    kernels.blur(tables, lattice.pairs, lattice.counts)
+    table: Floats = tables[len(lattice.pairs) & 1]
+    return table
+
+
+def normalised(lattice: Lattice, batch: int, compat: float, near: Lattice | None = None) -> Lattice:
+    """The lattice of compat * D^-1/2 K D^-1/2, D the filter of ones (symmetric, as in pydensecrf).
+
+    With `near`, a normalised lattice of one image that serves all, the sum of both: one lattice whose points
+    have the corners of both and whose vertices do not touch.
+    """
+    points = len(lattice.ids) // batch
+    ones = np.ones((batch, 1, points), np.float32)
+    totals = filter_planes(lattice, ones, np.empty_like(ones)).ravel()
+    nothing = np.empty((points, 0), np.uint32), np.empty((points, 0), np.float32)
+    near_ids, near_weights = (near.ids, near.weights) if near else nothing
+    shape = (batch * points, near_ids.shape[1] + lattice.ids.shape[1])
+    ids, weights = np.empty(shape, np.uint32), np.empty(shape, np.float32)
+    with LOCK:
+        kernels.join(
+            lattice.first, totals, near_ids, near_weights, lattice.ids, lattice.weights, ids, weights
+        )
+    lattice = lattice._replace(ids=ids, weights=weights, gains=lattice.gains * np.float32(compat))
+    return _with_vertices(lattice, batch, near) if near else lattice
+
+
+def _with_vertices(lattice: Lattice, batch: int, near: Lattice) -> Lattice:
+    """The lattice with the rows and vertices of `near` behind its own, for every band and every image."""
+    own, each, bands = len(lattice.gains), len(near.gains) - 1, len(near.first) - 1
+    vertices, axes, late = own - 1 + batch * each, len(lattice.pairs), len(lattice.pairs) - len(near.pairs)
+    members = []
+    for job in range(batch * bands):
+        b, band = divmod(job, bands)
+        members.append(lattice.members[lattice.first[job] : lattice.first[job + 1]])
+        members.append(near.members[near.first[band] : near.first[band + 1]] + np.uint32(own - 1 + b * each))
+    everyone = np.concatenate(members)
+    pairs = np.zeros((axes, vertices + 1, 2), np.uint32)
+    pairs[:, :own] = lattice.pairs
+    for b in range(batch):  # blurred along the last axes, so that both are done at once
+        place = slice(own + b * each, own + (b + 1) * each)
+        shift = np.uint32(own - 1 + b * each)
+        pairs[late:, place] = np.where(near.pairs[:, 1:] > 0, near.pairs[:, 1:] + shift, 0)
+    first = lattice.first + np.append(0, np.cumsum(np.tile(np.diff(near.first), batch)))
+    counts = np.where(np.arange(axes) < late, own, vertices + 1)
+    gains = np.concatenate([lattice.gains, np.tile(near.gains[1:], batch)])
+    return Lattice(
+        lattice.ids, lattice.weights, first, everyone, *_listed(everyone, vertices), pairs, counts, gains
+    )

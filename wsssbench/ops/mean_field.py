@@ -15,7 +15,6 @@ from torch import Tensor
 from wsssbench.errors import WsssError
 from wsssbench.ops.gaussian import (
     bilateral_features,
-    channel_rows,
     check_backend,
     gaussian_filter,
     image_groups,
@@ -61,19 +60,17 @@ def _check_shapes(unary: Tensor, image: Tensor) -> None:
 
 
 def _compiled_lattice(unary: Tensor, image: Tensor, params: CrfSet) -> Tensor:
-    """The fused CPU path: both slices and the softmax are one pass over the pixels."""
-    from wsssbench.ops import lattice_cpu
+    """The fused CPU path: reading both lattices, the softmax and writing to both are one pass over pixels."""
+    from wsssbench.ops import lattice_cpu, mean_field_cpu
 
     batch, alternatives, labels, height, width = unary.shape
-    logits = channel_rows(unary.reshape(batch, alternatives * labels, -1).neg().transpose(1, 2))
+    energies = unary.reshape(batch, alternatives * labels, height * width).contiguous()
     features = bilateral_features(image, params.bilateral_xy, params.bilateral_rgb)
-    spatial = lattice_cpu.spatial_lattice(batch, height, width, params.gauss_xy, params.gauss_compat)
-    bilateral = lattice_cpu.build(features.numpy()).normalised(params.bilateral_compat)
-    rows = lattice_cpu.mean_field_rows(
-        logits.numpy(), spatial, bilateral, alternatives, labels, params.iterations
-    )
-    q = torch.from_numpy(rows).view(batch, height * width, -1)[..., : alternatives * labels]
-    return q.transpose(1, 2).reshape(unary.shape)
+    spatial, stencil = mean_field_cpu.spatial_filter(height, width, params.gauss_xy, params.gauss_compat)
+    bilateral = lattice_cpu.build(features.numpy())
+    lattice = lattice_cpu.normalised(bilateral, batch, params.bilateral_compat, spatial)
+    q = mean_field_cpu.mean_field(energies.numpy(), lattice, stencil, labels, params.iterations)
+    return torch.from_numpy(q).view(unary.shape)
 
 
 def _filtered(unary: Tensor, image: Tensor, params: CrfSet, backend: str) -> Tensor:

@@ -6,6 +6,7 @@ CAMs, an image and its tags come in, a sparse label map goes out; networks, trai
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ from wsssbench.ops.mean_field import mean_field
 from wsssbench.types import IGNORE, CrfSet
 
 PROBABILITY_FLOOR = 1e-5  # pydensecrf.utils.unary_from_softmax, which the published code calls
+SMALLEST = 1e-30  # so that no logarithm is infinite
 INFINITY = torch.tensor(float("inf"))
 EXCLUDED = 1e4  # unary of a label that an image does not have: its marginal is zero
 
@@ -76,16 +78,16 @@ def reliable_labels_batch(
     classes, present = classes.to(cams.device), present.to(cams.device)
     planes = cams.float().gather(1, classes[:, :, None, None].expand(-1, -1, *cams.shape[2:]))
     planes = planes * present[:, :, None, None]
-    top = planes.amax(1)
-    backgrounds = [(1 - top) ** alpha for alpha in (rule.alpha_low, rule.alpha_high)]
+    log_rest = (1 - planes.amax(1)).clamp_min_(SMALLEST).log_()  # the background is (1 - max CAM)^alpha
+    background = (rule.alpha_high * log_rest).exp_()
     if rule.agreement:
-        unary = torch.stack([_unary(b, planes, present) for b in backgrounds], dim=1)
+        unary = _unary(log_rest, planes, present, (rule.alpha_low, rule.alpha_high))
         q_low, q_high = mean_field(unary, images, rule.crf, backend=backend, scale=scale).unbind(1)
         found, label = first_largest(q_low), _agreed(q_low, q_high, rule)
     else:
-        found = first_largest(torch.cat([backgrounds[1][:, None], planes], dim=1))
+        found = first_largest(torch.cat([background[:, None], planes], dim=1))
         label = found.clone()
-    label[~_cam_sure(planes, backgrounds[1], found, rule, padding)] = IGNORE
+    label[~_cam_sure(planes, background, found, rule, padding)] = IGNORE
     if padding is not None:
         label[padding] = IGNORE
     return _named(label, classes)
@@ -102,10 +104,14 @@ def tagged_classes(tags: Tensor) -> tuple[Tensor, Tensor]:
     return order, tags.gather(1, order)
 
 
-def _unary(background: Tensor, planes: Tensor, present: Tensor) -> Tensor:
-    """(B, T + 1, H, W) negative logs of [background, CAMs]; they do not sum to 1, as published."""
-    unary = -torch.cat([background[:, None], planes], dim=1).clamp(PROBABILITY_FLOOR, 1).log()
-    unary[:, 1:].masked_fill_(~present[:, :, None, None], EXCLUDED)
+def _unary(log_rest: Tensor, planes: Tensor, present: Tensor, alphas: tuple[float, ...]) -> Tensor:
+    """(B, A, T + 1, H, W) negative logs of [background, CAMs] for A alphas; no sums of 1, as published."""
+    batch, slots, height, width = planes.shape
+    unary = planes.new_empty(batch, len(alphas), slots + 1, height, width)
+    for k, alpha in enumerate(alphas):
+        unary[:, k, 0] = (-alpha * log_rest).clamp_(0, -math.log(PROBABILITY_FLOOR))
+    energies = planes.clamp(PROBABILITY_FLOOR, 1).log_().neg_()
+    unary[:, :, 1:] = energies.masked_fill_(~present[:, :, None, None], EXCLUDED)[:, None]
     return unary
 
 
