@@ -53,16 +53,17 @@ def run(runs: Path, seeds: str) -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def curves(runs: Path) -> tuple[dict[str, list[Curve]], list[str]]:
+def curves(runs: Path, seeds: str) -> tuple[dict[str, list[Curve]], list[str]]:
     """Per source one curve for each seed, and the names of the classes."""
     found: dict[tuple[str, int], Curve] = defaultdict(dict)
     classes: list[str] = []
     for stored in find_records(runs):
         source, _, fraction = stored.record.method.partition("-at-")
-        if source in SOURCES and fraction:
+        seed = stored.record.identity.seed
+        if source in SOURCES and fraction and str(seed) in seeds.split(","):
             table = CountsTable.load(stored.path.parent / COUNTS)
             classes = list(stored.record.identity.terms.classes)
-            found[source, stored.record.identity.seed][float(fraction)] = points(table, len(classes))
+            found[source, seed][float(fraction)] = points(table, len(classes))
     return {source: [found[key] for key in sorted(found) if key[0] == source] for source in SOURCES}, classes
 
 
@@ -103,7 +104,7 @@ def level_table(found: dict[str, list[Curve]], classes: list[str]) -> str:
                 *(spread(c.mean(1)) if k else "not reached" for c, k in zip(cells, known, strict=True)),
             ]
         )
-    return tabulate(rows, ["labelled", *SOURCES], tablefmt="github")
+    return tabulate(rows, ["labelled", *SOURCES], "github", disable_numparse=True)
 
 
 def sweep_table(found: dict[str, list[Curve]], line: slice) -> str:
@@ -115,7 +116,7 @@ def sweep_table(found: dict[str, list[Curve]], line: slice) -> str:
             [fraction, *(text for cell in cells for text in (spread(cell[:, 0]), spread(cell[:, 1])))]
         )
     heads = [f"{source} {what}" for source in SOURCES for what in ("labelled", "precision")]
-    return tabulate(rows, ["fraction", *heads], tablefmt="github")
+    return tabulate(rows, ["fraction", *heads], tablefmt="github", disable_numparse=True)
 
 
 def class_table(found: dict[str, list[Curve]], classes: list[str], level: float) -> str:
@@ -124,7 +125,7 @@ def class_table(found: dict[str, list[Curve]], classes: list[str], level: float)
         [name, *(spread(np.array([at_level(c, k, level) for c in found[source]])) for source in SOURCES)]
         for k, name in enumerate(classes, 1)
     ]
-    return tabulate(rows, ["class", *SOURCES], tablefmt="github")
+    return tabulate(rows, ["class", *SOURCES], tablefmt="github", disable_numparse=True)
 
 
 def spread(values: np.ndarray) -> str:
@@ -171,7 +172,7 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, default=Path(__file__).with_suffix(".png"))
     given = parser.parse_args()
     run(given.runs, given.seeds)
-    found, classes = curves(given.runs)
+    found, classes = curves(given.runs, given.seeds)
     print("Mean precision over the classes, at equal shares of labelled pixels:\n")
     print(level_table(found, classes), "\n\nEach class where 40 % of its pixels are labelled:\n")
     print(class_table(found, classes, 40), "\n\nThe sweep, mean of the classes:\n")
