@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from wsssbench.env import code_hash
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
-from wsssbench.metrics import Iou
+from wsssbench.metric_choice import judged_before, load_metrics
 from wsssbench.options import build_config, key_options
 from wsssbench.plugins import Plugins
 from wsssbench.recipes import RecipeSpec, resolve_recipe
@@ -126,17 +126,6 @@ def make_plan(settings: Settings, plugins: Plugins) -> list[Cell]:
                 trial = plan_trial(recipe, dataset, seed, settings, hardware)
                 cells += [plan_cell(trial, stage, settings, hardware, plugins) for stage in stages]
     return cells
-
-
-def load_metrics(names: Sequence[str], plugins: Plugins) -> tuple[Metric, ...]:
-    """The metrics called `names`, iou first; WsssError for one that does not judge labels."""
-    others = [name for name in dict.fromkeys(names) if name != Iou.name]
-    found: list[Metric] = [Iou(), *(plugins.load("metrics", name)() for name in others)]
-    for metric in found:
-        if metric.needs != "labels":
-            hint = "a stage judges labels: name metrics that need them"
-            raise WsssError(f"metric {metric.name} needs {metric.needs}", where="--metrics", hint=hint)
-    return tuple(found)
 
 
 def resolve_hardware(settings: Settings) -> Hardware:
@@ -362,15 +351,6 @@ def cell_state(folder: Path, trial: Trial, rerun: str, metrics: Sequence[str] = 
     if record.provenance.get("code") != trial_code(trial):
         return "missing" if rerun == "stale" else "stale"
     return "done"
-
-
-def judged_before(folder: Path, plugins: Plugins) -> list[str]:
-    """Metrics of the cell's record that are installed: judging again must not lose them."""
-    try:
-        scores = read_record(folder).scores if (folder / "record.json").exists() else {}
-    except BadData:
-        return []
-    return sorted(set(scores) & set(plugins.names("metrics")))
 
 
 def trial_code(trial: Trial) -> dict[str, str]:

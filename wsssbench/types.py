@@ -91,7 +91,6 @@ class Dataset(Protocol):
 
     def fingerprint(self, split: str) -> str:
         """sha256 (hex) over ids, tags and the bytes of images and masks of `split`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -106,10 +105,7 @@ class Sample:
 
 
 class View(Sequence[Sample]):
-    """What a step is handed instead of the data set: samples with only the declared fields filled.
-
-    In one process this is discipline, not a wall.
-    """
+    """What a step is handed instead of the data set (in one process: discipline, not a wall)."""
 
     def __init__(
         self, dataset: Dataset, split: str, supervision: Sequence[str], limit: int | None = None
@@ -132,7 +128,7 @@ class View(Sequence[Sample]):
         return (self.sample(id) for id in self.ids)
 
     def tags(self, id: str) -> Tags:
-        """The (K,) tags of the image called `id`, which is not read; for steps that have declared tags."""
+        """The (K,) tags of the image `id`, which is not read; for steps that have declared tags."""
         if "tags" not in self.supervision:
             raise LookupError("tags are not among the supervision that this step declares")
         return self.__dataset.tags(id)
@@ -216,7 +212,6 @@ class Predictor(Protocol):
         holds what the step before said of the same images (empty for a first step). `want` names the kinds
         that will be kept: others may be left out.
         """
-        ...
 
 
 @runtime_checkable
@@ -233,11 +228,9 @@ class Step(Protocol):
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> Predictor:
         """Learn from `train` (and the artifacts of the step before); save into `ctx.workdir`."""
-        ...
 
     def restore(self, ctx: Context) -> Predictor:
         """Rebuild the predictor from `ctx.workdir`."""
-        ...
 
 
 class Context(Protocol):
@@ -253,25 +246,20 @@ class Context(Protocol):
 
     def seed(self, purpose: str) -> int:
         """A seed in 0..2**63-1 derived from the run's seed, the step and `purpose`."""
-        ...
 
     def shared(self, work: str, identity: Any) -> AbstractContextManager[Context]:
-        """A context whose folder belongs to `work` rather than to the step.
-
-        Steps of the same run that ask for equal `work` and `identity` (whatever could change its result;
-        data, seed and precision are added) get the same folder, so that what one has trained the other finds.
+        """A context whose folder belongs to `work`: steps of the same run that ask for equal `work` and
+        `identity` (whatever could change its result; data, seed and precision are added) get the same, so
+        that what one has trained the other finds.
         """
-        ...
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """Time what happens inside under `name` (decode, network, mining, energy, optimizer, ...)."""
-        ...
 
     def progress(
         self, done: int, total: int, images: int = 0, losses: Mapping[str, float] | None = None
     ) -> None:
         """Show and log that `done` of `total` units are done, `images` seen since the last call."""
-        ...
 
 
 # ----------------------------------------------------------------------------------------------- metrics
@@ -282,8 +270,7 @@ Counts: TypeAlias = "Mapping[str, NDArray[np.int64]]"
 class Metric(Protocol):
     """Two pure functions: additive integer counts of one image, and numbers from summed counts.
 
-    One that scores the triples of `wsssbench.metrics.confusion_counts` says so by an attribute
-    `from_confusion = True`: they are counted anyway.
+    One that scores the triples of `confusion_counts`, counted anyway, says so by `from_confusion = True`.
     """
 
     name: str
