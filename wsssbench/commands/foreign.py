@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsssbench.dumps import Dump, find_dump, read_dump
+from wsssbench.dumps.formats import SUFFIXES
 from wsssbench.errors import BadData, WsssError
 from wsssbench.masks import argmax_labels, lacking_masks, threshold_labels, write_labels
 from wsssbench.stages import sigma_scale
@@ -28,6 +29,10 @@ class Reading:
     class_index: int | None = None  # of files with one bare map
     rescale: bool = False
 
+    def of(self, path: Path, classes: int) -> Dump:
+        """The file at `path`, of a data set of `classes` foreground classes."""
+        return read_dump(path, classes, self.format, class_index=self.class_index, rescale=self.rescale)
+
 
 @contextmanager
 def as_label_maps(
@@ -37,17 +42,15 @@ def as_label_maps(
 
     BadData names a missing or damaged file and one of another format than the first; nothing stays behind.
     """
-    files = _files(folder, ids, split)
-    first = read_dump(files[0], len(dataset.card.class_names), reading.format,
-                      class_index=reading.class_index, rescale=reading.rescale)  # fmt: skip
+    files, classes = _files(folder, ids, split), len(dataset.card.class_names)
+    first = reading.of(files[0], classes)
     _check_threshold(first, reading, files[0])
     if first.format == "index":
         yield folder
         return
     with tempfile.TemporaryDirectory(prefix="wsssbench-") as place:
         for id, path in zip(ids, files, strict=True):
-            dump = read_dump(path, len(dataset.card.class_names), reading.format,
-                             class_index=reading.class_index, rescale=reading.rescale)  # fmt: skip
+            dump = reading.of(path, classes)
             if dump.format != first.format:
                 what = f"this file is {dump.format}, {files[0].name} is {first.format}"
                 raise BadData(what, where=path, hint="keep files of one format in a folder")
@@ -59,17 +62,12 @@ def _files(folder: Path, ids: Sequence[str], split: str) -> list[Path]:
     """The file of each image; BadData lists the images that have none."""
     if not folder.is_dir():
         raise BadData("no such folder of labels", where=folder, hint="one file per image, named by its id")
-    files, missing = [], []
-    for id in ids:
-        try:
-            files.append(find_dump(folder, id))
-        except BadData as error:
-            if error.what.startswith("more than one"):
-                raise
-            missing.append(id)
-    if missing or not files:
+    if not ids:
+        raise BadData("no images to judge", where=split, hint="check the split's list, or --limit")
+    missing = [id for id in ids if not any((folder / f"{id}{suffix}").is_file() for suffix in SUFFIXES)]
+    if missing:
         raise lacking_masks(folder, missing, len(ids), split)
-    return files
+    return [find_dump(folder, id) for id in ids]
 
 
 def _check_threshold(first: Dump, reading: Reading, path: Path) -> None:
@@ -84,7 +82,7 @@ def _check_threshold(first: Dump, reading: Reading, path: Path) -> None:
 
 
 def _labels(dump: Dump, dataset: Dataset, id: str, stage: Stage, threshold: float | None) -> Mask:
-    """(H, W) labels of one image by the stage's rule."""
+    """(H, W) labels of one image: those of the file, or of its maps or probabilities by the stage's rule."""
     if dump.labels is not None:
         return dump.labels
     tags = dataset.tags(id) if stage.tags_given else None

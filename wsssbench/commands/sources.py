@@ -77,7 +77,8 @@ def _plain_headline(entry: Entry) -> str:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
-    usual = re.findall(rf'^class {name}(?:\([^()\n]*\))?:\n    """([^"\\\n]+?)(?:"""$|$)', text, re.MULTILINE)
+    line = r'((?:(?!""")[^\\\n])+)(?:"""$|$)'
+    usual = re.findall(rf'^class {name}(?:\([^()\n]*\))?:\n    """{line}', text, re.MULTILINE)
     return usual[0].strip() if len(usual) == 1 else ""
 
 
