@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from wsssbench.errors import UnknownName, WsssError, nearest
+from wsssbench.nets.lean import drop_folded_norms, ease_depthwise
 from wsssbench.nets.residual import SmallResNet
 from wsssbench.nets.weights import load_backbone_weights
 from wsssbench.nets.wrn38 import WideResNet38
@@ -60,6 +61,9 @@ class Backbone(nn.Module):
             load_backbone_weights(net, weights, name=name, folded=info.folded)
         self.body = info.parts(net)
         hold_stride(self.body, stride, info.native_stride)
+        if info.folded:
+            drop_folded_norms(self.body)
+        ease_depthwise(self.body)
         self.channels, self.stride, self.frozen_norm = info.channels, stride, info.frozen_norm
         self.register_buffer("mean", torch.tensor(info.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(info.std).view(1, 3, 1, 1), persistent=False)
