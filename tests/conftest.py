@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch and numba are imported: see wsssbench.cli
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # before torch and numba are imported: see wsssbench.cli
 ROOT = Path(__file__).resolve().parents[1]
 
 

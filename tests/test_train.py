@@ -392,7 +392,11 @@ def test_a_batch_depends_on_seed_and_step_alone() -> None:
     random.Random(7).shuffle(order)
     mixed = {step: again(step) for step in order}
     assert all(equal(source(step), mixed[step]) for step in range(20))
-    assert all(equal(a, mixed[3 + n]) for n, a in enumerate(batches().run(3, 9)))
+    for ahead in (0, 1, 4, 20):
+        ran = list(batches().run(3, 9, ahead))
+        assert len(ran) == 6
+        assert all(equal(batch, mixed[3 + n]) for n, batch in enumerate(ran))
+    assert list(batches().run(3, 3, 2)) == []
     assert not equal(batches(seed=12)(0), mixed[0])
 
 
@@ -415,8 +419,9 @@ def test_an_error_while_reading_ahead_reaches_the_training(monkeypatch: pytest.M
 
     source = batches()
     monkeypatch.setattr(TinyDataset, "image", broken)
-    with pytest.raises(BadData, match="image cut off"):
-        list(source.run(0, 2))
+    for ahead in (0, 1, 4):
+        with pytest.raises(BadData, match="image cut off"):
+            list(source.run(0, 2, ahead))
 
 
 def test_reading_ahead_leaves_no_thread_behind() -> None:

@@ -14,9 +14,10 @@ import click
 from wsssbench import __version__
 
 INTERRUPTED = 130
-# torch and numba each keep a pool of threads; waiting threads that spin slow the other pool tenfold when
-# cores are few. Only effective before either is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# torch and numba each keep a pool of threads: one that spins while it waits slows the other, one that sleeps
+# at once wakes late for every small operation. So they spin for some microseconds. Only effective before
+# either is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
 class Group(click.Group):

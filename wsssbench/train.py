@@ -22,6 +22,7 @@ from wsssbench.nets.weights import read_tensors
 from wsssbench.types import Context
 
 CHECKPOINT_SECONDS = 60.0
+AHEAD = 4  # batches under way while a GPU trains
 POLY_POWER = 0.9  # DeepLab's schedule; RRM's code likewise (tool/torchutils.py)
 STEPS = "/steps"  # after a training's name: the purpose of the seed that its steps draw from
 
@@ -263,7 +264,8 @@ def _finite(values: Losses, name: str, step: int) -> None:
 
 
 def _timed(ctx: Context, batches: CropBatches, start: int, steps: int) -> Iterator[tuple[int, Batch]]:
-    source = batches.run(start, steps)
+    gpu = ctx.device.startswith("cuda")
+    source = batches.run(start, steps, AHEAD if gpu else 0, pinned=gpu)
     for step in range(start, steps):
         with ctx.phase("wait for data"):
             batch = next(source)
