@@ -40,27 +40,27 @@ def confusion_counts(
     for name, side, place in (("truth", gold, truth), ("prediction", predicted, where)):
         if side.dtype != np.uint8:
             raise BadData(f"{name} has values of type {side.dtype}, not uint8", where=place)
-    pair = gold.astype(np.uint16)
-    pair <<= 8
-    pair |= predicted
-    cells, pixels = _counted(pair.ravel())
+    cells, pixels = _counted(gold.ravel(), predicted.ravel())
     counts = {"gold": cells // SIDE, "predicted": cells % SIDE, "pixels": pixels}
     return checked(counts, classes, where, truth)
 
 
-def _counted(pair: NDArray[np.uint16]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The distinct values of a flat array, ascending, and how often each occurs.
+def _counted(gold: NDArray[np.uint8], said: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct gold * SIDE + said of flat labels, ascending, and how often each occurs.
 
-    Labels stay the same over long runs of pixels, and to count runs takes half the time; noise has none.
+    Labels stay the same over long runs of pixels: counting runs takes a third of the time. Noise has none.
     """
-    changes = pair[1:] != pair[:-1]
-    if np.count_nonzero(changes) * LONG_RUNS > pair.size:
-        dense = np.bincount(pair)
+    changes = gold[1:] != gold[:-1]
+    changes |= said[1:] != said[:-1]
+    ends = np.flatnonzero(changes)
+    if len(ends) * LONG_RUNS > gold.size:
+        dense = np.bincount(gold.astype(np.uint16) * SIDE + said)
         values = np.flatnonzero(dense)
         return values.astype(np.int64), dense[values].astype(np.int64)
-    last = np.flatnonzero(np.append(changes, pair.size > 0))
-    lengths, order = np.diff(last, prepend=-1), np.argsort(pair[last], kind="stable")
-    ordered = pair[last][order].astype(np.int64)
+    last = np.append(ends, gold.size - 1) if gold.size else ends
+    pair, lengths = gold[last].astype(np.uint16) * SIDE + said[last], np.diff(last, prepend=-1)
+    order = np.argsort(pair, kind="stable")
+    ordered = pair[order].astype(np.int64)
     first = np.flatnonzero(np.diff(ordered, prepend=-1))
     return ordered[first], np.add.reduceat(lengths[order], first).astype(np.int64) if len(first) else first
 

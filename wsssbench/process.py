@@ -6,8 +6,6 @@ import ctypes
 import os
 import sys
 
-import torch
-
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt(3)
 LARGEST = 2**31 - 1
 
@@ -20,6 +18,8 @@ def use_machine() -> None:
 
 def set_threads() -> None:
     """As many torch threads as the process may use cores (a container may allow fewer than it shows)."""
+    import torch  # here: who only judges masks needs the memory, not torch
+
     torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))
 
 
@@ -27,7 +27,8 @@ def keep_memory() -> bool:
     """Let glibc keep freed memory instead of handing it back; False where there is no glibc.
 
     A network's activations are tens of MB each; by default every one is mapped anew and cleared by the
-    kernel, page by page: a third of the time of MobileNetV2 at 257 px. The peak stays what it was.
+    kernel, page by page: a third of the time of MobileNetV2 at 257 px. Masks of VOC's size are large enough
+    for that, too. The peak stays what it was.
     """
     if not sys.platform.startswith("linux"):
         return False

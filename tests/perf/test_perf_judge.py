@@ -19,6 +19,7 @@ from PIL import Image
 
 from wsssbench.judge import score_split
 from wsssbench.masks import read_labels, write_labels
+from wsssbench.process import keep_memory
 from wsssbench.types import DatasetCard
 from wsssbench_datasets.shapes import Shapes, ShapesConfig
 
@@ -92,6 +93,7 @@ def median(work: Callable[[], object], repeats: int = 3) -> float:
 
 
 def test_scoring_pairs_of_masks(benchmark: Any, tmp_path: Path) -> None:
+    keep_memory()
     data, said, ids = pairs(tmp_path, PAIRS if benchmark.enabled else 6)
     files = [folder / f"{id}.png" for id in ids for folder in (data.root, said)]
 

@@ -15,6 +15,7 @@ from wsssbench.commands.setup import open_settings
 from wsssbench.commands.sources import stale_keys
 from wsssbench.errors import NotComparable, UnknownName, WsssError, nearest
 from wsssbench.plugins import Plugins
+from wsssbench.process import keep_memory
 from wsssbench.store import atomic_write_text, cell_folder, find_records, write_record
 from wsssbench.types import SUPERVISION, Dataset, Record, RowIdentity, StepIdentity, Terms, content_key, plain
 
@@ -61,6 +62,7 @@ def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
     from wsssbench.plan import open_dataset, terms_of
     from wsssbench.stages import resolve_stages
 
+    keep_memory()
     asked = {"runs": flags["runs"], "limit": flags["limit"], "seeds": (flags["seed"],)}
     settings, plugins = open_settings(asked, flags["config"], flags["options"])
     (stage,) = resolve_stages((flags["stage"],), settings.custom_stages)
