@@ -141,6 +141,20 @@ def test_a_resumed_task_is_not_credited_with_what_was_done_before(clock: Clock) 
     assert meter.rate == pytest.approx(8)
 
 
+def test_a_part_that_counts_from_the_start_again_is_timed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock()
+    monkeypatch.setattr("wsssbench.progress.time", clock)
+    meter = Meter()
+    for done in range(1, 331):  # a classifier, 10 s a step
+        clock.now += 10
+        meter.add(done, 330, 16)
+    clock.now += 1
+    meter.add(1, 400, 8)
+    clock.now += 1
+    meter.add(2, 400, 8)
+    assert meter.left == pytest.approx(398)
+
+
 def test_numbers_have_four_digits() -> None:
     assert show_numbers({"loss": 0.41239, "energy": -1.5e-7}) == "loss 0.4124  energy -1.5e-07"
     assert show_numbers({}) == ""

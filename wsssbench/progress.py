@@ -90,16 +90,25 @@ class BarTask(Task):
 
 
 class Meter:
-    """Images per second and time left, from what was done since the task began."""
+    """Images per second and time left, from what was done since the task, or its present part, began.
+
+    A task may have parts that count from the start again, such as a classifier before a joint training.
+    """
 
     def __init__(self) -> None:
-        self.start = time.perf_counter()
+        self._begin(time.perf_counter())
+
+    def _begin(self, now: float) -> None:
+        self.start, self.done = now, 0
         self.first: tuple[int, float] | None = None  # units done and time at the first report
         self.images, self.rate = 0, 0.0
         self.left: float | None = None
 
     def add(self, done: int, total: int, images: int) -> None:
         now = time.perf_counter()
+        if done < self.done:
+            self._begin(now)
+        self.done = done
         if self.first is None:  # a resumed task begins where it stopped
             self.first = done, now
         self.images += images
