@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wsssbench.engine import Engine
-from wsssbench.plan import Cell, make_plan, resolve_hardware
+from wsssbench.hardware import resolve_hardware
+from wsssbench.plan import Cell, make_plan
 from wsssbench.plugins import Entry, Plugins
 from wsssbench.progress import Progress
 from wsssbench.scores.confusion import Accuracy
@@ -201,9 +202,15 @@ class Other(Fake):
 
 
 class MapMetric:
-    """A metric that no stage can give what it needs."""
+    """A metric of maps: how many there are in the mean."""
 
-    name, needs, better, unit = "map_metric", "maps", "higher", "%"
+    name, needs, better, unit = "map_metric", "maps", "higher", "maps"
+
+    def count(self, output: Maps, gold: Any, classes: int) -> dict[str, Any]:
+        return {"maps": np.array([len(output.classes)]), "images": np.array([1])}
+
+    def score(self, counts: Any, classes: int) -> dict[str, float]:
+        return {"maps": float(counts["maps"][0] / counts["images"][0])}
 
 
 STEPS = (First, Second, Third, Either, Other)

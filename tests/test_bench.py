@@ -35,7 +35,7 @@ from wsssbench.commands.bench import bench_trials
 from wsssbench.context import RunContext
 from wsssbench.crops import Batch, CropBatches, CropRule
 from wsssbench.errors import TrainingFailed, WsssError
-from wsssbench.plan import Hardware
+from wsssbench.hardware import Hardware
 from wsssbench.plugins import Entry, Plugins
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.train import Schedule, make_optimizer, poly, train

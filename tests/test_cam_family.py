@@ -476,7 +476,8 @@ def test_a_run_of_the_whole_family_trains_one_classifier(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from wsssbench.engine import Engine
-    from wsssbench.plan import make_plan, resolve_hardware
+    from wsssbench.hardware import resolve_hardware
+    from wsssbench.plan import make_plan
     from wsssbench.plugins import Plugins
     from wsssbench.progress import Progress
     from wsssbench.settings import Settings

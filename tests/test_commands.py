@@ -262,6 +262,14 @@ def test_probabilities_and_logits_are_judged_without_a_threshold(runs: Path) -> 
     assert "a threshold is for maps" in call("score", "logits", *SCORE, "--threshold", "0.5").output
 
 
+def test_a_row_names_the_filter_of_a_crf_that_was_run_on_foreign_maps(runs: Path) -> None:
+    folder, crf = maps_of_truth(Path("maps")), [*SCORE, "--stage", "seg+crf", "--json"]
+    found = json.loads(ok("score", folder, *crf, "--threshold", "0.5"))
+    assert read_record(Path(found["record"])).identity.filter_backend == "lattice"
+    labels = json.loads(ok("score", truth(Path("labels")), *crf))  # no CRF is run on labels
+    assert read_record(Path(labels["record"])).identity.filter_backend == ""
+
+
 def test_a_folder_of_two_formats_is_refused_by_the_file_and_leaves_nothing(runs: Path) -> None:
     folder = maps_of_truth(Path("maps"))
     (folder / "val_00003.npy").unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import statistics
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,39 @@ def test_a_mean_below_baseline_minus_tolerance_is_a_regression(now, code, verdic
     assert {line.expected["method"]: line.verdict for line in result.lines} == {"cam": verdict, "rrm": "ok"}
     assert verdict in str(result)
     assert f"{now:.2f} (1)" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("now", "verdict"),
+    [
+        ((59.0, 61.1, 62.9), "regression"),  # every seed a point lower
+        ((57.0, 64.0, 62.0), "ok"),  # a point lower on average, and as well three higher
+        ((61.0, 63.1, 64.9), "better"),
+    ],
+)
+def test_an_interval_over_paired_seeds_can_decide(now, verdict):
+    before = [fake_record("cam", seed, value) for seed, value in enumerate((60.0, 62.0, 64.0))]
+    today = [fake_record("cam", seed, value) for seed, value in enumerate(now)]
+    result = gate(today, json.loads(json.dumps(write_baseline(before, 0.1))), interval=True)
+    (line,) = result.lines
+    assert line.verdict == verdict
+    changes = [new - old for new, old in zip(now, (60.0, 62.0, 64.0), strict=True)]
+    half = 4.302653 * statistics.stdev(changes) / 3**0.5  # Student's 97.5 % point of two degrees of freedom
+    assert line.interval == pytest.approx((statistics.mean(changes) - half, statistics.mean(changes) + half))
+    assert "3 paired seeds" in str(result)
+    assert "interval" in str(result)
+
+
+def test_an_interval_needs_two_seeds_of_the_baseline():
+    records = [fake_record("cam", 0, 61.0), fake_record("cam", 7, 61.0), fake_record("rrm", 0, 65.0)]
+    result = gate(records, baseline(), interval=True)
+    assert result.code == 3
+    assert str(result).count("1 seeds in common") == 2
+    older = baseline()
+    for row in older["rows"]:
+        del row["seeds"]
+    assert gate(records, older, interval=True).code == 3
+    assert gate(records, older).code == 0
 
 
 def test_a_missing_method_is_not_comparable():

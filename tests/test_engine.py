@@ -20,10 +20,11 @@ from PIL import Image as Pil
 from wsssbench.context import RunContext
 from wsssbench.engine import Engine
 from wsssbench.errors import BadData, WsssError
+from wsssbench.hardware import resolve_hardware
 from wsssbench.judge import CountsTable, score_folder
 from wsssbench.locks import hold
 from wsssbench.masks import read_labels, threshold_labels, voc_palette
-from wsssbench.plan import Cell, resolve_hardware
+from wsssbench.plan import Cell
 from wsssbench.plugins import Plugins
 from wsssbench.progress import Progress
 from wsssbench.store import read_record
@@ -640,11 +641,20 @@ def test_a_metric_that_is_not_asked_for_again_is_kept(tmp_path: Path) -> None:
     assert set(read_record(cell.folder).scores) == {"iou", "accuracy"}
 
 
+def test_a_metric_of_maps_judges_the_rows_that_have_them(tmp_path: Path) -> None:
+    failed, (maps, labels) = fake.run(tmp_path, "first", "other", metrics=("map_metric",))
+    assert failed == 0
+    assert read_record(maps.folder).scores["map_metric"] == {"maps": 2.0, "n_images": 3}
+    assert set(read_record(labels.folder).scores) == {"iou"}
+    _, again = fake.plan(tmp_path, "first", "other", metrics=("map_metric",))
+    assert [cell.state for cell in again] == ["done", "done"]
+
+
 @pytest.mark.parametrize(("name", "said"), [("acuracy", "accuracy"), ("map_metric", "needs maps")])
 def test_a_metric_that_cannot_be_is_refused_before_anything_is_written(
     name: str, said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(WsssError) as error:
-        fake.run(tmp_path, metrics=(name,))
+        fake.run(tmp_path, "other", metrics=(name,))
     assert said in f"{error.value}"
     assert not list(tmp_path.iterdir())

@@ -37,7 +37,8 @@ def test_the_lattice_in_torch_agrees_with_the_compiled_one(device: str) -> None:
 def tiny_run(runs: Path, device: str) -> tuple[int, list[Any]]:
     """`rrm` and `cam > crf` for a few steps on a small drawing of `shapes`."""
     from wsssbench.engine import Engine
-    from wsssbench.plan import make_plan, resolve_hardware
+    from wsssbench.hardware import resolve_hardware
+    from wsssbench.plan import make_plan
     from wsssbench.plugins import Plugins
     from wsssbench.progress import Progress
     from wsssbench.settings import Settings
@@ -79,7 +80,7 @@ def test_a_tiny_run_ends_well_and_records_where_it_ran(device: str, tmp_path: Pa
 @pytest.mark.parametrize("device", ["cpu", CUDA])
 def test_what_a_fitted_rrm_says_are_arrays_of_the_contract(device: str, tmp_path: Path) -> None:
     from wsssbench.engine import Engine
-    from wsssbench.plan import resolve_hardware
+    from wsssbench.hardware import resolve_hardware
     from wsssbench.progress import Progress
     from wsssbench.settings import Settings
     from wsssbench.types import KINDS, Outputs

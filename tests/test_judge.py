@@ -172,3 +172,14 @@ def test_the_judges_path_imports_neither_torch_nor_pandas_nor_scipy():
     code = "\n".join(["import sys", *lines, f"sys.exit(str({heavy}) if {heavy} else 0)"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_metric_of_single_images_is_scored_from_all_of_them(threads):
+    from wsssbench.scores.images import PerImage, score_images
+
+    data = Tiny()
+    scores, table = score_split(data, data.ids("val"), data.mask, [Iou(), PerImage()], threads=threads)
+    expected = score_images(table, len(data.card.class_names))
+    assert scores["per_image"] == {**expected, "n_images": len(data.ids("val"))}
+    assert scores["per_image"]["image_miou"] == 100

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from wsssbench.errors import UnknownName, WsssError
-from wsssbench.plan import Cell, Hardware, chosen_kinds, resolve_hardware, step_key, trial_code
+from wsssbench.hardware import Hardware, resolve_hardware
+from wsssbench.plan import Cell, chosen_kinds, step_key, trial_code
 from wsssbench.plugins import Plugins
 from wsssbench.settings import Settings
 from wsssbench.stages import STAGES, custom_stage, resolve_stages
@@ -373,7 +374,7 @@ def test_hardware_that_is_not_there_is_refused(
     asked: dict[str, str], word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("wsssbench.plan.find_spec", lambda name: None)
+    monkeypatch.setattr("wsssbench.hardware.find_spec", lambda name: None)
     with pytest.raises(WsssError, match=word) as caught:
         resolve_hardware(Settings(**asked))
     assert caught.value.hint

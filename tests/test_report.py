@@ -35,7 +35,7 @@ def test_seeds_of_one_method_become_mean_and_sample_deviation():
     assert (miou.mean, miou.sd, miou.n) == (62.0, pytest.approx(statistics.stdev(values)), 3)
     assert row.seeds == (0, 1, 2)
     assert row.numbers["train_images_per_s"].mean == 101
-    assert "62.00 ± 2.65 (3)" in render([row])
+    assert "62.00 ± 2.65 [55.43, 68.57] (3)" in render([row])
 
 
 def test_one_seed_has_no_deviation():

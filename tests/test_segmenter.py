@@ -17,11 +17,12 @@ from wsssbench.context import RunContext
 from wsssbench.crops import Batch, CropRule
 from wsssbench.engine import Engine
 from wsssbench.errors import TrainingFailed, WsssError
+from wsssbench.hardware import resolve_hardware
 from wsssbench.masks import argmax_labels, read_labels, write_labels
 from wsssbench.nets.heads import rescaled, resize
 from wsssbench.nets.segment_heads import AsppHead, HeadPlan, segment_head
 from wsssbench.options import build_config, key_options
-from wsssbench.plan import Cell, make_plan, open_dataset, resolve_hardware
+from wsssbench.plan import Cell, make_plan, open_dataset
 from wsssbench.plugins import Plugins
 from wsssbench.progress import Progress
 from wsssbench.settings import Settings

@@ -10,6 +10,7 @@ import pytest
 
 from wsssbench.errors import BadData, UnknownName, WsssError
 from wsssbench.settings import (
+    FLAG_KEYS,
     Settings,
     check_names,
     find_settings,
@@ -247,3 +248,11 @@ def test_weights_for_no_one_step_are_an_error(text: str, candidates: tuple[str, 
 def test_weights_become_the_option_of_their_step() -> None:
     settings = with_weights(Settings(options={"rrm": {"crop": 1}}), ["rrm=a.pth"], ("cam", "rrm"))
     assert settings.options == {"rrm": {"crop": 1, "weights": "a.pth"}}
+
+
+def test_every_key_of_a_run_can_be_given_as_a_flag() -> None:
+    from wsssbench.cli import run
+    from wsssbench.commands.run import _settings_flags
+
+    parsed = {parameter.name: None for parameter in run.params}
+    assert set(_settings_flags(parsed)) == set(FLAG_KEYS)

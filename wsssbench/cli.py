@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from wsssbench import __version__
+from wsssbench.commands.export.cli import export
 
 INTERRUPTED = 130
 # torch and numba each keep a pool of threads: one that spins while it waits slows the other, one that sleeps
@@ -67,6 +68,10 @@ def main(verbose: bool) -> None:
 
 
 OPTION_HELP = "An option of a step or data set, as rrm.crop=448. Repeatable."
+A_PATH = click.Path(path_type=Path)
+plugin_files = click.option(
+    "--plugin", "plugins", multiple=True, type=A_PATH, help="A Python file with steps."
+)
 
 
 @main.command()
@@ -75,18 +80,21 @@ OPTION_HELP = "An option of a step or data set, as rrm.crop=448. Repeatable."
 @click.option("--seeds", callback=comma_list(int), help="Training seeds, as 0,1,2.")
 @click.option("--stages", callback=comma_list(str), help="Stages to judge, as pseudo,seg,seg+crf.")
 @click.option("--metrics", callback=comma_list(str), help="Metrics beside iou, as boundary_iou,activation.")
-@click.option("--runs", type=click.Path(path_type=Path), help="Folder for artifacts and records.")
+@click.option(
+    "--threshold-policy",
+    type=click.Choice(["fixed", "held-out", "label-free", "oracle"]),
+    help="How the threshold of maps is chosen; rows of each policy are ranked apart.",
+)
+@click.option("--runs", type=A_PATH, help="Folder for artifacts and records.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", help="auto, fp32 or bf16.")
 @click.option("--filter", "filter_backend", help="Gaussian filter: lattice, exact or pydensecrf.")
 @click.option("--limit", type=int, help="Only the first N images of every split; kept out of tables.")
-@click.option(
-    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file with steps."
-)
+@plugin_files
 @click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help=OPTION_HELP)
 @click.option("--weights", multiple=True, metavar="[STEP=]FILE", help="Weights of a step's backbone.")
 @click.option("--rerun", type=click.Choice(["stale", "all"]), help="Also run cells that are done.")
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: ./wsssbench.toml).")
+@click.option("--config", type=A_PATH, help="Settings file (default: ./wsssbench.toml).")
 @click.option("--dry-run", is_flag=True, help="Show what would run and stop.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON instead of tables.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -101,7 +109,7 @@ def run(**flags: Any) -> None:
 @click.option("--method", "methods", multiple=True, help='A method, or steps as "cam > crf". Repeatable.')
 @click.option("--dataset", "datasets", multiple=True, help="A data set. Repeatable.")
 @click.option("--seed", type=int, help="Training seed; draws a generated data set.")
-@click.option("--runs", type=click.Path(path_type=Path), help="Folder for records.")
+@click.option("--runs", type=A_PATH, help="Folder for records.")
 @click.option("--device", help="auto, cpu, cuda or cuda:N.")
 @click.option("--precision", help="auto, fp32 or bf16.")
 @click.option("--filter", "filter_backend", help="Gaussian filter: lattice, exact or pydensecrf.")
@@ -119,12 +127,10 @@ def run(**flags: Any) -> None:
     show_default=True,
     help="Training steps, and batches of predictions, to measure.",
 )
-@click.option(
-    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file with steps."
-)
+@plugin_files
 @click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help=OPTION_HELP)
 @click.option("--weights", multiple=True, metavar="[STEP=]FILE", help="Weights of a step's backbone.")
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file (default: ./wsssbench.toml).")
+@click.option("--config", type=A_PATH, help="Settings file (default: ./wsssbench.toml).")
 @click.option("--json", "as_json", is_flag=True, help="Print the tables as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 def bench(**flags: Any) -> None:
@@ -139,7 +145,7 @@ def bench(**flags: Any) -> None:
 
 
 @main.command()
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=A_PATH)
 @click.option(
     "--format",
     type=click.Choice(["md", "csv", "json"]),
@@ -147,7 +153,7 @@ def bench(**flags: Any) -> None:
     show_default=True,
     help="Of the tables.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
+@click.option("--out", type=A_PATH, help="Write to this file instead of stdout.")
 @click.option("--limited", is_flag=True, help="Also show runs made with --limit.")
 def report(runs: tuple[Path, ...], format: str, out: Path | None, limited: bool) -> None:
     """Print the tables of RUNS (folders of records; default: `runs` of wsssbench.toml)."""
@@ -159,9 +165,7 @@ def report(runs: tuple[Path, ...], format: str, out: Path | None, limited: bool)
 
 @main.command()
 @click.argument("methods", nargs=-1, required=True)
-@click.option(
-    "--runs", multiple=True, type=click.Path(path_type=Path), help="A folder of records. Repeatable."
-)
+@click.option("--runs", multiple=True, type=A_PATH, help="A folder of records. Repeatable.")
 @click.option("--stage", help="One stage only, as seg.")
 @click.option("--resamples", type=int, default=10_000, show_default=True, help="Draws of the bootstrap.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap's draws.")
@@ -186,13 +190,32 @@ def compare(
 
 
 @main.command()
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--baseline", required=True, type=click.Path(path_type=Path), help="A file of expected rows.")
+@click.argument("cells", nargs=-1, required=True, type=A_PATH)
+@click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help=OPTION_HELP)
+@click.option("--config", type=A_PATH, help="Settings file.")
+@click.option("--no-ladder", is_flag=True, help="Slices alone: no masks and no data set are opened.")
+@click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
+def errors(**flags: Any) -> None:
+    """Say what each kind of error costs in finished CELLS, and where they err.
+
+    A cell is a folder with a record. Those of one table need equal terms.
+    """
+    from wsssbench.commands.errors import errors_command
+
+    errors_command(**flags)
+
+
+@main.command()
+@click.argument("runs", nargs=-1, type=A_PATH)
+@click.option("--baseline", required=True, type=A_PATH, help="A file of expected rows.")
 @click.option("--write", is_flag=True, help="Write the baseline from RUNS instead of judging them.")
 @click.option(
     "--tolerance", type=float, default=1.0, show_default=True, help="With --write: allowed loss, points."
 )
-def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float) -> None:
+@click.option(
+    "--interval", is_flag=True, help="Judge by the interval over paired seeds, not by the tolerance."
+)
+def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float, interval: bool) -> None:
     """Judge RUNS (default: `runs` of wsssbench.toml) against a baseline.
 
     Exit code 0: no regression, 1: a regression, 2: bad input, 3: not comparable or no baseline.
@@ -200,11 +223,11 @@ def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float) 
     from wsssbench.commands.results import gate_command
     from wsssbench.commands.setup import default_runs
 
-    sys.exit(gate_command(runs or (default_runs(),), baseline, write, tolerance))
+    sys.exit(gate_command(runs or (default_runs(),), baseline, write, tolerance, interval))
 
 
 @main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=A_PATH)
 @click.option("--dataset", required=True, help="The data set that the labels belong to.")
 @click.option("--stage", default="seg", show_default=True, help="The protocol that they were made under.")
 @click.option("--as", "name", required=True, help="Name of the row.")
@@ -214,10 +237,10 @@ def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float) 
 @click.option("--class-index", type=int, help="For files with one bare map: its class, from 0.")
 @click.option("--rescale", is_flag=True, help="For maps beyond 0..1: divide each by its largest value.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Its seed; draws a generated data set.")
-@click.option("--runs", type=click.Path(path_type=Path), help="Folder for records.")
+@click.option("--runs", type=A_PATH, help="Folder for records.")
 @click.option("--limit", type=int, help="Only the first N images of the split.")
 @click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help=OPTION_HELP)
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file.")
+@click.option("--config", type=A_PATH, help="Settings file.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def score(folder: Path, **flags: Any) -> None:
     """Score a FOLDER with one file per image, named by its id, and record it as a row.
@@ -240,9 +263,7 @@ def score(folder: Path, **flags: Any) -> None:
 @click.option(
     "--check", is_flag=True, help="Import every plugin in a process of its own and show what is broken."
 )
-@click.option(
-    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file with steps."
-)
+@plugin_files
 def list_(check: bool, plugins: tuple[Path, ...]) -> None:
     """List methods, steps, data sets, metrics and stages."""
     from wsssbench.commands.catalogue import list_command
@@ -252,9 +273,7 @@ def list_(check: bool, plugins: tuple[Path, ...]) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option(
-    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file with steps."
-)
+@plugin_files
 def show(name: str, plugins: tuple[Path, ...]) -> None:
     """Show a method, step, data set or stage: card, options, defaults and where each comes from."""
     from wsssbench.commands.catalogue import show_command
@@ -264,9 +283,7 @@ def show(name: str, plugins: tuple[Path, ...]) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option(
-    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file with steps."
-)
+@plugin_files
 @click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help=OPTION_HELP)
 def check(name: str, plugins: tuple[Path, ...], options: tuple[str, ...]) -> None:
     """Test a step or data set against its contract, on a tiny data set, in under a minute."""
@@ -278,7 +295,7 @@ def check(name: str, plugins: tuple[Path, ...], options: tuple[str, ...]) -> Non
 @main.command()
 @click.argument("dataset")
 @click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help=OPTION_HELP)
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file.")
+@click.option("--config", type=A_PATH, help="Settings file.")
 def prepare(dataset: str, options: tuple[str, ...], config: Path | None) -> None:
     """Check the files of a data set: counts, missing or damaged files, masks, tags."""
     from wsssbench.commands.catalogue import prepare_command
@@ -295,7 +312,7 @@ def doctor() -> None:
 
 
 @main.command()
-@click.argument("runs", type=click.Path(path_type=Path), required=False)
+@click.argument("runs", type=A_PATH, required=False)
 @click.option("--artifacts", is_flag=True, help="Remove the steps' artifacts (maps, probabilities, labels).")
 @click.option(
     "--checkpoints", is_flag=True, help="Remove the steps' checkpoints as well; they must be fitted again."
@@ -316,21 +333,17 @@ def clean(runs: Path | None, artifacts: bool, checkpoints: bool, failed: bool, y
 
 
 @main.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--run", "cell", required=True, type=click.Path(path_type=Path), help="A cell's folder or record.json."
-)
+@click.argument("images", nargs=-1, required=True, type=A_PATH)
+@click.option("--run", "cell", required=True, type=A_PATH, help="A cell's folder or record.json.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=A_PATH,
     default=Path("predictions"),
     show_default=True,
     help="Folder for masks and overlays.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option(
-    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), help="A Python file with steps."
-)
+@plugin_files
 def predict(images: tuple[Path, ...], cell: Path, out: Path, device: str, plugins: tuple[Path, ...]) -> None:
     """Segment your own IMAGES with a fitted run: a mask and an overlay each."""
     from wsssbench.commands.predict import predict_command
@@ -344,7 +357,7 @@ def weights() -> None:
 
 
 @weights.command()
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=A_PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 def inspect(file: Path, as_json: bool) -> None:
     """Say what a weight FILE is, which backbones it fits, and which heads it holds.
@@ -354,6 +367,9 @@ def inspect(file: Path, as_json: bool) -> None:
     from wsssbench.commands.weights import inspect_command
 
     inspect_command(file, as_json)
+
+
+main.add_command(export)
 
 
 if __name__ == "__main__":

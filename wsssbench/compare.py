@@ -1,8 +1,9 @@
 """The regression gate: rows of today against a committed baseline, under equal terms only.
 
 A baseline is a small JSON file, {"schema": 1, "rows": [{method, dataset, stage, terms, metric, mean,
-tolerance, n}]}, where `terms` is the hash that makes rows comparable. Exit codes: 0 all well, 1 a regression
-or a failed cell, 2 a bad file, 3 not comparable. Nothing here reads masks or judges significance.
+tolerance, n, seeds}]}, where `terms` is the hash that makes rows comparable and `seeds` holds the value of
+each seed. A change is judged by the fixed tolerance, or by its interval over paired seeds. Exit codes: 0 all
+well, 1 a regression or a failed cell, 2 a bad file, 3 not comparable. Nothing here reads masks.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from wsssbench.errors import BadData, NotComparable
-from wsssbench.report.rows import Row, rows_of
+from wsssbench.report.rows import Number, Row, rows_of
+from wsssbench.statistics import student_interval
 from wsssbench.store import find_records, read_json
 from wsssbench.types import Record, plain
 
@@ -33,6 +35,7 @@ class GateLine:
     why: str = ""
     mean: float | None = None
     n: int = 0
+    interval: tuple[float, float] | None = None  # of the change over paired seeds, where that decides
 
 
 @dataclass(frozen=True)
@@ -74,29 +77,34 @@ class GateResult:
 def _cells(line: GateLine) -> list[str]:
     row = line.expected
     change = "" if line.mean is None else f"{line.mean - row['mean']:+.2f}"
+    allowed = f"-{row['tolerance']:g}"
+    if line.interval is not None:
+        low, high = line.interval
+        change, allowed = f"{(low + high) / 2:+.2f} [{low:+.2f}, {high:+.2f}]", "interval"
     now = "" if line.mean is None else f"{line.mean:.2f} ({line.n})"
     was = f"{row['mean']:.2f} ({row.get('n', '?')})"
     names = [str(row[name]) for name in ("method", "dataset", "stage", "metric")]
-    return [line.verdict, *names, was, now, change, f"-{row['tolerance']:g}", line.why]
+    return [line.verdict, *names, was, now, change, allowed, line.why]
 
 
-def gate(records: Iterable[Record], baseline: Mapping[str, Any]) -> GateResult:
+def gate(records: Iterable[Record], baseline: Mapping[str, Any], *, interval: bool = False) -> GateResult:
     """Each row of `baseline` against the mean over seeds of the same method under the same terms.
 
-    A mean below baseline - tolerance is a regression. BadData where `baseline` is no baseline.
+    A mean below baseline - tolerance is a regression; with `interval`, a change whose interval of 95 % over
+    paired seeds lies below zero. BadData where `baseline` is no baseline.
     """
     expected = check_baseline(baseline, "baseline")
     rows = rows_of(records, limited=True)
-    return GateResult(tuple(_judge(row, rows) for row in expected))
+    return GateResult(tuple(_judge(row, rows, interval) for row in expected))
 
 
-def gate_runs(runs: Sequence[Path | str], baseline: Path | str) -> GateResult:
+def gate_runs(runs: Sequence[Path | str], baseline: Path | str, *, interval: bool = False) -> GateResult:
     """`gate` of all records below `runs` and a baseline file; raises as `read_baseline` does."""
     expected = read_baseline(baseline)
-    return gate([stored.record for root in runs for stored in find_records(root)], expected)
+    return gate([s.record for root in runs for s in find_records(root)], expected, interval=interval)
 
 
-def _judge(expected: Mapping[str, Any], rows: Sequence[Row]) -> GateLine:
+def _judge(expected: Mapping[str, Any], rows: Sequence[Row], interval: bool) -> GateLine:
     same = [row for row in rows if row.method == expected["method"]]
     found = [row for row in same if row.terms_hash == expected["terms"]]
     if len(found) != 1:
@@ -107,10 +115,31 @@ def _judge(expected: Mapping[str, Any], rows: Sequence[Row]) -> GateLine:
     number = row.numbers.get(expected["metric"])
     if number is None:
         return GateLine(expected, "not comparable", f"the row has no {expected['metric']}")
+    if interval:
+        return _by_interval(expected, row, number)
     change = number.mean - expected["mean"]
     allowed = expected["tolerance"]
     verdict: Verdict = "regression" if change < -allowed else "better" if change > allowed else "ok"
     return GateLine(expected, verdict, "", number.mean, number.n)
+
+
+def _by_interval(expected: Mapping[str, Any], row: Row, number: Number) -> GateLine:
+    """The verdict by the change of the seeds that both have; one seed has no interval."""
+    was, now = expected.get("seeds") or {}, _by_seed(row, number)
+    common = sorted(set(was) & set(now), key=int)
+    if len(common) < 2:
+        why = f"{len(common)} seeds in common with the baseline, an interval needs 2"
+        return GateLine(expected, "not comparable", why, number.mean, number.n)
+    low, high = student_interval([now[seed] - was[seed] for seed in common])
+    verdict: Verdict = "regression" if high < 0 else "better" if low > 0 else "ok"
+    why = f"{len(common)} paired seeds"
+    return GateLine(expected, verdict, why, number.mean, number.n, (low, high))
+
+
+def _by_seed(row: Row, number: Number) -> dict[str, float]:
+    """The value of each seed, seeds as the text that JSON has for keys; {} where some lack it."""
+    same = len(row.seeds) == number.n
+    return {str(seed): value for seed, value in zip(row.seeds, number.values, strict=True)} if same else {}
 
 
 def _why_not(expected: Mapping[str, Any], same: Sequence[Row], found: Sequence[Row]) -> str:
@@ -157,6 +186,7 @@ def write_baseline(records: Iterable[Record], tolerance: float, metric: str = "m
             "metric": metric,
         }
         line |= {"terms": row.terms_hash, "mean": number.mean, "tolerance": tolerance, "n": number.n}
+        line["seeds"] = _by_seed(row, number)
         lines[row.method, row.terms_hash] = {**line, "under": plain(terms)}
     return {"schema": SCHEMA, "rows": list(lines.values())}
 
@@ -197,4 +227,12 @@ def _wrong_field(row: Any) -> str:
         value = row.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             return name
+    seeds = row.get("seeds", {})  # older baselines have none
+    if not isinstance(seeds, Mapping) or not all(_is_seed(*item) for item in seeds.items()):
+        return "seeds"
     return "tolerance" if row["tolerance"] < 0 else ""
+
+
+def _is_seed(seed: Any, value: Any) -> bool:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return number and isinstance(seed, str) and seed.isdecimal()

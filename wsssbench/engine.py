@@ -6,7 +6,6 @@ a record that says so, and the others go on.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import time
@@ -14,36 +13,26 @@ import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.context import RunContext
 from wsssbench.env import provenance
 from wsssbench.errors import WsssError
 from wsssbench.fits import chain_of, code_of_fits, is_stale, read_fit, write_fit
+from wsssbench.hardware import Hardware
 from wsssbench.judge import COUNTS, score_folder
 from wsssbench.locks import clear, hold
 from wsssbench.masks import write_labels
-from wsssbench.plan import (
-    Cell,
-    Hardware,
-    PlannedStep,
-    Trial,
-    cell_state,
-    judged_kind,
-    judged_step,
-    learned_content,
-)
+from wsssbench.plan import Cell, PlannedStep, Trial, cell_state, judged_kind, judged_step, learned_content
+from wsssbench.predicting import artifact_name, outputs_of
 from wsssbench.progress import Progress, Task
 from wsssbench.stages import sigma_scale
 from wsssbench.store import atomic_write_text, write_record
-from wsssbench.types import Kind, Outputs, Predictor, Record, Stage, View, plain
+from wsssbench.thresholds import chosen_threshold
+from wsssbench.types import Kind, Maps, Outputs, Predictor, Record, Stage, View, plain
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from torch import Tensor
-
     from wsssbench.types import Mask
 
 PREDICT_BATCH = 16  # images per call of a predictor
@@ -95,12 +84,20 @@ class Engine:
 
     def _judge(self, cell: Cell) -> Record:
         artifacts = self._cell_artifacts(cell)
-        masks = cell.folder / "masks"
+        masks, data = cell.folder / "masks", cell.trial.dataset
+        threshold = self._threshold(cell, artifacts)
         with self.progress.task(f"{cell.title}: labels") as task:
-            self._write_labels(cell, artifacts, masks, task)
-        scores, counts = score_folder(
-            cell.trial.dataset, cell.split, masks, cell.metrics, limit=self.limit, threads=2
-        )
+            self._write_labels(cell, artifacts, masks, threshold, task)
+        by_labels = [metric for metric in cell.metrics if metric.needs == "labels"]
+        others = [metric for metric in cell.metrics if metric.needs != "labels"]
+        scores, counts = score_folder(data, cell.split, masks, by_labels, ids=cell.ids, threads=2)
+        if others:
+            from wsssbench.soft_judge import score_outputs
+
+            kinds = [metric.needs for metric in others]
+            scores |= score_outputs(data, cell.ids, lambda id: artifacts.read(id, kinds), others)
+        if threshold is not None and cell.identity.terms.threshold_policy != "fixed":
+            scores["threshold"] = {"value": threshold}
         counts.save(cell.folder / COUNTS)
         return self._record(cell, "ok", scores, self._timing(cell, artifacts))
 
@@ -188,17 +185,18 @@ class Engine:
         *,
         tags_given: bool,
         stage: Stage | None = None,
+        ids: Sequence[str] | None = None,
     ) -> ArtifactFolder:
-        """The outputs of a step on a split, predicted where they are missing.
+        """The outputs of a step on a split (or its `ids` alone), predicted where they are missing.
 
         `stage` matters where it asks for several scales or mirror images.
         """
-        ids = trial.dataset.ids(split)[: self.limit]
+        ids = trial.dataset.ids(split)[: self.limit] if ids is None else ids
         name = artifact_name(split, tags_given, stage)
         folder = ArtifactFolder(planned.folder / "artifacts" / name, ids)
         wanted = sorted(set(kinds) | self._demands.get((planned.key, name), set()))
         if folder.missing(kinds):
-            before = self._before(trial, planned, split, tags_given)
+            before = self._before(trial, planned, split, tags_given, ids)
             predictor = self.fitted(trial, planned)
             if stage is not None and (len(stage.scales) > 1 or stage.flip):
                 from wsssbench.scales import MultiScale
@@ -212,12 +210,12 @@ class Engine:
         return folder
 
     def _before(
-        self, trial: Trial, planned: PlannedStep, split: str, tags_given: bool
+        self, trial: Trial, planned: PlannedStep, split: str, tags_given: bool, ids: Sequence[str]
     ) -> ArtifactFolder | None:
         kinds = planned.takes
         if planned.before is None or not kinds:
             return None
-        return self.artifacts(trial, planned.before, split, kinds, tags_given=tags_given).only(kinds)
+        return self.artifacts(trial, planned.before, split, kinds, tags_given=tags_given, ids=ids).only(kinds)
 
     def _predict(
         self,
@@ -255,9 +253,8 @@ class Engine:
         """Remember what each stage will want, so that one pass of a predictor serves them all."""
         planned: PlannedStep | None = judged_step(cell.trial.steps, cell.stage)
         assert planned is not None
-        kind = judged_kind(planned, cell.stage)
         name = artifact_name(cell.split, cell.stage.tags_given, cell.stage)
-        kinds: set[Kind] = {kind} if kind else set()
+        kinds: set[Kind] = set(cell_kinds(cell))
         while planned is not None and kinds:
             self._demands.setdefault((planned.key, name), set()).update(kinds)
             kinds, planned = set(planned.takes), planned.before
@@ -267,35 +264,57 @@ class Engine:
 
     def _cell_artifacts(self, cell: Cell) -> ArtifactFolder:
         planned = judged_step(cell.trial.steps, cell.stage)
-        kind = judged_kind(planned, cell.stage)
-        assert kind is not None
         return self.artifacts(
-            cell.trial, planned, cell.split, [kind], tags_given=cell.stage.tags_given, stage=cell.stage
+            cell.trial,
+            planned,
+            cell.split,
+            cell_kinds(cell),
+            tags_given=cell.stage.tags_given,
+            stage=cell.stage,
         )
 
-    def _write_labels(self, cell: Cell, artifacts: ArtifactFolder, masks: Path, task: Task) -> None:
+    def _threshold(self, cell: Cell, artifacts: ArtifactFolder) -> float | None:
+        """The threshold of the cell's maps: of its identity, or chosen now by its policy."""
+        known, terms = cell.identity.threshold, cell.identity.terms
+        if known is None or "value" in known:
+            return known["value"] if known else None
+        data, ids = cell.trial.dataset, cell.tuned_on or cell.ids
+        if cell.tuned_on and data.card.label_split != cell.split:
+            artifacts = self.artifacts(
+                cell.trial,
+                judged_step(cell.trial.steps, cell.stage),
+                data.card.label_split,
+                ["maps"],
+                tags_given=cell.stage.tags_given,
+                ids=cell.tuned_on,
+            )
+        return chosen_threshold(terms.threshold_policy, data, ids, lambda id: maps_in(artifacts, id))
+
+    def _write_labels(
+        self, cell: Cell, artifacts: ArtifactFolder, masks: Path, threshold: float | None, task: Task
+    ) -> None:
         """The labels that are judged, as palette PNGs in the cell's folder."""
         kind = judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
         assert kind is not None
         masks.mkdir(parents=True, exist_ok=True)
-        for done, id in enumerate(artifacts.ids, 1):
+        for done, id in enumerate(cell.ids, 1):
             target = masks / f"{id}.png"
             if kind == "labels":
                 _share(artifacts.path(id, "labels"), target)
             else:
-                write_labels(target, self._labels(cell, artifacts.read(id, [kind]), id))
-            task.update(done, len(artifacts), 1, {})
+                write_labels(target, self._labels(cell, artifacts.read(id, [kind]), id, threshold))
+            task.update(done, len(cell.ids), 1, {})
 
-    def _labels(self, cell: Cell, found: Outputs, id: str) -> Mask:
+    def _labels(self, cell: Cell, found: Outputs, id: str, threshold: float | None) -> Mask:
         """(H, W) labels of one image by the cell's stage."""
         from wsssbench.refine import stage_labels
 
-        data, threshold = cell.trial.dataset, cell.identity.threshold
+        data = cell.trial.dataset
         return stage_labels(
             found,
             data.image(id),
             cell.stage.crf,
-            threshold=threshold["value"] if threshold else None,
+            threshold=threshold,
             tags=data.tags(id) if cell.stage.tags_given else None,
             scale=sigma_scale(data.card),
             backend=self.hardware.filter_backend,
@@ -332,35 +351,18 @@ class Engine:
         return costs
 
 
-@runtime_checkable
-class LabelSource(Protocol):
-    """A predictor whose outputs were made elsewhere: asked by the ids of images, never by their look."""
-
-    def look_up(self, ids: Sequence[str], images: Sequence[Tensor]) -> Sequence[Outputs]:
-        """Outputs of the images called `ids`; `images` as for a Predictor, to check sizes by."""
-        ...
+def cell_kinds(cell: Cell) -> list[Kind]:
+    """The outputs that a cell reads: what its stage judges, and what its metrics ask for beside labels."""
+    kind = judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
+    more = {metric.needs for metric in cell.metrics if metric.needs != "labels"}
+    return sorted(more | {kind}) if kind else []
 
 
-def outputs_of(
-    predictor: Predictor,
-    ids: Sequence[str],
-    images: Sequence[Tensor],
-    tags: NDArray[np.bool_] | None,
-    given: Sequence[Outputs],
-    want: frozenset[Kind],
-) -> Sequence[Outputs]:
-    """What a predictor says of the images called `ids`; the names reach it only where it looks labels up."""
-    if isinstance(predictor, LabelSource):
-        return predictor.look_up(ids, images)
-    return predictor(images, tags, given, want)
-
-
-def artifact_name(split: str, tags_given: bool, stage: Stage | None = None) -> str:
-    """Folder name of a step's outputs: `train-tags`, `val`, `val@0.5,1.0+flip`."""
-    name = f"{split}-tags" if tags_given else split
-    if stage is not None and (len(stage.scales) > 1 or stage.flip):
-        name += "@" + ",".join(map(str, stage.scales)) + ("+flip" if stage.flip else "")
-    return name
+def maps_in(artifacts: ArtifactFolder, id: str) -> Maps:
+    """The maps of one image."""
+    maps = artifacts.read(id, ["maps"]).maps
+    assert maps is not None
+    return maps
 
 
 def _share(source: Path, target: Path) -> None:
@@ -378,15 +380,3 @@ def _line(cell: Cell, record: Record, seconds: float) -> str:
     miou = record.scores["iou"]["miou"]
     shown = "undefined" if miou is None else f"{miou:.1f}"  # no pixel of the split has a truth
     return f"{cell.title}: mIoU {shown}  ({seconds:.0f} s)"
-
-
-def refreshed(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells with the state that the store has for them now."""
-    return [
-        cell
-        if cell.state == "skip"
-        else dataclasses.replace(
-            cell, state=cell_state(cell.folder, cell.trial, "", [m.name for m in cell.metrics])
-        )
-        for cell in cells
-    ]

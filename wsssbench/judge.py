@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +108,8 @@ def score_split(
                 f"metric {metric.name} needs {metric.needs}, labels were given", where=metric.name
             )
     classes = len(dataset.card.class_names)
-    others = [m for m in metrics if type(m) is not Iou and not getattr(m, "from_confusion", False)]
+    confused = ("from_confusion", "score_table")  # these score what is counted anyway
+    others = [m for m in metrics if type(m) is not Iou and not any(getattr(m, mark, 0) for mark in confused)]
 
     def count(id: str) -> tuple[Counts, list[Counts]]:
         gold, labels = dataset.mask(id), read(id)
@@ -123,9 +124,12 @@ def score_split(
             sums[metric.name] = add_counts([sums[metric.name], counts] if metric.name in sums else [counts])
     table = CountsTable.of(ids, confusions)
     total = table.total()
-    return {
-        m.name: {**m.score(sums.get(m.name, total), classes), "n_images": len(ids)} for m in metrics
-    }, table
+
+    def scored(metric: Metric) -> Mapping[str, Any]:
+        whole = getattr(metric, "score_table", None)
+        return whole(table, classes) if whole else metric.score(sums.get(metric.name, total), classes)
+
+    return {metric.name: {**scored(metric), "n_images": len(ids)} for metric in metrics}, table
 
 
 def _in_order(
@@ -156,10 +160,14 @@ def score_folder(
     metrics: Sequence[Metric] = (Iou(),),
     *,
     limit: int | None = None,
+    ids: Sequence[str] | None = None,
     threads: int = 1,
 ) -> tuple[dict[str, dict[str, Any]], CountsTable]:
-    """`score_split` of the files <folder>/<id>.png; BadData lists the first ids of `split` without a file."""
-    root, ids = Path(folder), dataset.ids(split)[:limit]
+    """`score_split` of the files <folder>/<id>.png for `ids` of `split` (default: its first `limit`).
+
+    BadData lists the first ids without a file.
+    """
+    root, ids = Path(folder), dataset.ids(split)[:limit] if ids is None else ids
     missing = missing_masks(root, ids)
     if missing:
         raise lacking_masks(root, missing, len(ids), f"{dataset.card.name}:{split}")

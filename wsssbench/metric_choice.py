@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from wsssbench.errors import BadData, WsssError
 from wsssbench.metrics import Iou
 from wsssbench.plugins import Plugins
 from wsssbench.store import read_record
-from wsssbench.types import Metric
+from wsssbench.types import KINDS, Kind, Metric, Stage
 
 
 def load_metrics(names: Sequence[str], plugins: Plugins) -> tuple[Metric, ...]:
-    """The metrics called `names`, iou first; WsssError for one that does not judge labels."""
+    """The metrics called `names`, iou first."""
     others = [name for name in dict.fromkeys(names) if name != Iou.name]
-    found: list[Metric] = [Iou(), *(plugins.load("metrics", name)() for name in others)]
-    for metric in found:
-        if metric.needs != "labels":
-            hint = "a stage judges labels: name metrics that need them"
-            raise WsssError(f"metric {metric.name} needs {metric.needs}", where="--metrics", hint=hint)
-    return tuple(found)
+    return (Iou(), *(plugins.load("metrics", name)() for name in others))
+
+
+def applicable(metrics: Sequence[Metric], gives: Collection[Kind], stage: Stage) -> tuple[Metric, ...]:
+    """Those of `metrics` that have something to judge where a step gives `gives`.
+
+    Labels there are always; of several scales and mirror images only probabilities are kept.
+    """
+    kept = {"probs"} if len(stage.scales) > 1 or stage.flip else set(KINDS)
+    return tuple(m for m in metrics if m.needs == "labels" or (m.needs in gives and m.needs in kept))
+
+
+def check_used(asked: Sequence[str], judged: Sequence[Sequence[Metric]], plugins: Plugins) -> None:
+    """Raise WsssError for a metric that was asked for and judges none of the planned cells."""
+    used = {metric.name for metrics in judged for metric in metrics}
+    for name in asked:
+        if judged and name not in used:
+            needs = plugins.load("metrics", name)().needs
+            hint = f"leave it out, or name a method whose judged step gives {needs}"
+            raise WsssError(
+                f"metric {name} needs {needs}, which no row here has", where="--metrics", hint=hint
+            )
 
 
 def judged_before(folder: Path, plugins: Plugins) -> list[str]:

@@ -4,20 +4,21 @@ here; a mistake found here ends with exit code 2 before anything is written."""
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from wsssbench.env import code_hash
-from wsssbench.errors import BadData, UnknownName, WsssError, nearest
-from wsssbench.metric_choice import judged_before, load_metrics
+from wsssbench.errors import BadData, WsssError
+from wsssbench.hardware import Hardware, resolve_hardware
+from wsssbench.metric_choice import applicable, check_used, judged_before, load_metrics
 from wsssbench.options import build_config, key_options
 from wsssbench.plugins import Plugins
 from wsssbench.recipes import RecipeSpec, resolve_recipe
 from wsssbench.settings import Settings
 from wsssbench.stages import resolve_stages, sigma_scale
 from wsssbench.store import cell_folder, read_record, safe_name
+from wsssbench.thresholds import Policy, held_out_ids, judged_ids, planned_threshold
 from wsssbench.types import (
     KINDS,
     SUPERVISION,
@@ -34,16 +35,6 @@ from wsssbench.types import (
 )
 
 State = Literal["done", "stale", "failed", "missing", "skip"]
-BACKENDS = ("lattice", "exact", "pydensecrf")
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """Where and how numbers are computed, resolved once."""
-
-    device: str
-    precision: str
-    filter_backend: str
 
 
 @dataclass(frozen=True)
@@ -89,6 +80,8 @@ class Cell:
     trial: Trial
     stage: Stage
     split: str
+    ids: tuple[str, ...]  # that are judged
+    tuned_on: tuple[str, ...]  # images whose masks chose the threshold; none of them is judged
     identity: RowIdentity
     key: str
     folder: Path
@@ -125,34 +118,8 @@ def make_plan(settings: Settings, plugins: Plugins) -> list[Cell]:
             for recipe in recipes:
                 trial = plan_trial(recipe, dataset, seed, settings, hardware)
                 cells += [plan_cell(trial, stage, settings, hardware, plugins) for stage in stages]
+    check_used(settings.metrics, [cell.metrics for cell in cells if cell.state != "skip"], plugins)
     return cells
-
-
-def resolve_hardware(settings: Settings) -> Hardware:
-    """Device, precision and filter backend by name; what was asked for and is not there is an error."""
-    import torch
-
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise WsssError("no CUDA device is visible to torch", where="--device", hint="use --device cpu")
-    if device.startswith("cuda:") and int(device[5:]) >= torch.cuda.device_count():
-        count = torch.cuda.device_count()
-        raise WsssError(f"there is no {device}", where="--device", hint=f"torch sees {count}, from cuda:0 on")
-    precision = settings.precision
-    if precision == "auto":
-        precision = "bf16" if device.startswith("cuda") else "fp32"
-    if settings.filter_backend not in BACKENDS:
-        raise UnknownName(
-            f"there is no filter backend {settings.filter_backend!r}",
-            where="--filter",
-            hint=nearest(settings.filter_backend, BACKENDS),
-        )
-    if settings.filter_backend == "pydensecrf" and find_spec("pydensecrf") is None:
-        hint = "pip install 'wsssbench[pydensecrf]', or --filter lattice, the same operator"
-        raise WsssError("pydensecrf is not installed", where="--filter", hint=hint)
-    return Hardware(device, precision, settings.filter_backend)
 
 
 def open_dataset(name: str, plugins: Plugins, settings: Settings, seed: int) -> Dataset:
@@ -225,7 +192,9 @@ def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware
     """Identity, key, folder and state of one stage of a trial."""
     card = trial.dataset.card
     judged = judged_step(trial.steps, stage)
-    policy, threshold = threshold_of(judged, stage)
+    policy, threshold, tuned_on = threshold_of(
+        judged, stage, settings.threshold_policy, trial.dataset, settings.limit
+    )
     terms = terms_of(trial.dataset, stage, policy, settings.limit)
     identity = RowIdentity(
         terms=terms,
@@ -241,10 +210,25 @@ def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware
     key = content_key(identity)
     folder = cell_folder(settings.runs, card.name, trial.method, trial.seed, stage.name, terms.split, key)
     reason = skip_reason(judged, stage) or nothing_to_say(judged, trial.dataset, terms.split, settings.limit)
-    metrics = load_metrics((*settings.metrics, *judged_before(folder, plugins)), plugins)
+    asked = load_metrics((*settings.metrics, *judged_before(folder, plugins)), plugins)
+    metrics = applicable(asked, judged.gives, stage)
     names = [metric.name for metric in metrics]
     state: State = "skip" if reason else cell_state(folder, trial, settings.rerun, names)
-    return Cell(trial, stage, terms.split, identity, key, folder, state, reason, settings.rerun, metrics)
+    ids = judged_ids(trial.dataset, terms.split, settings.limit, tuned_on)
+    return Cell(
+        trial,
+        stage,
+        terms.split,
+        ids,
+        tuned_on,
+        identity,
+        key,
+        folder,
+        state,
+        reason,
+        settings.rerun,
+        metrics,
+    )
 
 
 def terms_of(dataset: Dataset, stage: Stage, policy: str, limit: int | None) -> Terms:
@@ -316,21 +300,18 @@ def chosen_kinds(needs: Sequence[str], given: Collection[Kind]) -> tuple[Kind, .
     return tuple(kind for kind in found if kind is not None)
 
 
-def threshold_of(planned: PlannedStep, stage: Stage) -> tuple[str, dict[str, Any] | None]:
-    """Policy and value of the threshold that turns maps into labels.
+def threshold_of(
+    planned: PlannedStep, stage: Stage, policy: Policy, dataset: Dataset, limit: int | None
+) -> tuple[Policy, dict[str, Any] | None, tuple[str, ...]]:
+    """Policy, value or rule of the threshold that turns maps into labels, and the ids that it is tuned on.
 
-    A method without a threshold stands under the policy `fixed` too: nothing was chosen on judged masks.
+    A method without a threshold stands under the same policy, and is judged on the same images: nothing of
+    it was chosen on them.
     """
+    tuned_on = held_out_ids(dataset, limit) if policy == "held-out" else ()
     if judged_kind(planned, stage) != "maps":
-        return "fixed", None
-    value = getattr(planned.step.config, "threshold", None)
-    if value is None:
-        raise WsssError(
-            "maps are judged, but the step has no option `threshold`",
-            where=planned.name,
-            hint="add `threshold: float = option(...)` to its Config",
-        )
-    return "fixed", {"value": value}
+        return policy, None, tuned_on
+    return policy, planned_threshold(planned.step, planned.name, policy, tuned_on), tuned_on
 
 
 def cell_state(folder: Path, trial: Trial, rerun: str, metrics: Sequence[str] = ()) -> State:
@@ -351,6 +332,16 @@ def cell_state(folder: Path, trial: Trial, rerun: str, metrics: Sequence[str] = 
     if record.provenance.get("code") != trial_code(trial):
         return "missing" if rerun == "stale" else "stale"
     return "done"
+
+
+def refreshed(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells with the state that the store has for them now."""
+    return [
+        cell
+        if cell.state == "skip"
+        else replace(cell, state=cell_state(cell.folder, cell.trial, "", [m.name for m in cell.metrics]))
+        for cell in cells
+    ]
 
 
 def trial_code(trial: Trial) -> dict[str, str]:

@@ -26,6 +26,7 @@ RUN_KEYS = {
     "seeds": "seeds",
     "stages": "stages",
     "metrics": "metrics",
+    "threshold_policy": "threshold_policy",
     "runs": "runs",
     "device": "device",
     "precision": "precision",
@@ -50,6 +51,7 @@ class Settings:
     seeds: tuple[int, ...] = (0,)
     stages: tuple[str, ...] = ("pseudo", "seg", "seg+crf")
     metrics: tuple[str, ...] = ("iou",)  # iou always is among them
+    threshold_policy: Literal["fixed", "held-out", "label-free", "oracle"] = "fixed"  # of rows of maps
     runs: Path = Path("runs")
     device: str = "auto"  # auto, cpu, cuda, cuda:N
     precision: Literal["auto", "fp32", "bf16"] = "auto"

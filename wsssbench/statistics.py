@@ -104,6 +104,15 @@ def compare_counts(
     return [_difference(name, point[:, :, q], replicates[:, q]) for q, name in enumerate(names)]
 
 
+def student_interval(sample: Sequence[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean of at least two values, by Student's t."""
+    from scipy.special import stdtrit  # scipy.stats would cost half a second
+
+    values = np.asarray(sample, np.float64)
+    half = stdtrit(len(values) - 1, (1 + LEVEL) / 2) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
 def widening(seeds: int) -> float:
     """What turns the resampled spread of a mean of n seeds into Student's: sqrt(n / (n - 1)) t_n-1 / z."""
     return float(np.sqrt(seeds / (seeds - 1))) * _student_over_normal(seeds)

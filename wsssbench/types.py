@@ -35,7 +35,7 @@ def option(default: Any, help: str, *, origin: str = "", key: bool = True, file:
 
     `origin` says where the value comes from (paper, code, tuned on which ids); `key=False` marks an option
     that cannot change a result (workers, evaluation batch) and stays out of the row's key; `file=True` marks
-    a path that enters the key by the sha256 of what it points to, `folder=True` of the PNG files in it.
+    a path that enters the key by the sha256 of what it points to, `folder=True` of the dumps in it.
     """
     known = {"help": help, "origin": origin, "key": key, "file": file, "folder": folder}
     return field(default=default, metadata=known)
@@ -270,7 +270,8 @@ Counts: TypeAlias = "Mapping[str, NDArray[np.int64]]"
 class Metric(Protocol):
     """Two pure functions: additive integer counts of one image, and numbers from summed counts.
 
-    One that scores the triples of `confusion_counts`, counted anyway, says so by `from_confusion = True`.
+    One that scores the triples of `confusion_counts`, counted anyway, says so by `from_confusion = True`; one
+    that needs those of every image apart has `score_table(table, classes)` beside `score`.
     """
 
     name: str

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from wsssbench.engine import outputs_of
 from wsssbench.plan import PlannedStep
+from wsssbench.predicting import outputs_of
 from wsssbench.types import Dataset, Kind, Outputs, Predictor
 
 if TYPE_CHECKING:

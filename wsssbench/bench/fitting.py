@@ -16,7 +16,8 @@ from wsssbench.artifacts import ArtifactFolder
 from wsssbench.bench.chain import links_of, read_pictures, run_links
 from wsssbench.bench.clock import Clock
 from wsssbench.bench.context import MeasuringContext
-from wsssbench.plan import Hardware, PlannedStep, Trial, learned_content
+from wsssbench.hardware import Hardware
+from wsssbench.plan import PlannedStep, Trial, learned_content
 from wsssbench.types import Artifacts, Dataset, Kind, Maps, Outputs, Predictor, View
 
 BLANK_STRIDE = 8  # of blank maps and probabilities

@@ -10,9 +10,9 @@ import torch
 
 from wsssbench.bench.chain import Link, links_of, read_pictures, run_link
 from wsssbench.bench.clock import Clock, Lap, line_of
-from wsssbench.engine import LabelSource
 from wsssbench.errors import WsssError
 from wsssbench.plan import Trial, judged_kind, judged_step, nothing_to_say, skip_reason
+from wsssbench.predicting import LabelSource
 from wsssbench.stages import STAGES
 from wsssbench.types import Outputs, Predictor
 

@@ -22,7 +22,8 @@ from wsssbench.bench.inference import Inference, questions_of
 from wsssbench.bench.record import BenchLine, BenchProtocol, BenchRecord
 from wsssbench.env import provenance
 from wsssbench.errors import WsssError
-from wsssbench.plan import Hardware, Trial, trial_code
+from wsssbench.hardware import Hardware
+from wsssbench.plan import Trial, trial_code
 from wsssbench.types import plain
 
 

@@ -13,7 +13,8 @@ from wsssbench.bench.measure import bench_trial
 from wsssbench.bench.record import BenchProtocol, BenchRecord, write_bench
 from wsssbench.commands.setup import open_settings
 from wsssbench.errors import WsssError
-from wsssbench.plan import Trial, make_plan, resolve_hardware
+from wsssbench.hardware import resolve_hardware
+from wsssbench.plan import Trial, make_plan
 from wsssbench.plugins import Plugins
 from wsssbench.process import use_machine
 from wsssbench.progress import Progress

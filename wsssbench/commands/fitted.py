@@ -13,20 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsssbench.commands.sources import stale_keys
-from wsssbench.engine import Engine, LabelSource
+from wsssbench.engine import Engine
 from wsssbench.errors import BadData, WsssError
 from wsssbench.fits import chain_of
+from wsssbench.hardware import Hardware, resolve_hardware
 from wsssbench.options import build_config
-from wsssbench.plan import (
-    Hardware,
-    PlannedStep,
-    Trial,
-    judged_kind,
-    learned_content,
-    resolve_hardware,
-    step_key,
-)
+from wsssbench.plan import PlannedStep, Trial, judged_kind, learned_content, step_key
 from wsssbench.plugins import Plugins
+from wsssbench.predicting import LabelSource
 from wsssbench.progress import Progress
 from wsssbench.settings import load_settings
 from wsssbench.stages import sigma_scale
@@ -73,7 +67,8 @@ class FittedRun:
         self.hardware = Hardware(hardware.device, identity.precision, identity.filter_backend)
         data: Any = RecordedData(record)
         self.card: DatasetCard = data.card
-        self.threshold = identity.threshold
+        chosen = record.scores.get("threshold", {})  # by a policy that is not fixed
+        self.threshold = {**identity.threshold, **chosen} if identity.threshold else None
         self.stage = Stage(
             name=terms.stage,
             version=terms.stage_version,

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from wsssbench.types import Mask
 
 
+FILTER = "lattice"  # of the stage's CRF
+
+
 @dataclass(frozen=True)
 class Reading:
     """How the files are to be read."""
@@ -37,8 +40,9 @@ class Reading:
 @contextmanager
 def as_label_maps(
     folder: Path, dataset: Dataset, ids: Sequence[str], stage: Stage, split: str, reading: Reading
-) -> Iterator[Path]:
-    """A folder of <id>.png with the labels of `ids`: `folder` itself where it has them, else a passing one.
+) -> Iterator[tuple[Path, str]]:
+    """A folder of <id>.png with the labels of `ids`, `folder` itself where it has them, else a passing one;
+    and the filter backend of the stage's CRF where that made them, else "".
 
     BadData names a missing or damaged file and one of another format than the first; nothing stays behind.
     """
@@ -46,7 +50,7 @@ def as_label_maps(
     first = reading.of(files[0], classes)
     _check_threshold(first, reading, files[0])
     if first.format == "index":
-        yield folder
+        yield folder, ""
         return
     with tempfile.TemporaryDirectory(prefix="wsssbench-") as place:
         for id, path in zip(ids, files, strict=True):
@@ -55,7 +59,8 @@ def as_label_maps(
                 what = f"this file is {dump.format}, {files[0].name} is {first.format}"
                 raise BadData(what, where=path, hint="keep files of one format in a folder")
             write_labels(Path(place) / f"{id}.png", _labels(dump, dataset, id, stage, reading.threshold))
-        yield Path(place)
+        refined = stage.crf is not None and first.labels is None
+        yield Path(place), FILTER if refined else ""
 
 
 def _files(folder: Path, ids: Sequence[str], split: str) -> list[Path]:
@@ -92,7 +97,7 @@ def _labels(dump: Dump, dataset: Dataset, id: str, stage: Stage, threshold: floa
 
         return stage_labels(
             dump.outputs(), image, stage.crf, threshold=threshold, tags=tags,
-            scale=sigma_scale(dataset.card), backend="lattice",
+            scale=sigma_scale(dataset.card), backend=FILTER,
         )  # fmt: skip
     if dump.maps is not None and threshold is not None:
         return threshold_labels(dump.maps, threshold, image.shape[:2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,14 @@ def report_command(runs: Sequence[Path], format: str, out: Path | None, limited:
         click.echo(f"wrote {out}", err=True)
 
 
-def gate_command(runs: Sequence[Path], baseline: Path, write: bool, tolerance: float) -> int:
+def gate_command(
+    runs: Sequence[Path], baseline: Path, write: bool, tolerance: float, interval: bool = False
+) -> int:
     """Judge `runs` by `baseline` and return the exit code; with `write`, make the baseline from them."""
     from wsssbench.compare import gate_runs, write_baseline
 
     if not write:
-        result = gate_runs(runs, baseline)
+        result = gate_runs(runs, baseline, interval=interval)
         click.echo(str(result), nl=False)
         return result.code
     if not 0 <= tolerance < 100:
@@ -74,7 +77,8 @@ def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
     identity = foreign_identity(flags["name"], terms, supervision, flags["seed"], flags["threshold"])
     reading = Reading(flags["format"], flags["threshold"], flags["class_index"], flags["rescale"])
     ids = dataset.ids(terms.split)[: terms.limit]
-    with as_label_maps(folder, dataset, ids, stage, terms.split, reading) as masks:
+    with as_label_maps(folder, dataset, ids, stage, terms.split, reading) as (masks, backend):
+        identity = replace(identity, filter_backend=backend)
         record, path = _score(masks, folder, flags["name"], dataset, identity, settings.runs)
     click.echo(_as_json(record, path) if flags["as_json"] else _as_table(record), nl=False)
     click.echo(f"record: {path}", err=True)

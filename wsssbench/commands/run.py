@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from wsssbench.commands.setup import open_settings
-from wsssbench.engine import Engine, refreshed
-from wsssbench.plan import Cell, make_plan, resolve_hardware
+from wsssbench.engine import Engine
+from wsssbench.hardware import resolve_hardware
+from wsssbench.plan import Cell, make_plan, refreshed
 from wsssbench.process import use_machine
 from wsssbench.progress import Progress
 from wsssbench.report.rows import rows_of
@@ -43,7 +44,10 @@ def _settings_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
         "filter_backend": "filter",
     }
     kept = ("methods", "datasets", "seeds", "stages", "metrics", "runs", "device", "precision")
-    return {names.get(k, k): flags[k] for k in (*kept, "filter_backend", "limit", "plugins", "rerun")}
+    return {
+        names.get(k, k): flags[k]
+        for k in (*kept, "threshold_policy", "filter_backend", "limit", "plugins", "rerun")
+    }
 
 
 def plan_table(cells: Sequence[Cell]) -> str:
@@ -94,7 +98,7 @@ def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
             and c.split == first.split
         ]
         data = first.trial.dataset
-        ids = data.ids(first.split)[: first.identity.terms.limit][:count]
+        ids = [id for id in first.ids if all(id in set(cell.ids) for cell in mine)][:count]
         images = [data.image(id) for id in ids]
         columns = [("image", images)]
         columns.append(("truth", [overlay(i, data.mask(id)) for i, id in zip(images, ids, strict=True)]))

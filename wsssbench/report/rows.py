@@ -38,6 +38,13 @@ class Number:
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of 95 % for the mean over seeds, or None for one value."""
+        from wsssbench.statistics import student_interval
+
+        return student_interval(self.values) if len(self.values) > 1 else None
+
+    @property
     def n(self) -> int:
         return len(self.values)
 
@@ -196,7 +203,7 @@ def _numbers(good: Sequence[Record]) -> dict[str, Number]:
 def _badges(cells: Sequence[Record], good: Sequence[Record], stale: Collection[str]) -> Iterator[str]:
     terms = cells[0].identity.terms
     seeds = [record.identity.seed for record in good]
-    if terms.threshold_policy == "oracle":
+    if terms.threshold_policy == "oracle" and cells[0].identity.threshold is not None:
         yield "oracle threshold"
     if terms.custom:
         yield "custom stage"

@@ -18,7 +18,10 @@ from wsssbench.report.rows import Number, Row
 from wsssbench.types import Terms, plain
 
 FORMATS = ("md", "csv", "json")
-DETAILS = ("compatible",)  # metrics that never stand beside the protocol's own number: in csv and json alone
+DETAILS = (
+    "compatible",
+    "error_ladder",
+)  # metrics that repeat the protocol's own number: in csv and json alone
 
 
 class OtherTable(Protocol):
@@ -93,11 +96,13 @@ def grid(lines: Sequence[dict[str, str]]) -> str:
 
 
 def _spread(number: Number | None) -> str:
-    """Mean, sd where there is one, and n: "61.24 ± 0.80 (5)"."""
+    """Mean, of several values their sd and interval, and n: "61.24 ± 0.80 [60.25, 62.23] (5)"."""
     if number is None:
         return ""
-    sd = "" if number.sd is None else f" ± {number.sd:.2f}"
-    return f"{number.mean:.2f}{sd} ({number.n})"
+    if number.interval is None:
+        return f"{number.mean:.2f} ({number.n})"
+    low, high = number.interval
+    return f"{number.mean:.2f} ± {number.sd:.2f} [{low:.2f}, {high:.2f}] ({number.n})"
 
 
 def _plain_mean(number: Number | None, digits: int = 2) -> str:
@@ -218,7 +223,8 @@ def definition(table: Sequence[Row]) -> str:
         f"means over the {judged} classes with truth pixels, background included "
         f"(foreground mIoU: without it); left out: {left or 'no class'}. Void pixels are not judged; "
         "abstaining counts as a miss; coverage is the share of pixels that got a label. "
-        f"± is the sample standard deviation over seeds, (n) their number.{oracle}"
+        "± is the sample standard deviation over seeds, in brackets the interval of 95 % for their mean "
+        f"(Student's), (n) their number.{oracle}"
     )
 
 
@@ -228,7 +234,8 @@ def definition(table: Sequence[Row]) -> str:
 def _number_data(number: Number | None) -> dict[str, Any] | None:
     if number is None:
         return None
-    return {"mean": number.mean, "sd": number.sd, "n": number.n, "values": list(number.values)}
+    spread = {"sd": number.sd, "interval": list(number.interval) if number.interval else None}
+    return {"mean": number.mean, **spread, "n": number.n, "values": list(number.values)}
 
 
 def _table_data(table: Sequence[Row]) -> dict[str, Any]:
@@ -272,7 +279,9 @@ def _line_data(row: Row) -> dict[str, Any]:
     line |= {"n_images": row.n_images, "supervision": "; ".join(row.identity.supervision)}
     line |= {"backend": row.identity.filter_backend, "pretraining": row.pretraining}
     for name, number in row.numbers.items():
+        low, high = number.interval or (None, None)
         line |= {f"{name}_mean": number.mean, f"{name}_sd": number.sd, f"{name}_n": number.n}
+        line |= {f"{name}_low": low, f"{name}_high": high}
     classes = zip(("background", *terms.classes), row.per_class, strict=True)
     return line | {f"iou[{name}]": number.mean for name, number in classes if number is not None}
 

@@ -1,27 +1,57 @@
 """IoU of each image and what the worst of them are like: from the confusion of every image apart.
 
 These scores are means of ratios, not ratios of sums: counts of two images cannot be added before the ratio
-is taken, so they do not fit the `Metric` interface and come from the whole `CountsTable` of a split instead.
+is taken, so they come from the whole `CountsTable` of a split instead.
 A few numbers per image and class are held (COCO-14 val: some 100 MB); masks must not enter.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from wsssbench.types import IGNORE
+from wsssbench.metrics import confusion_counts
+from wsssbench.types import IGNORE, Counts, Kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wsssbench.judge import CountsTable
+    from wsssbench.types import Mask
 
     Floats = NDArray[np.float64]
 
 WORST_PERCENT = 10  # of the images, or of a class's images
 NAMED = 10  # worst images that are listed by name
+
+
+class PerImage:
+    """IoU of each image, its mean, and the worst: `score_images`.
+
+    The judge asks `score_table` with the confusion of every image. What `score` says of summed counts is
+    true of one image alone, and takes a sum for one large image.
+    """
+
+    name = "per_image"
+    needs: Kind = "labels"
+    better: Literal["higher", "lower"] = "higher"
+    unit = "%"
+
+    def count(self, output: Mask, gold: Mask, classes: int) -> Counts:
+        """The confusion of one image."""
+        return confusion_counts(gold, output, classes)
+
+    def score(self, counts: Counts, classes: int) -> Mapping[str, Any]:
+        """`score_images` of one image, without its name."""
+        from wsssbench.judge import CountsTable
+
+        return self.score_table(CountsTable.of(["image"], [counts]), classes)
+
+    def score_table(self, table: CountsTable, classes: int) -> Mapping[str, Any]:
+        """`score_images` of a split."""
+        return score_images(table, classes)
 
 
 def score_images(table: CountsTable, classes: int, worst_percent: int = WORST_PERCENT) -> dict[str, Any]:

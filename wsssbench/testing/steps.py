@@ -129,8 +129,9 @@ def _check_run(contracts: Contracts, cls: type, config: Any, folder: Path) -> No
 def _context(data: TinyDataset, step: Any, config: Any, folder: Path) -> RunContext:
     """The engine's own context, on the CPU, with `folder`/step as its folder."""
     from wsssbench.engine import Engine
+    from wsssbench.hardware import Hardware
     from wsssbench.options import key_options
-    from wsssbench.plan import Hardware, PlannedStep, Trial
+    from wsssbench.plan import PlannedStep, Trial
     from wsssbench.progress import Progress
 
     identity = StepIdentity(step.card.name, step.card.version, key_options(config))

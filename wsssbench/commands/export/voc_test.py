@@ -1,0 +1,127 @@
+"""`wsssbench export voc12-test`: a fitted run on VOC's test images, packed as the VOC server takes it.
+
+The images have no tags and no masks here: the steps predict as in the cell's stage, with its CRF and scales.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wsssbench.commands.export.cells import find_cell, title
+from wsssbench.commands.export.competition import VOC, competition_of
+from wsssbench.commands.export.voc_images import image_size, read_image, test_images
+from wsssbench.commands.setup import open_settings
+from wsssbench.dumps.voc_server import Competition, verify_voc_archive, write_voc_archive
+from wsssbench.errors import BadData, WsssError
+from wsssbench.plugins import Plugins
+from wsssbench.progress import Progress
+from wsssbench.settings import Settings
+from wsssbench.store import StoredRecord, safe_name
+
+if TYPE_CHECKING:
+    from wsssbench.types import Image, Mask
+
+CLASSES = (  # what the server's labels 1..20 stand for
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
+    "tvmonitor",
+)
+
+
+class WrongArchive(WsssError):
+    """The archive that was just written does not pass its own check."""
+
+    code = 1
+
+
+def voc12_test_command(cell: Path, flags: Mapping[str, Any]) -> None:
+    """Predict VOC's test images with the steps of `cell`, write the archive and check it."""
+    stored = find_cell(cell, lambda record: not record.identity.terms.tags_at_evaluation)
+    _check_cell(stored)
+    competition, reasons = competition_of(stored.record, flags["competition"])
+    settings, plugins = _settings(flags)
+    images = test_images(flags["listed"], flags["images"], settings, plugins)
+    sizes = {id: image_size(path) for id, path in images.items()}
+    out = flags["out"] or Path(_default_name(stored, competition))
+    if out.is_dir():
+        raise BadData("this is a folder", where=out, hint="--out names the archive, as results.tar.gz")
+    labels = _predictor(stored, flags["device"], plugins)
+    with Progress(quiet=flags["quiet"]).task(f"{title(stored.record)}: VOC test") as task:
+
+        def counted(id: str) -> Mask:
+            found = labels(read_image(images[id]))
+            done.append(id)
+            task.update(len(done), len(images), 1, {})
+            return found
+
+        done: list[str] = []
+        write_checked(counted, tuple(images), sizes, out, competition)
+    why = f" ({'; '.join(reasons)})" if reasons else ""
+    click.echo(f"{len(images):,} masks of {title(stored.record)} in {out}, for {competition}{why}")
+
+
+def write_checked(
+    labels: Callable[[str], Mask],
+    ids: Sequence[str],
+    sizes: Mapping[str, tuple[int, int]],
+    out: Path,
+    competition: Competition,
+) -> None:
+    """Write the archive, read it again as the server would, and only then give it its name.
+
+    WrongArchive where it fails the check: nothing of it stays.
+    """
+    passing = out.with_name(f".{out.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        write_voc_archive(labels, ids, sizes, passing, competition)
+        try:
+            found = verify_voc_archive(passing, ids, sizes)
+        except BadData as error:
+            raise WrongArchive(f"the archive fails its check: {error.what}", where=out) from error
+        if found != competition:
+            raise WrongArchive(f"the archive is for {found}, not {competition}", where=out)
+        passing.replace(out)
+    finally:
+        passing.unlink(missing_ok=True)
+
+
+def _default_name(stored: StoredRecord, competition: str) -> str:
+    """Of the archive, in the working folder."""
+    return f"{safe_name(title(stored.record).replace(' ', '-'))}-{competition}.tar.gz"
+
+
+def _check_cell(stored: StoredRecord) -> None:
+    """BadData for a cell whose terms the test images cannot be predicted under."""
+    terms = stored.record.identity.terms
+    if terms.tags_at_evaluation:
+        what = f"{terms.stage} is judged with tags given, and test images have none"
+        raise BadData(what, where=stored.path, hint="name a cell of the stage seg, seg+crf, seg+ms, ...")
+    if terms.classes != CLASSES:
+        what = f"its {len(terms.classes)} classes are not the 20 of VOC in their order"
+        raise BadData(what, where=stored.path, hint="the server takes labels of all of VOC's classes only")
+    if terms.limit is not None:
+        click.echo(f"this run has learned from {terms.limit:,} images only (--limit)", err=True)
+
+
+def _predictor(stored: StoredRecord, device: str, plugins: Plugins) -> Callable[[Image], Mask]:
+    """Labels of an image by the cell's fitted steps and terms."""
+    from wsssbench.commands.fitted import FittedRun
+
+    fitted = FittedRun(stored.path, device, plugins)
+    if fitted.stale:
+        click.echo("the code of this run's steps has changed since it was fitted", err=True)
+    return fitted.labels
+
+
+def _settings(flags: Mapping[str, Any]) -> tuple[Settings, Plugins]:
+    """Settings and plugins; WsssError for an option that would not matter."""
+    for text in flags["options"]:
+        if not text.startswith((f"{VOC}.", f"datasets.{VOC}.")):
+            hint = "a step's options stand in the record of its run"
+            raise WsssError(f"only options of {VOC} matter here", where=f"-o {text}", hint=hint)
+    return open_settings({"plugins": flags["plugins"]}, flags["config"], flags["options"])

@@ -1,0 +1,83 @@
+"""How the threshold that turns maps into labels is chosen. The policy is part of a row's terms, so that a row
+tuned on masks is never ranked with one that was not; what was chosen stands among its scores.
+
+fixed: the step's own option. held-out: the best on a few masks of the label split, drawn once for a data set
+and not judged. label-free: a rule that sees maps alone. oracle: the best on the judged masks, flagged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from wsssbench.errors import BadData, WsssError
+from wsssbench.types import Dataset, Maps, Step, content_key
+
+Policy = Literal["fixed", "held-out", "label-free", "oracle"]
+POLICIES: tuple[Policy, ...] = get_args(Policy)
+HELD_OUT = 100  # images at most, and at most every fifth of the split
+PART = 5
+DRAW = 0  # one draw for everybody: methods and seeds are tuned on the same images
+RULES = {
+    "held-out": "best mIoU on held-out masks",
+    "label-free": "Otsu on the largest map's values",
+    "oracle": "best mIoU on the judged masks",
+}
+
+
+def held_out_ids(dataset: Dataset, limit: int | None) -> tuple[str, ...]:
+    """The images of the label split that `held-out` tunes on, in the split's order.
+
+    BadData where the split has too few to leave any out.
+    """
+    split = dataset.card.label_split
+    ids = dataset.ids(split)[:limit]
+    count = min(HELD_OUT, len(ids) // PART)
+    if not count:
+        hint = "take another threshold policy, or more images"
+        raise BadData(f"{len(ids)} images are too few to hold some out", where=split, hint=hint)
+    chosen = np.random.default_rng(DRAW).choice(len(ids), count, replace=False)
+    return tuple(ids[k] for k in sorted(chosen.tolist()))
+
+
+def planned_threshold(step: Step, name: str, policy: Policy, tuned_on: Sequence[str]) -> dict[str, Any]:
+    """What a row's identity says of its threshold: a value, or the rule and the ids it will be tuned on."""
+    if policy == "held-out":
+        drawn = {"images": len(tuned_on), "drawn_with": DRAW, "ids": content_key(list(tuned_on))}
+        return {"rule": RULES[policy], **drawn}
+    if policy != "fixed":
+        return {"rule": RULES[policy]}
+    value = getattr(step.config, "threshold", None)
+    if value is None:
+        raise WsssError(
+            "maps are judged, but the step has no option `threshold`",
+            where=name,
+            hint="add `threshold: float = option(...)` to its Config",
+        )
+    return {"value": value}
+
+
+def judged_ids(dataset: Dataset, split: str, limit: int | None, tuned_on: Sequence[str]) -> tuple[str, ...]:
+    """The images of `split` that a row reports: all but those that its threshold was tuned on."""
+    left_out = frozenset(tuned_on)
+    return tuple(id for id in dataset.ids(split)[:limit] if id not in left_out)
+
+
+def chosen_threshold(
+    policy: str, dataset: Dataset, ids: Sequence[str], maps_of: Callable[[str], Maps]
+) -> float:
+    """The threshold by a policy that is not fixed, from the maps (and masks, unless label-free) of `ids`."""
+    if policy == "label-free":
+        from wsssbench.scores.otsu import histogram, otsu
+
+        histograms = (histogram(maps_of(id), dataset.image(id).shape[:2]) for id in ids)
+        return otsu(reduce(np.add, histograms))
+    from wsssbench.metrics import add_counts
+    from wsssbench.scores.threshold_curve import ThresholdCurve, best_threshold
+
+    curve, classes = ThresholdCurve(), len(dataset.card.class_names)
+    many = (curve.count(maps_of(id), dataset.mask(id), classes) for id in ids)
+    return float(best_threshold(reduce(lambda a, b: add_counts([a, b]), many), classes))
