@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -13,9 +14,10 @@ from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
 from wsssbench.cli import main
+from wsssbench.dumps import write_psa_dict
 from wsssbench.errors import BadData, UnknownName, WsssError
 from wsssbench.judge import score_folder
-from wsssbench.masks import read_labels, write_labels
+from wsssbench.masks import read_labels, threshold_labels, voc_palette, write_labels
 from wsssbench.options import build_config, folder_digest, key_options
 from wsssbench.plan import make_plan, open_dataset
 from wsssbench.plugins import Plugins
@@ -24,7 +26,7 @@ from wsssbench.settings import Settings
 from wsssbench.store import find_records, read_record
 from wsssbench.testing import BrokenContract, check_step
 from wsssbench.testing.tiny import TinyDataset
-from wsssbench.types import Record
+from wsssbench.types import Maps, Record
 from wsssbench_methods.importer import Import
 
 PLUGINS = Plugins()
@@ -45,6 +47,38 @@ def write_masks(folder: Path, *splits: str, count: int = 8) -> Path:
             labels[:, labels.shape[1] // 2 :] = 0
             labels[0] = 255
             write_labels(folder / f"{id}.png", labels)
+    return folder
+
+
+def classes_of(id: str) -> list[int]:
+    return np.flatnonzero(SHAPES.tags(id)).tolist()
+
+
+def made_maps(id: str) -> Maps:
+    """A foreign method's maps at a quarter of the image's size: 0.8 where the class is, 0.2 elsewhere."""
+    mask, classes = SHAPES.mask(id)[::4, ::4], classes_of(id)
+    planes = [np.where(mask == k + 1, 0.8, 0.2).astype(np.float32) for k in classes]
+    return Maps(np.array(classes, np.int64), np.stack(planes))
+
+
+def write_maps(folder: Path, *splits: str, count: int = 8) -> Path:
+    """The same as dicts of PSA; its classes and values are stored as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in splits:
+        for id in SHAPES.ids(split)[:count]:
+            maps = made_maps(id)
+            write_psa_dict(folder / f"{id}.npy", maps, maps.values.shape[-2:])
+    return folder
+
+
+def write_logits(folder: Path, *splits: str, count: int = 8) -> Path:
+    """Bare logits of all classes as deeplab-pytorch leaves them, at half of the image's size."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for split in splits:
+        for id in SHAPES.ids(split)[:count]:
+            mask = SHAPES.mask(id)[::2, ::2]
+            planes = [np.where(mask == k, 3.0, -1.0) for k in range(len(SHAPES.card.class_names) + 1)]
+            np.save(folder / f"{id}.npy", np.stack(planes).astype(np.float32))
     return folder
 
 
@@ -134,6 +168,25 @@ def test_two_folders_of_one_name_are_two_rows(tmp_path: Path) -> None:
     assert len({row["variant"] for row in table["rows"]}) == 2
 
 
+def test_the_key_of_a_folder_of_pictures_is_that_of_their_names_and_bytes(tmp_path: Path) -> None:
+    folder = write_masks(tmp_path / "masks", "train")
+    whole = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        whole.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    assert folder_digest(folder) == whole.hexdigest()
+
+
+def test_the_key_follows_the_content_of_array_files_too(tmp_path: Path) -> None:
+    folder = write_maps(tmp_path / "cams", "train")
+    (one,) = plan("import:cams", stages=("seed",))
+    (id, *_) = SHAPES.ids("train")
+    np.save(folder / f"{id}.npy", np.array({classes_of(id)[0]: np.zeros((4, 4), np.float32)}, dtype=object))
+    (two,) = plan("import:cams", stages=("seed",))
+    assert one.key != two.key
+    (named,) = plan("import:cams", stages=("seed",), options={"import": {"format": "psa"}})
+    assert named.key != two.key
+
+
 # ----------------------------------------------------------------------------------------------- what it is
 
 
@@ -188,6 +241,73 @@ def test_masks_may_be_grey_or_have_any_palette(tmp_path: Path, mode: str) -> Non
     assert records()[0].scores == expected[1]
 
 
+def test_a_folder_of_maps_gives_maps_and_its_threshold_is_in_the_row(tmp_path: Path) -> None:
+    write_maps(tmp_path / "cams", "train")
+    (cell,) = plan("import:cams", stages=("seed",))
+    card = cell.trial.steps[0].step.card
+    assert (card.gives, card.needs_threshold) == (("maps",), True)
+    assert set(card.gives) < set(Import.card.gives)
+    given = ("-o", "import.threshold=0.55", "--stages", "seed,pseudo")
+    assert run("--method", "import:cams", *given).exit_code == 0
+    seed, pseudo = sorted(records(), key=lambda record: record.identity.terms.stage, reverse=True)
+    assert seed.identity.threshold == pseudo.identity.threshold == {"value": 0.55}
+    for id in SHAPES.ids("train")[:8]:
+        shape = SHAPES.mask(id).shape
+        write_labels(tmp_path / "expected" / f"{id}.png", threshold_labels(made_maps(id), 0.55, shape))
+    assert seed.scores == pseudo.scores == score_folder(SHAPES, "train", tmp_path / "expected", limit=8)[0]
+
+
+def test_foreign_maps_can_be_refined_and_learned_from(tmp_path: Path) -> None:
+    write_maps(tmp_path / "cams", "train")
+    cells = plan("import:cams > crf > segmenter", stages=("seed", "pseudo", "seg"))
+    assert [cell.state for cell in cells] == ["missing", "missing", "missing"]
+    with pytest.raises(WsssError, match="step segmenter needs labels"):
+        plan("import:cams > segmenter")
+    assert run("--method", "import:cams > crf", "--stages", "pseudo").exit_code == 0
+    (record,) = records()
+    assert record.scores["iou"]["miou"] > 60
+    assert record.identity.threshold is None  # the CRF has made labels
+
+
+def test_a_folder_of_logits_gives_probabilities(tmp_path: Path) -> None:
+    write_logits(tmp_path / "logits", "val")
+    assert run("--method", "import:logits", "--stages", "seg,seg+crf").exit_code == 0
+    found = {record.identity.terms.stage: record for record in records()}
+    assert set(found) == {"seg", "seg+crf"}
+    assert all(record.scores["iou"]["miou"] > 60 for record in found.values())
+    assert {record.provenance["cards"]["import"]["gives"][0] for record in found.values()} == {"probs"}
+
+
+def test_pictures_in_the_colours_of_voc_are_labels(tmp_path: Path) -> None:
+    folder = write_masks(tmp_path / "masks", "train")
+    expected = score_folder(SHAPES, "train", folder, limit=8)[0]
+    for path in folder.iterdir():
+        Pil.fromarray(voc_palette()[read_labels(path)]).save(path)
+    run("--method", "import:masks", "--stages", "pseudo")
+    assert records()[0].scores == expected
+
+
+def test_a_tag_file_beside_pictures_does_not_make_them_anything_else(tmp_path: Path) -> None:
+    folder = write_masks(tmp_path / "masks", "train")
+    np.save(folder / "cls_labels.npy", np.array({"train_0": np.ones(3)}, dtype=object))
+    (cell,) = plan("import:masks", stages=("pseudo",))
+    assert cell.trial.steps[0].gives == ("labels",)
+
+
+def test_a_bare_map_has_the_class_that_is_given_and_can_be_rescaled(tmp_path: Path) -> None:
+    (tmp_path / "bare").mkdir()
+    for id in SHAPES.ids("train")[:8]:
+        np.save(tmp_path / "bare" / f"{id}.npy", np.where(SHAPES.mask(id) == 2, 5.0, 0.0))
+    refused = run("--method", "import:bare", "--stages", "pseudo")
+    assert (refused.exit_code, "one map without a class" in records()[0].reason) == (1, True)
+    given = ("-o", "import.class_index=1", "-o", "import.rescale=true")
+    assert run("--method", "import:bare", "--stages", "pseudo", *given).exit_code == 0
+    (good,) = (record for record in records() if record.status == "ok")
+    per_class = good.scores["iou"]["per_class"]
+    values = list(per_class.values()) if isinstance(per_class, dict) else per_class
+    assert values[2] == 100
+
+
 # ---------------------------------------------------------------------------------------------- what lacks
 
 
@@ -209,6 +329,43 @@ def test_files_that_are_missing_are_counted_and_named_before_anything_runs(tmp_p
         names = ", ".join(f"{id}.png" for id in SHAPES.ids("train")[2:7])
         assert f"6 of 8 files are missing: {names} ..." in result.output
     assert not Path("runs").exists()
+
+
+def test_missing_files_have_the_suffix_of_those_that_are_there(tmp_path: Path) -> None:
+    write_maps(tmp_path / "cams", "train", count=2)
+    result = run("--method", "import:cams", "--stages", "pseudo")
+    names = ", ".join(f"{id}.npy" for id in SHAPES.ids("train")[2:7])
+    assert (result.exit_code, f"6 of 8 files are missing: {names} ..." in result.output) == (2, True)
+    (seg,) = plan("import:cams", stages=("seg",))
+    assert seg.reason == f"cams has no maps of val, such as {SHAPES.ids('val')[0]}.npy"
+
+
+def test_a_file_of_another_kind_than_the_first_fails_the_cell_and_is_named(tmp_path: Path) -> None:
+    write_maps(tmp_path / "mixed", "train")
+    odd = write_logits(tmp_path / "logits", "train") / f"{SHAPES.ids('train')[5]}.npy"
+    shutil.copy(odd, tmp_path / "mixed")
+    assert run("--method", "import:mixed", "--stages", "pseudo").exit_code == 1
+    (found,) = records()
+    assert "this file is deeplab, which holds probs, not maps" in found.reason
+    assert odd.name in found.reason
+
+
+def test_a_format_that_is_not_clear_is_asked_for_before_anything_runs(tmp_path: Path) -> None:
+    (tmp_path / "cams").mkdir()
+    for id in SHAPES.ids("train")[:8]:
+        maps = made_maps(id)
+        np.save(tmp_path / "cams" / f"{id}.npy", np.array({"keys": maps.classes, "cam": maps.values}, object))
+    result = run("--method", "import:cams", "--stages", "pseudo")
+    assert result.exit_code == 2
+    assert "name it by -o import.format=FORMAT; it could be: irn-strided" in result.output
+    assert (
+        run("--method", "import:cams", "--stages", "pseudo", "-o", "import.format=irn-strided").exit_code == 0
+    )
+    with pytest.raises(UnknownName, match="unknown format 'irm'"):
+        plan("import:cams", options={"import": {"format": "irm"}})
+    wrong = run("--method", "import:cams", "--stages", "pseudo", "-o", "import.format=clip-es")
+    assert wrong.exit_code == 1
+    assert next(r.reason for r in records() if r.status == "failed").startswith("this is no clip-es file")
 
 
 def test_a_second_step_without_any_mask_to_learn_from_is_refused(tmp_path: Path) -> None:
@@ -280,7 +437,7 @@ def test_import_keeps_its_contract_with_a_folder_of_the_made_up_data(tmp_path: P
         write_labels(tmp_path / "tiny" / f"{id}.png", data.scene(id)[1])
     assert len(check_step(Import, {"folder": str(tmp_path / "tiny")}, "import")) > 20
     (tmp_path / "tiny" / "val_1.png").unlink()
-    with pytest.raises(BrokenContract, match="it raised BadData: no such mask"):
+    with pytest.raises(BrokenContract, match="it raised BadData: no file of val_1"):
         check_step(Import, {"folder": str(tmp_path / "tiny")}, "import")
 
 

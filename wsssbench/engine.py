@@ -35,7 +35,7 @@ from wsssbench.types import Kind, Maps, Outputs, Predictor, Record, Stage, View,
 if TYPE_CHECKING:
     from wsssbench.types import Mask
 
-PREDICT_BATCH = 16  # images per call of a predictor
+PREDICT_BATCH = 16  # images per call of a predictor that does not say how many it wants
 
 
 class Engine:
@@ -232,8 +232,9 @@ class Engine:
 
         data, todo = trial.dataset, folder.missing(kinds)
         start, done = time.perf_counter(), len(folder) - len(todo)
-        for first in range(0, len(todo), PREDICT_BATCH):
-            ids = todo[first : first + PREDICT_BATCH]
+        size = getattr(predictor, "images_per_call", PREDICT_BATCH)
+        for first in range(0, len(todo), size):
+            ids = todo[first : first + size]
             images = [
                 torch.from_numpy(np.ascontiguousarray(data.image(id).transpose(2, 0, 1))).to(
                     self.hardware.device

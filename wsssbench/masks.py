@@ -54,7 +54,7 @@ def write_labels(path: Path | str, labels: Labels) -> None:
 
 
 def read_labels(path: Path | str) -> Labels:
-    """The (H, W) uint8 indices of a one-channel picture, read-only; a palette is never converted to colours.
+    """The (H, W) uint8 indices of a one-channel picture; a palette is never converted to colours.
 
     BadData names the file where it is missing, truncated, coloured or has values above 255.
     """
@@ -70,7 +70,7 @@ def read_labels(path: Path | str) -> Labels:
         raise BadData(f"mask has picture mode {mode}, not one channel", where=path, hint=hint)
     if array.dtype.itemsize > 1 and (array.min() < 0 or array.max() > 255):
         raise BadData("mask has values outside 0..255", where=path, hint="save class indices, 255 for void")
-    return array.astype(np.uint8, copy=False)
+    return array.astype(np.uint8)
 
 
 def missing_masks(folder: Path | str, ids: Sequence[str]) -> list[str]:

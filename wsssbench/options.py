@@ -104,15 +104,19 @@ def file_digest(path: Path) -> str:
 
 
 def folder_digest(path: Path) -> str:
-    """sha256 (hex) over the names and contents of the PNG files in a folder, not below it. Raises BadData.
+    """sha256 (hex) over the names and contents of the PNG and array files in a folder, not below it.
 
-    Remembered while names, sizes and times of change stay.
+    Array files are those that `wsssbench.dumps` reads. Raises BadData. Remembered while names, sizes and
+    times of change stay.
     """
+    from wsssbench.dumps.formats import SUFFIXES  # late: it needs numpy and PIL, options alone do not
+
     path = path.expanduser()
     if not path.is_dir():
         problem = "is a file, not a folder" if path.is_file() else "no such folder"
         raise BadData(problem, where=path, hint="check the path; relative paths start at the working folder")
-    stats = ((file.name, file.stat()) for file in sorted(path.glob("*.png")))
+    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    stats = ((file.name, file.stat()) for file in files)
     return _folder_digest(path.resolve(), tuple((name, s.st_size, s.st_mtime_ns) for name, s in stats))
 
 

@@ -269,7 +269,8 @@ def judged_kind(planned: PlannedStep, stage: Stage) -> Kind | None:
     if stage.judged == "maps":
         return "maps" if "maps" in planned.gives else None
     if len(stage.scales) > 1 or stage.flip:
-        return "probs" if "probs" in planned.gives else None
+        made_here = planned.step.card.role != "labels"  # files have one scale
+        return "probs" if "probs" in planned.gives and made_here else None
     order: tuple[Kind, ...] = ("probs", "maps") if stage.crf else ("labels", "probs", "maps")
     return next((kind for kind in order if kind in planned.gives), None)
 

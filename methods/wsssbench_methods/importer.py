@@ -1,7 +1,7 @@
-"""Labels that were made elsewhere, as a step: a folder of masks, one <image id>.png each.
+"""Outputs that were made elsewhere, as a step: a folder with one file per image, named by its id.
 
-Whatever made them is not known here. What they are worth, and what a segmenter learns from them, is judged
-like everything else.
+Label pictures, or what other repositories write: class maps, probabilities, logits. Whatever made them is not
+known here. What they are worth, and what a segmenter learns from them, is judged like everything else.
 """
 
 from __future__ import annotations
@@ -15,58 +15,49 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsssbench.errors import BadData, UnknownName, WsssError, nearest
-from wsssbench.masks import lacking_masks, missing_masks, read_labels
-from wsssbench.types import (
-    IGNORE,
-    SUPERVISION,
-    Artifacts,
-    Context,
-    DatasetCard,
-    Kind,
-    Outputs,
-    StepCard,
-    View,
-    option,
+from wsssbench.dumps.formats import AUTO, SUFFIXES
+from wsssbench.errors import BadData, WsssError
+from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View, option
+from wsssbench_methods.foreign_files import (
+    FileOptions,
+    checked_supervision,
+    first_file,
+    kind_of_file,
+    kind_of_format,
+    read_outputs,
 )
+
+NAMED = 5  # missing files that an error names
+WORDS = {"labels": "mask", "maps": "maps", "probs": "probabilities"}
 
 
 @dataclass(frozen=True)
-class ImportConfig:
+class ImportConfig(FileOptions):
     """Options of `import`."""
 
-    folder: str = option("", "folder of <image id>.png; as a recipe: import:FOLDER", folder=True)
+    folder: str = option("", "folder of one file per image; as a recipe: import:FOLDER", folder=True)
     supervision: tuple[str, ...] = option(
-        ("unknown",), "what the masks have learned from (tags, masks, ...); shown in the row"
+        ("unknown",), "what the files have learned from (tags, masks, ...); shown in the row"
     )
 
 
-class ImportedLabels:
-    """The masks of a folder by the ids of their images; it asks no network and looks at no pixel."""
+class ImportedFiles:
+    """The files of a folder by the ids of their images; it asks no network and looks at no pixel."""
 
-    def __init__(self, folder: Path, card: DatasetCard) -> None:
-        self.folder, self.card = folder, card
+    def __init__(self, folder: Path, card: DatasetCard, kind: Kind, options: FileOptions) -> None:
+        self.folder, self.card, self.kind, self.options = folder, card, kind, options
 
     def look_up(self, ids: Sequence[str], images: Sequence[Tensor]) -> Sequence[Outputs]:
-        """The labels of the images called `ids`.
+        """What the files say of the images called `ids`.
 
-        BadData names a mask that is missing, of another size than its image, or has a label of no class.
+        BadData names a file that is missing, of another kind than the first, of labels of another size than
+        its image, or with a class that does not exist.
         """
         shapes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
-        return [Outputs(labels=self._checked(id, shape)) for id, shape in zip(ids, shapes, strict=True)]
-
-    def _checked(self, id: str, shape: tuple[int, int]) -> NDArray[np.uint8]:
-        path, count = self.folder / f"{id}.png", len(self.card.class_names)
-        labels = read_labels(path)
-        if labels.shape != shape:
-            hint = "labels must have the size of the image"
-            raise BadData(f"the mask is {labels.shape}, its image {shape}", where=path, hint=hint)
-        wrong = np.unique(labels[(labels > count) & (labels != IGNORE)])
-        if len(wrong):
-            values = ", ".join(map(str, wrong[:5]))
-            hint = f"labels are 0 for background, 1..{count} for classes, {IGNORE} for none"
-            raise BadData(f"the mask has label {values}, outside 0..{count}", where=path, hint=hint)
-        return labels
+        return [
+            read_outputs(self.folder, id, shape, self.card, self.kind, self.options)
+            for id, shape in zip(ids, shapes, strict=True)
+        ]
 
     def __call__(
         self,
@@ -76,40 +67,67 @@ class ImportedLabels:
         want: frozenset[Kind],
     ) -> Sequence[Outputs]:
         raise WsssError(
-            "labels from a folder are found by the ids of images, and these have none",
+            "files of a folder are found by the ids of images at their own size: these have none",
             where=self.folder,
-            hint="name a method that segments",
+            hint="name a method that segments; for several scales, too",
         )
 
 
 class Import:
-    """Labels from a folder of PNGs, one for each image id; 255 where the maker abstains."""
+    """Labels, maps or probabilities from a folder, one file for each image id.
+
+    Which of the three it gives is said by `format`, or else by its first file; all files must hold the same.
+    """
 
     Config = ImportConfig
     presets: ClassVar[dict[str, dict[str, object]]] = {}
     path_option = "folder"
-    card = StepCard("import", "1", "labels", supervision=("unknown",), gives=("labels",))
+    card = StepCard("import", "1", "labels", supervision=("unknown",), gives=("labels", "maps", "probs"))
 
     def __init__(self, config: ImportConfig) -> None:
-        for name in config.supervision:
-            if name not in SUPERVISION:
-                hint = nearest(name, SUPERVISION)
-                raise UnknownName(f"unknown supervision {name!r}", where="import.supervision", hint=hint)
-        self.config = config
-        self.card = replace(self.card, supervision=tuple(sorted(set(config.supervision))))
-        self.folder = Path(config.folder).expanduser()
+        self.config, self.folder = config, Path(config.folder).expanduser()
+        first = first_file(self.folder) if config.folder else None
+        self.suffix, self.kind = first.suffix if first else ".png", _kind(config, first)
+        self.card = replace(
+            self.card,
+            supervision=checked_supervision(config.supervision, "import.supervision"),
+            gives=(self.kind,),
+            needs_threshold=self.kind == "maps",
+        )
 
     def skip(self, split: str, ids: Sequence[str]) -> str:
-        """Why the folder has nothing to say of a split; BadData where it has masks of some images only."""
+        """Why the folder has nothing to say of a split; BadData where it has files of some images only."""
         if not self.config.folder:
             raise WsssError("import needs a folder of masks", where="import", hint="write import:FOLDER")
-        missing = missing_masks(self.folder, ids)
+        if not self.folder.is_dir():
+            hint = "one file per image, named by its id"
+            raise BadData("no such folder of labels", where=self.folder, hint=hint)
+        missing = [id for id in ids if not self._has(id)]
         if missing and len(missing) < len(ids):
-            raise lacking_masks(self.folder, missing, len(ids), split)
-        return f"{self.folder.name} has no mask of {split}, such as {missing[0]}.png" if missing else ""
+            names = ", ".join(f"{id}{self.suffix}" for id in missing[:NAMED])
+            what = f"{len(missing)} of {len(ids)} files are missing: {names}"
+            what += " ..." if len(missing) > NAMED else ""
+            raise BadData(what, where=self.folder, hint=f"every image of {split} needs its file")
+        word = WORDS[self.kind]
+        return (
+            f"{self.folder.name} has no {word} of {split}, such as {missing[0]}{self.suffix}"
+            if missing
+            else ""
+        )
 
-    def fit(self, train: View, given: Artifacts, ctx: Context) -> ImportedLabels:
+    def _has(self, id: str) -> bool:
+        suffixes = dict.fromkeys((self.suffix, *SUFFIXES))  # the usual one first: one look for most files
+        return any((self.folder / f"{id}{suffix}").is_file() for suffix in suffixes)
+
+    def fit(self, train: View, given: Artifacts, ctx: Context) -> ImportedFiles:
         return self.restore(ctx)
 
-    def restore(self, ctx: Context) -> ImportedLabels:
-        return ImportedLabels(self.folder, ctx.card)
+    def restore(self, ctx: Context) -> ImportedFiles:
+        return ImportedFiles(self.folder, ctx.card, self.kind, self.config)
+
+
+def _kind(config: ImportConfig, first: Path | None) -> Kind:
+    """What the folder holds; labels where it has nothing yet, which is told when images are looked for."""
+    if config.format != AUTO:
+        return kind_of_format(config.format, "import.format")
+    return kind_of_file(first, "import.format") if first else "labels"

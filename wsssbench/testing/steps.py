@@ -43,9 +43,10 @@ def check_step(cls: type, options: Mapping[str, Any] | None = None, name: str = 
 
 
 def _check_own_card(contracts: Contracts, own: StepCard, card: StepCard) -> None:
-    """Options may make the supervision less, or known where the class's card does not know it."""
-    fields = ("name", "gives", "takes", "learns_from")
+    """Options may make outputs and supervision less, or known what the class's card calls unknown."""
+    fields = ("name", "takes", "learns_from")
     kept = all(getattr(own, field) == getattr(card, field) for field in fields)
+    kept = kept and bool(own.gives) and set(own.gives) <= set(card.gives)
     allowed = set(own.supervision) <= set(card.supervision) or "unknown" in card.supervision
     contracts.expect(kept and allowed, "no option makes the card allow or promise more", f"its card is {own}")
 
