@@ -87,6 +87,16 @@ def test_an_oracle_threshold_is_the_best_on_the_judged_images_and_flagged(tmp_pa
     assert "oracle threshold" in render(rows_of([record]))
 
 
+def test_a_fixed_threshold_says_what_it_was_tuned_on(tmp_path: Path) -> None:
+    from wsssbench.thresholds import planned_threshold
+    from wsssbench_methods.localizer import Cam, CamConfig
+
+    cam = planned_threshold(Cam(CamConfig()), "cam", "fixed", ())
+    assert cam == {"value": 0.3, "tuned_on": "shapes, generator seed 1000"}
+    own = planned_threshold(Cam(CamConfig(threshold=0.4)), "cam", "fixed", ())
+    assert own == {"value": 0.4, "tuned_on": "not known: an option"}
+
+
 def test_a_label_free_threshold_reads_no_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from wsssbench import engine
 

@@ -57,7 +57,8 @@ def planned_threshold(step: Step, name: str, policy: Policy, tuned_on: Sequence[
             where=name,
             hint="add `threshold: float = option(...)` to its Config",
         )
-    return {"value": value}
+    default = step.config.__dataclass_fields__["threshold"].default
+    return {"value": value, "tuned_on": step.card.tuned_on if value == default else "not known: an option"}
 
 
 def judged_ids(dataset: Dataset, split: str, limit: int | None, tuned_on: Sequence[str]) -> tuple[str, ...]:

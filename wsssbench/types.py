@@ -191,6 +191,7 @@ class StepCard:
     takes: tuple[str, ...] = ()  # of the step before, when predicting; "probs|maps": the first that it gives
     learns_from: tuple[str, ...] = ()  # of the step before, when fitting; alternatives likewise
     needs_threshold: bool = False  # its maps become labels by Config.threshold
+    tuned_on: str = ""  # images whose masks chose the default threshold
     pretraining: str = "none"  # what the weights have seen: none, imagenet, coco, ...
     paper: str = ""
     reported: Mapping[str, float] = field(default_factory=dict)  # published numbers, never measured here

@@ -28,6 +28,7 @@ from wsssbench_methods.map_rules import (
     check_layers,
     tapped,
 )
+from wsssbench_methods.presets import TUNED_ON
 
 PARTS = 'the features that the head sees ("last") or of a part of the backbone by its module name'
 
@@ -155,6 +156,7 @@ class GradCam(Cam):
         supervision=("tags",),
         gives=("maps", "tag_scores"),
         needs_threshold=True,
+        tuned_on=TUNED_ON,
         paper="Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based "
         "Localization, ICCV 2017",
     )

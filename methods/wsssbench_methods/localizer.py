@@ -22,7 +22,7 @@ from wsssbench.nets.weights import weights_digest
 from wsssbench.train import Schedule, autocast, load_checkpoint, save_checkpoint
 from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, StepCard, View, option
 from wsssbench_methods.classifier import ClassifierPlan, check_weights, new_classifier, trained_classifier
-from wsssbench_methods.presets import CLASSIFIER_PRESETS
+from wsssbench_methods.presets import CLASSIFIER_PRESETS, TUNED_ON
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ class CamConfig:
     dropout: float = option(0.5, "dropout before pooling", origin="PSA, RRM")
     scales: tuple[float, ...] = option((0.5, 1.0, 1.5, 2.0), "scales of the map", origin="PSA, IRN, SEAM")
     flip: bool = option(True, "average with the mirror image", origin="PSA, IRN, SEAM")
-    threshold: float = option(0.3, "map value above which a pixel is foreground", origin="see presets")
+    threshold: float = option(
+        0.3, "map value above which a pixel is foreground", origin=f"chosen for cam on {TUNED_ON}"
+    )
     tag_threshold: float = option(
         0.5, "tag score above which a class is predicted when no tags are given", origin="own choice"
     )
@@ -118,6 +120,7 @@ class Cam:
         supervision=("tags",),
         gives=("maps", "tag_scores"),
         needs_threshold=True,
+        tuned_on=TUNED_ON,
         paper="Zhou et al., Learning Deep Features for Discriminative Localization, CVPR 2016",
     )
 

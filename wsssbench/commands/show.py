@@ -72,6 +72,7 @@ def _step(cls: Any) -> str:
         "takes": _needs(card.takes),
         "gives": ", ".join(card.gives),
         "threshold": "its maps become labels by the option `threshold`" if card.needs_threshold else "",
+        "its default was tuned on": card.tuned_on,
         "pretraining": card.pretraining,
         "paper": card.paper,
         "published, not measured here": _pairs(card.reported),

@@ -20,7 +20,7 @@ from wsssbench.train import autocast, load_checkpoint
 from wsssbench.types import Artifacts, Context, Kind, Outputs, StepCard, View
 from wsssbench_methods.classifier import check_weights, new_classifier, plan_of, trained_classifier
 from wsssbench_methods.localizer import select_maps
-from wsssbench_methods.presets import RRM_PRESETS
+from wsssbench_methods.presets import RRM_PRESETS, TUNED_ON
 from wsssbench_methods.rrm.config import RrmConfig, crop_rule
 from wsssbench_methods.rrm.joint import mine, train_jointly
 from wsssbench_methods.segment import head_plan
@@ -38,6 +38,7 @@ class Rrm:
         supervision=("tags",),
         gives=("maps", "probs", "labels", "mined", "tag_scores"),
         needs_threshold=True,
+        tuned_on=TUNED_ON,
         paper="Zhang et al., Reliability Does Matter, AAAI 2020, arXiv 1911.08039",
         reported={"voc12 val mIoU": 62.6, "voc12 test mIoU": 62.9},
     )
