@@ -197,6 +197,22 @@ def test_batches_that_are_of_one_label_by_turns_are_no_collapse() -> None:
         assert told(check, [step % 2] * 2, [0, 1], step, step + 1)
 
 
+@pytest.mark.parametrize("said", [[0, 0], [0, 1]], ids=str)
+def test_what_a_resumed_training_must_know_fits_into_a_checkpoint(said: list[int], tmp_path: Path) -> None:
+    from wsssbench.train import load_checkpoint, save_checkpoint
+
+    check, again, net = CollapseCheck(100), CollapseCheck(100), torch.nn.Linear(1, 1)
+    told(check, said, [0, 1], last=74)
+    save_checkpoint(tmp_path / "net.pt", net, None, 74, check)
+    load_checkpoint(tmp_path / "net.pt", net, None, again)
+    if said == [0, 0]:
+        with pytest.raises(TrainingFailed, match="collapsed"):
+            told(again, said, [0, 1], 74)
+    else:
+        assert told(again, said, [0, 1], 74) == 100
+    assert again.noted > 74
+
+
 def test_a_run_too_short_to_judge_is_not_judged() -> None:
     assert told(CollapseCheck(WINDOW - 1), [0, 0], [0, 1], last=WINDOW - 1)
 

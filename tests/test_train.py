@@ -302,6 +302,16 @@ def test_a_classifier_no_better_than_guessing_is_stopped_after_patience_and_wind
     assert follow(AliveCheck(frequencies, patience=40, window=10), dead[:20] + alive) is None
 
 
+def test_a_check_goes_on_from_what_the_checkpoint_remembers(tmp_path: Path) -> None:
+    net, path = Net(), tmp_path / "ckpt/net.pt"
+    first, again = (AliveCheck(torch.tensor([0.5]), patience=0, window=10) for _ in range(2))
+    assert follow(first, [0.9] * 9) is None
+    save_checkpoint(path, net, None, 9, first)
+    assert load_checkpoint(path, net, None, again) == 9
+    assert follow(again, [0.9]) == 0  # the tenth in all
+    assert load_checkpoint(path, net, None) == 9  # nobody has to want it
+
+
 def test_the_message_of_a_dead_classifier_gives_both_losses_and_the_way_out() -> None:
     check = AliveCheck(torch.tensor([0.5]), patience=0, window=1)
     with pytest.raises(TrainingFailed, match=r"0\.900, guessing tag frequencies costs 0\.693") as caught:

@@ -79,10 +79,11 @@ def train(
     Each step's random numbers come from the seed and the step's number alone, so a run that was stopped and
     resumed ends with the same weights. Ctrl-C and SIGTERM take effect between two steps, after a checkpoint.
     `ctx.step_limit` ends the training early, at the rates of the whole schedule; `check` does not judge what
-    was ended so. Raises TrainingFailed where a loss is not finite, or where `check` does.
+    was ended so. What a check has in `memory` (plain lists and numbers) goes into the checkpoint. Raises
+    TrainingFailed where a loss is not finite, or where `check` does.
     """
     saved = ctx.workdir / "ckpt" / f"{name}.pt"
-    start = load_checkpoint(saved, model, optimizer)
+    start = load_checkpoint(saved, model, optimizer, check)
     seed, last_save = ctx.seed(name + STEPS), time.perf_counter()
     end = last_step(plan, ctx.step_limit, start)
     model.train()
@@ -95,7 +96,7 @@ def train(
                 check(values, step)
             ctx.progress(step + 1, end, len(batch.ids), {k: v.item() for k, v in values.items()})
             if interrupts.asked or time.perf_counter() - last_save > CHECKPOINT_SECONDS:
-                save_checkpoint(saved, model, optimizer, step + 1)
+                save_checkpoint(saved, model, optimizer, step + 1, check)
                 last_save = time.perf_counter()
             if interrupts.asked:
                 raise KeyboardInterrupt
@@ -180,8 +181,11 @@ def autocast(ctx: Context) -> AbstractContextManager[Any]:
     return torch.autocast(device, dtype=torch.bfloat16, enabled=ctx.precision == "bf16")
 
 
-def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, step: int) -> None:
-    """Write weights, optimizer state and step number under a temporary name, then move them in place.
+def save_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, step: int, check: object = None
+) -> None:
+    """Write weights, optimizer state, step number and the memory of `check` under a temporary name, then move
+    them in place.
 
     Raises WsssError where that cannot be written; an older checkpoint stays as it was.
     """
@@ -189,6 +193,8 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
     state = {"model": model.state_dict(), "step": step}
     if optimizer is not None:
         state["optimizer"] = optimizer.state_dict()
+    if hasattr(check, "memory"):
+        state["check"] = check.memory
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, part)
@@ -199,8 +205,10 @@ def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         raise WsssError(f"cannot write this checkpoint ({reason})", where=path, hint="make room") from error
 
 
-def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> int:
-    """Fill `model` (and `optimizer`) from `path`; the step to go on with, 0 where there is no file.
+def load_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, check: object = None
+) -> int:
+    """Fill `model`, `optimizer` and the memory of `check` from `path`; the step to go on with, 0 without a file.
 
     Raises BadData where the file is damaged, belongs to another network, or is missing and there is no
     `optimizer`: then a fitted model was asked for.
@@ -215,6 +223,8 @@ def load_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimiz
         model.load_state_dict(state["model"])
         if optimizer is not None and "optimizer" in state:
             optimizer.load_state_dict(state["optimizer"])
+        if hasattr(check, "memory") and "check" in state:
+            check.memory = state["check"]
         return int(state["step"])
     except (ValueError, RuntimeError, LookupError, TypeError) as error:
         reason = str(error).partition("\n")[0][:120]
@@ -232,12 +242,12 @@ class AliveCheck:
         p = frequencies.double().clamp(1e-6, 1 - 1e-6)
         self.guess = float(-(p * p.log() + (1 - p) * (1 - p).log()).mean())
         self.patience, self.window = patience, window
-        self.recent: list[float] = []
+        self.memory: list[float] = []  # the losses of the window, the last one last
 
     def __call__(self, losses: Losses, step: int) -> None:
-        self.recent = [*self.recent[-self.window + 1 :], float(losses["cls"])]
-        mean = math.fsum(self.recent) / len(self.recent)
-        if step >= self.patience and len(self.recent) == self.window and mean > self.guess:
+        self.memory = [*self.memory[-self.window + 1 :], float(losses["cls"])]
+        mean = math.fsum(self.memory) / len(self.memory)
+        if step >= self.patience and len(self.memory) == self.window and mean > self.guess:
             raise TrainingFailed(
                 f"the classifier died: its loss over the last {self.window} steps is {mean:.3f}, "
                 f"guessing tag frequencies costs {self.guess:.3f}",

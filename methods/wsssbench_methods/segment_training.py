@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,6 +102,17 @@ class CollapseCheck:
         self.steps = steps
         self.single: list[tuple[int, set[int]]] = []  # batches in a row: the one label said, those to learn
         self.noted, self.labelled = 0, False
+
+    @property
+    def memory(self) -> list[Any]:
+        """What a resumed training must know, as plain lists and numbers."""
+        single = [[label, sorted(labels)] for label, labels in self.single]
+        return [self.noted, self.labelled, single]
+
+    @memory.setter
+    def memory(self, known: list[Any]) -> None:
+        self.noted, self.labelled, single = known
+        self.single = [(label, set(labels)) for label, labels in single]
 
     def note(self, logits: Tensor, labels: Tensor) -> None:
         """Look at one batch: logits (B, C, h, w), labels (B, H, W) in {0..C-1, 255}."""
