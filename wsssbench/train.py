@@ -208,7 +208,7 @@ def save_checkpoint(
 def load_checkpoint(
     path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, check: object = None
 ) -> int:
-    """Fill `model`, `optimizer` and the memory of `check` from `path`; the step to go on with, 0 without a file.
+    """Fill `model`, `optimizer` and the memory of `check` from `path`; the step to go on with, 0 if none.
 
     Raises BadData where the file is damaged, belongs to another network, or is missing and there is no
     `optimizer`: then a fitted model was asked for.
