@@ -16,7 +16,11 @@ from wsssbench.cli import main
 
 HEAVY = {"torch", "torchvision", "pandas", "scipy", "numba", "matplotlib"}
 TINY = ("-o", "shapes.preset=tiny")
-HELP = [("--help",), ("list",), *((name, "--help") for name in ("export", "report", "run", "weights"))]
+HELP = [
+    ("--help",),
+    ("list",),
+    *((name, "--help") for name in ("export", "paper", "plot", "report", "run", "weights")),
+]
 
 
 @pytest.fixture(autouse=True)

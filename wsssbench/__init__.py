@@ -1,3 +1,27 @@
-"""wsssbench: one protocol for weakly supervised semantic segmentation, from image tags to a table."""
+"""wsssbench: one protocol for weakly supervised semantic segmentation, from image tags to a table.
+
+`wsssbench.run`, `dry_run`, `score`, `report` and `compare` are the commands as functions (`wsssbench.api`),
+imported when they are used: `import wsssbench` alone imports nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from wsssbench.api import compare, dry_run, report, run, score
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "compare", "dry_run", "report", "run", "score"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from wsssbench import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,6 +13,8 @@ import click
 
 from wsssbench import __version__
 from wsssbench.commands.export.cli import export
+from wsssbench.commands.new import new
+from wsssbench.commands.publishing import paper, plot
 
 INTERRUPTED = 130
 # torch and numba each keep a pool of threads: one that spins while it waits slows the other, one that sleeps
@@ -148,19 +150,33 @@ def bench(**flags: Any) -> None:
 @click.argument("runs", nargs=-1, type=A_PATH)
 @click.option(
     "--format",
-    type=click.Choice(["md", "csv", "json"]),
+    type=click.Choice(["md", "csv", "json", "tex"]),
     default="md",
     show_default=True,
     help="Of the tables.",
 )
 @click.option("--out", type=A_PATH, help="Write to this file instead of stdout.")
 @click.option("--limited", is_flag=True, help="Also show runs made with --limit.")
-def report(runs: tuple[Path, ...], format: str, out: Path | None, limited: bool) -> None:
+@click.option("--html", type=A_PATH, help="Write one page with charts and pictures to this file instead.")
+@click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help="With --html: of a data set.")
+def report(
+    runs: tuple[Path, ...],
+    format: str,
+    out: Path | None,
+    limited: bool,
+    html: Path | None,
+    options: tuple[str, ...],
+) -> None:
     """Print the tables of RUNS (folders of records; default: `runs` of wsssbench.toml)."""
     from wsssbench.commands.results import report_command
     from wsssbench.commands.setup import default_runs
 
-    report_command(runs or (default_runs(),), format, out, limited)
+    if html is not None:
+        from wsssbench.commands.page import page_command
+
+        page_command(runs or (default_runs(),), html, limited, options)
+    if html is None or out is not None:
+        report_command(runs or (default_runs(),), format, out, limited)
 
 
 @main.command()
@@ -286,7 +302,7 @@ def show(name: str, plugins: tuple[Path, ...]) -> None:
 @plugin_files
 @click.option("-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help=OPTION_HELP)
 def check(name: str, plugins: tuple[Path, ...], options: tuple[str, ...]) -> None:
-    """Test a step or data set against its contract, on a tiny data set, in under a minute."""
+    """Test a step, data set or metric against its contract, on tiny data, in under a minute."""
     from wsssbench.commands.catalogue import check_command
 
     sys.exit(check_command(name, plugins, options))
@@ -370,6 +386,9 @@ def inspect(file: Path, as_json: bool) -> None:
 
 
 main.add_command(export)
+main.add_command(new)
+main.add_command(paper)
+main.add_command(plot)
 
 
 if __name__ == "__main__":

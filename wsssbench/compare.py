@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from wsssbench.callable_module import make_callable
 from wsssbench.errors import BadData, NotComparable
 from wsssbench.report.rows import Number, Row, rows_of
 from wsssbench.statistics import student_interval
 from wsssbench.store import find_records, read_json
 from wsssbench.types import Record, plain
 
+make_callable(__name__)  # as `wsssbench.compare(...)`
 SCHEMA = 1
 TEXTS = ("method", "dataset", "stage", "terms", "metric")
 Verdict = Literal["ok", "better", "regression", "failed", "not comparable"]

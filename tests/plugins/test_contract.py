@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from wsssbench.cli import main
+from wsssbench.metrics import Iou, percent
 from wsssbench.options import option_names
 from wsssbench.plugins import Plugins
-from wsssbench.testing import BrokenContract, check_dataset, check_step
+from wsssbench.testing import BrokenContract, check_dataset, check_metric, check_step
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.types import Maps, Outputs, StepCard
 
@@ -39,6 +40,11 @@ def test_every_installed_step_keeps_its_contract(name: str) -> None:
 def test_every_installed_data_set_keeps_its_contract(name: str, request: pytest.FixtureRequest) -> None:
     options = {"root": str(request.getfixturevalue("voc_tree").root)} if name == "voc12" else {}
     assert len(check_dataset(PLUGINS.load("datasets", name), options, name)) > 20
+
+
+@pytest.mark.parametrize("name", PLUGINS.names("metrics"))
+def test_every_installed_metric_keeps_its_contract(name: str) -> None:
+    assert len(check_metric(PLUGINS.load("metrics", name), name)) >= 18
 
 
 def test_the_made_up_data_set_of_the_contract_tests_keeps_the_contract_itself() -> None:
@@ -237,7 +243,10 @@ def test_a_step_that_forgets_what_it_learned_is_told() -> None:
     ("changes", "sentence"),
     [
         ({"fit": lambda self, train, given, ctx: None}, "fit returns a predictor, but it returned None"),
-        ({"fit": lambda self, train, given, ctx: 1 / 0}, "it raised ZeroDivisionError"),
+        (
+            {"fit": lambda self, train, given, ctx: 1 / 0},
+            "it raised ZeroDivisionError: division by zero (test_contract.py, line ",
+        ),
         ({"restore": lambda self, ctx: ctx.nothing}, "restore returns a predictor, but it raised"),
         ({"label": lambda self, image: image.fill_(0) and None}, "it raised"),
     ],
@@ -295,7 +304,83 @@ def test_a_broken_data_set_is_told(changes: dict[str, Any], sentence: str) -> No
     assert sentence in broken(**changes)
 
 
+# ----------------------------------------------------------------------------------------- broken metrics
+
+
+class Share:
+    """A metric's shell: the share of pixels with the right label."""
+
+    name, needs, better, unit = "share", "labels", "higher", "%"
+
+    def count(self, output: Any, gold: Any, classes: int) -> Any:
+        judged = gold != 255
+        return {"right": np.array([(output == gold)[judged].sum()]), "all": np.array([judged.sum()])}
+
+    def score(self, counts: Any, classes: int) -> Any:
+        return {"share": percent(int(counts["right"][0]), int(counts["all"][0]))}
+
+
+def count_of(edit: Callable[[Any], Any]) -> dict[str, Any]:
+    """`Share` whose counts are changed."""
+    return {"count": lambda self, output, gold, classes: edit(Share.count(self, output, gold, classes))}
+
+
+def spoil(self: Any, output: Any, gold: Any, classes: int) -> Any:
+    output[:] = 0
+    return Share.count(self, output, gold, classes)
+
+
+def use_up(self: Any, counts: Any, classes: int) -> Any:
+    counts["all"] += 1
+    return Share.score(self, counts, classes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"name": "no name"}, "its name is a name for a column, but it is 'no name'"),
+        ({"needs": "masks"}, "needs is one of maps, probs, labels"),
+        ({"better": "up"}, "better is one of higher, lower, but it is 'up'"),
+        ({"unit": ""}, "unit is a word"),
+        ({"score": None}, "it has a method score, but it has none"),
+        (count_of(lambda c: c["right"]), "counts are a mapping from names to arrays"),
+        (count_of(lambda c: {**c, "all": c["all"] / 2}), "counts are int64 arrays, but 'all' is float64"),
+        (count_of(lambda c: {**c, "all": 3}), "counts are int64 arrays, but 'all' is int"),
+        (count_of(lambda c: {f"{c['all'][0]}": c["all"]}), "so that they add up, but it raised ValueError"),
+        (count_of(lambda c: {"all": np.ones(int(c["right"][0]) + 1, int)}), "shapes, so that they add up"),
+        ({"count": spoil}, "count leaves output and truth as they are"),
+        ({"score": use_up}, "score leaves the counts as they are"),
+        ({"score": lambda self, counts, classes: {}}, "a score is a mapping from names to numbers"),
+        ({"score": lambda self, c, classes: {"share": c["right"][0]}}, "in Python's own types"),
+        ({"score": lambda self, c, classes: {"share": [float("nan")]}}, "scores are finite numbers"),
+        ({"score": lambda self, c, k: {"x": int(c["right"][0]) // int(c["all"][0])}}, "None where it has no"),
+        ({"from_confusion": True}, "go with the counts of confusion_counts, but there are right, all"),
+    ],
+)
+def test_a_broken_metric_is_told(changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(BrokenContract) as caught:
+        check_metric(type("Variant", (Share,), changes))
+    assert all("\n" not in failure for failure in caught.value.failures)
+    assert sentence in str(caught.value)
+
+
+def test_a_good_metric_passes_and_one_of_another_name_is_told() -> None:
+    assert len(check_metric(Share, "share")) == 18
+    assert len(check_metric(Iou)) == 18
+    with pytest.raises(BrokenContract, match="its name is part, but it is 'share'"):
+        check_metric(Share, "part")
+
+
 # ------------------------------------------------------------------------------------------------ command
+
+
+def test_the_command_checks_metrics_and_names_what_it_knows() -> None:
+    good = CliRunner().invoke(main, ["check", "accuracy"])
+    assert (good.exit_code, "metric accuracy: ok" in good.output) == (0, True)
+    unknown = CliRunner().invoke(main, ["check", "acuracy"])
+    assert unknown.exit_code == 2
+    assert "unknown step, data set or metric 'acuracy'" in unknown.output
+    assert "did you mean accuracy" in unknown.output
 
 
 def test_the_command_prints_what_holds_and_ends_with_1_where_something_is_broken(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def _grid(lines: Sequence[Sequence[str]], head: Sequence[str]) -> str:
 
 
 def check_command(name: str, files: Sequence[Path], options: Sequence[str] = ()) -> int:
-    """Run the contract tests of the step, data set or recipe `name`; 1 where one fails."""
+    """Run the contract tests of the step, recipe, data set or metric `name`; 1 where one fails."""
     from wsssbench.testing import BrokenContract
 
     settings, plugins = open_settings({"plugins": tuple(files)}, None, options)
@@ -114,9 +114,9 @@ def check_command(name: str, files: Sequence[Path], options: Sequence[str] = ())
 def _contract_tests(
     name: str, settings: Settings, plugins: Plugins
 ) -> list[tuple[str, Callable[[], Sequence[str]]]]:
-    """A title and a test for the step and the data set called `name`, or for each step of a recipe."""
+    """A title and a test for everything called `name`: step, data set, metric; each step of a recipe."""
     from wsssbench.recipes import resolve_recipe
-    from wsssbench.testing import check_dataset, check_step
+    from wsssbench.testing import check_dataset, check_metric, check_step
 
     tests: list[tuple[str, Callable[[], Sequence[str]]]] = []
     known = {n for group in ("steps", "methods") for n in plugins.names(group)} | set(settings.recipes)
@@ -128,13 +128,12 @@ def _contract_tests(
     if plugins.find("datasets", name):
         cls, given = plugins.load("datasets", name), settings.dataset_options.get(name, {})
         tests.append((f"data set {name}", partial(check_dataset, cls, given, name)))
+    if plugins.find("metrics", name):
+        tests.append((f"metric {name}", partial(check_metric, plugins.load("metrics", name), name)))
     if not tests:
-        raise UnknownName(f"unknown step or data set {name!r}", hint=nearest(name, list(_names(plugins))))
+        known = {n for group in GROUPS for n in plugins.names(group)} | set(settings.recipes)
+        raise UnknownName(f"unknown step, data set or metric {name!r}", hint=nearest(name, sorted(known)))
     return tests
-
-
-def _names(plugins: Plugins) -> set[str]:
-    return {name for group in GROUPS if group != "metrics" for name in plugins.names(group)}
 
 
 # ------------------------------------------------------------------------------------------------- prepare

@@ -44,14 +44,21 @@ def compare_command(
     methods: Sequence[str], runs: Sequence[Path], stage: str | None, resamples: int, seed: int, as_json: bool
 ) -> None:
     """Print the differences of `methods[0]` to each of the others, for each data set and stage they share."""
+    found = compare_runs(methods, runs, stage, resamples, seed)
+    click.echo(json.dumps([_as_data(c) for c in found], indent=1) if as_json else as_text(found))
+
+
+def compare_runs(
+    methods: Sequence[str], runs: Sequence[Path], stage: str | None, resamples: int, seed: int
+) -> list[Comparison]:
+    """`compare_methods` of all records below `runs`; WsssError where too little or too much is asked for."""
     if len(methods) < 2:
         hint = "as `wsssbench compare rrm cam`"
         raise WsssError("two methods are needed to compare", where="compare", hint=hint)
     if not 100 <= resamples <= 1_000_000:
         raise WsssError("between 100 and 1,000,000 resamples", where="--resamples", hint="10000 is the usual")
     cells = [cell for root in runs for cell in find_records(root)]
-    found = compare_methods(cells, methods, stage, resamples, seed)
-    click.echo(json.dumps([_as_data(c) for c in found], indent=1) if as_json else as_text(found))
+    return compare_methods(cells, methods, stage, resamples, seed)
 
 
 def compare_methods(

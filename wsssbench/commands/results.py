@@ -61,6 +61,13 @@ def gate_command(
 
 def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
     """Score the files <folder>/<image id>.* as the row `flags["name"]`, keep it as a cell, print it."""
+    record, path = score_files(folder, flags)
+    click.echo(_as_json(record, path) if flags["as_json"] else _as_table(record), nl=False)
+    click.echo(f"record: {path}", err=True)
+
+
+def score_files(folder: Path, flags: Mapping[str, Any]) -> tuple[Record, Path]:
+    """The record of the files in `folder`, kept as a cell, and where it lies; `flags` as of the command."""
     from wsssbench.commands.foreign import Reading, as_label_maps
     from wsssbench.plan import open_dataset, terms_of
     from wsssbench.stages import resolve_stages
@@ -79,9 +86,7 @@ def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
     ids = dataset.ids(terms.split)[: terms.limit]
     with as_label_maps(folder, dataset, ids, stage, terms.split, reading) as (masks, backend):
         identity = replace(identity, filter_backend=backend)
-        record, path = _score(masks, folder, flags["name"], dataset, identity, settings.runs)
-    click.echo(_as_json(record, path) if flags["as_json"] else _as_table(record), nl=False)
-    click.echo(f"record: {path}", err=True)
+        return _score(masks, folder, flags["name"], dataset, identity, settings.runs)
 
 
 def _supervision(given: Sequence[str] | None) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from wsssbench.hardware import resolve_hardware
 from wsssbench.plan import Cell, make_plan, refreshed
 from wsssbench.process import use_machine
 from wsssbench.progress import Progress
-from wsssbench.report.rows import rows_of
+from wsssbench.report.rows import Row, rows_of
 from wsssbench.report.tables import render
 from wsssbench.settings import Settings
 from wsssbench.store import read_record
@@ -70,15 +70,24 @@ def plan_table(cells: Sequence[Cell]) -> str:
 
 
 def _show(cells: Sequence[Cell], settings: Settings, progress: Progress, *, as_json: bool) -> None:
-    kept = [cell for cell in cells if (cell.folder / "record.json").exists() and cell.state != "skip"]
-    stale = {cell.key for cell in kept if cell.state == "stale"}
-    rows = rows_of([read_record(c.folder) for c in kept], limited=settings.limit is not None, stale=stale)
-    click.echo(render(rows, "json" if as_json else "md"))
+    kept = judged_cells(cells)
+    click.echo(render(rows_of_cells(kept, limited=settings.limit is not None), "json" if as_json else "md"))
     for cell in cells:
         if cell.state == "skip":
             progress.say(f"skipped {cell.title}: {cell.reason}")
     for picture in draw_masks(kept, settings.runs):
         progress.say(f"picture of masks: {picture}")
+
+
+def judged_cells(cells: Sequence[Cell]) -> list[Cell]:
+    """Those of `cells` that have a record, of a result or of a failure."""
+    return [cell for cell in cells if (cell.folder / "record.json").exists() and cell.state != "skip"]
+
+
+def rows_of_cells(judged: Sequence[Cell], *, limited: bool) -> list[Row]:
+    """The rows of judged cells; those with a limit only where `limited`."""
+    stale = {cell.key for cell in judged if cell.state == "stale"}
+    return rows_of([read_record(cell.folder) for cell in judged], limited=limited, stale=stale)
 
 
 def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:

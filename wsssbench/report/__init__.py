@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from wsssbench.callable_module import make_callable
 from wsssbench.store import find_records
+
+make_callable(__name__)  # as `wsssbench.report(...)`
 
 
 def report(
@@ -18,7 +21,7 @@ def report(
     limited: bool = False,
     stale: Collection[str] = (),
 ) -> str:
-    """The tables of all records below the folders `runs`, as "md", "csv" or "json"; those of throughput last.
+    """The tables of all records below the folders `runs`, as "md", "csv", "json" or "tex"; throughput last.
 
     A table of throughput is another kind of table: in json its `stage` is "bench" and it has a `machine` in
     the place of terms; in csv its lines have the same `stage`, and columns of their own. `limited` also shows

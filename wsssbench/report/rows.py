@@ -124,7 +124,7 @@ def configuration(record: Record) -> dict[str, Any]:
     if identity.terms.split_fingerprint:  # a generated set is drawn anew by each seed
         flat["learned from"] = identity.fit_fingerprint[:8]
     if identity.terms.threshold_policy == "fixed":  # other policies may choose one per seed
-        flat["threshold"] = plain(identity.threshold)
+        flat["threshold"] = identity.threshold["value"] if identity.threshold else None
     return flat
 
 

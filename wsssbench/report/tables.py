@@ -1,4 +1,4 @@
-"""Rows -> text: markdown for people, csv and json with every unrounded number.
+"""Rows -> text: markdown for people, tex for papers, csv and json with every unrounded number.
 
 One table per data set, stage and terms, one of IoU per class below it, and a sentence that defines the
 numbers. What is a row, and which rows may stand in one table, is decided in `wsssbench.report.rows`.
@@ -17,7 +17,7 @@ from wsssbench.errors import UnknownName, nearest
 from wsssbench.report.rows import Number, Row
 from wsssbench.types import Terms, plain
 
-FORMATS = ("md", "csv", "json")
+FORMATS = ("md", "csv", "json", "tex")
 DETAILS = (
     "compatible",
     "error_ladder",
@@ -41,7 +41,7 @@ class OtherTable(Protocol):
 
 
 def render(rows: Sequence[Row], format: str = "md", others: Sequence[OtherTable] = ()) -> str:
-    """`rows`, then `others`, as text in "md", "csv" or "json"; UnknownName for another format."""
+    """`rows`, then `others`, as text in "md", "csv", "json" or "tex"; UnknownName for another format."""
     if format not in FORMATS:
         raise UnknownName(f"no format {format!r}", hint=nearest(format, FORMATS))
     tables = [list(group) for _, group in groupby(rows, key=lambda row: row.terms_hash)]
@@ -51,6 +51,10 @@ def render(rows: Sequence[Row], format: str = "md", others: Sequence[OtherTable]
     if format == "csv":
         lines = [_line_data(row) for table in tables for row in table]
         return _csv([*lines, *(line for other in others for line in other.lines())])
+    if format == "tex":
+        from wsssbench.report.latex import latex_document
+
+        return latex_document(tables, [other.data() for other in others])
     texts = [_markdown(table, tables) for table in tables]
     return "\n".join([*texts, *(other.markdown() for other in others)])
 

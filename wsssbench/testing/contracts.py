@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from wsssbench.errors import WsssError
+
+HARNESS = Path(__file__).parents[1]
 
 
 class BrokenContract(WsssError, AssertionError):
@@ -42,7 +46,7 @@ class Contracts:
             yield
         except Exception as error:  # whatever a stranger's code does
             first = next(iter(str(error).splitlines()), "")
-            self.expect(False, contract, f"it raised {type(error).__name__}: {first}")
+            self.expect(False, contract, f"it raised {type(error).__name__}: {first}{_place(error)}")
             raise BrokenContract(self.name, tuple(self.broken.values())) from error
         self.expect(True, contract, "")
 
@@ -51,3 +55,11 @@ class Contracts:
         if self.broken:
             raise BrokenContract(self.name, tuple(self.broken.values()))
         return tuple(self.held)
+
+
+def _place(error: BaseException) -> str:
+    """ " (my.py, line 12)": the last line of the plugin's own folder that was being run, "" without one."""
+    frames = [(Path(f.filename), f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+    strange = [frame for frame in frames if HARNESS not in frame[0].parents]
+    own = [frame for frame in strange if frame[0].parent == strange[0][0].parent]
+    return f" ({own[-1][0].name}, line {own[-1][1]})" if own else ""

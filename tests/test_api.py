@@ -1,0 +1,224 @@
+"""The Python API: what the commands do, one import away, and nothing imported before it is used."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+import wsssbench
+from wsssbench import api
+from wsssbench.cli import main
+from wsssbench.errors import BadData, UnknownName, WsssError
+from wsssbench.settings import parse_option
+
+PLUGIN = Path(__file__).with_name("bright_step.py")
+TINY = {"shapes.preset": "tiny"}
+HEAVY = {"click", "numpy", "torch", "torchvision", "pandas", "scipy", "numba", "matplotlib", "PIL"}
+FUNCTIONS = sorted({*wsssbench.__all__} - {"__version__"})
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working folder with the runs of two methods, made by `wsssbench.run`; no settings file in it."""
+    folder = tmp_path_factory.mktemp("api")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        wsssbench.run(
+            ["constant", "bright"], "shapes", seeds=(0, 1), stages="pseudo", options=TINY,
+            plugins=[PLUGIN], device="cpu", quiet=True,
+        )  # fmt: skip
+        yield folder
+
+
+def settings(**changes: Any) -> dict[str, Any]:
+    return {"stages": ["pseudo"], "options": TINY, "plugins": [str(PLUGIN)], "quiet": True, **changes}
+
+
+# ----------------------------------------------------------------------------------------------- imports
+
+
+def imported_by(code: str) -> set[str]:
+    """Top-level names, and rooms of wsssbench, that are imported after `code`."""
+    lines = f"{code}\nimport sys\nprint(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+    names = set(done.stdout.splitlines()[-1].split())
+    return {name.partition(".")[0] for name in names} | {n for n in names if n.startswith("wsssbench.")}
+
+
+def test_importing_wsssbench_imports_nothing_else() -> None:
+    names = imported_by("import wsssbench")
+    assert "wsssbench" in names
+    assert not names & HEAVY
+    assert not {name for name in names if name.startswith("wsssbench.")}
+
+
+def test_naming_a_function_imports_nothing_heavy() -> None:
+    names = imported_by(
+        "import wsssbench\nwsssbench.run, wsssbench.report, wsssbench.compare, dir(wsssbench)"
+    )
+    assert "wsssbench.api" in names
+    assert not names & HEAVY
+
+
+def test_a_report_is_made_without_torch(tmp_path: Path) -> None:
+    code = f"import wsssbench\nassert str(wsssbench.report({str(tmp_path)!r})).startswith('No records')"
+    assert not imported_by(code) & {"torch", "torchvision", "wsssbench_methods", "wsssbench_datasets"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_is_there_typed_and_documented(name: str) -> None:
+    assert name in dir(wsssbench)
+    function = getattr(api, name)
+    assert inspect.getdoc(function)
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not inspect.Signature.empty
+    assert all(p.annotation is not inspect.Parameter.empty for p in signature.parameters.values())
+
+
+@pytest.mark.parametrize("name", ["report", "compare"])
+def test_a_room_of_the_same_name_does_not_hide_a_function(name: str, tmp_path: Path) -> None:
+    arguments = [str(tmp_path)] if name == "report" else ["a", "b"]
+    code = (
+        f"import wsssbench, importlib\nroom = importlib.import_module('wsssbench.{name}')\n"
+        f"assert wsssbench.{name} is room\n"
+        f"try: print(wsssbench.{name}(*{arguments}))\nexcept wsssbench.errors.WsssError as e: print(e)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert ("No records" if name == "report" else "no such folder") in done.stdout
+
+
+def test_an_unknown_attribute_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'rum'"):
+        _ = wsssbench.rum  # type: ignore[attr-defined]
+
+
+# --------------------------------------------------------------------------------------------------- run
+
+
+def test_a_run_gives_the_rows_of_the_command(here: Path) -> None:
+    rows = wsssbench.run(["constant", "bright"], ["shapes"], seeds=(0, 1), **settings())
+    assert sorted(row.method for row in rows) == ["bright", "constant"]
+    assert [row.seeds for row in rows] == [(0, 1), (0, 1)]
+    assert rows.failures == {}
+    flags = ["-o", "shapes.preset=tiny", "--stages", "pseudo", "--seeds", "0,1", "-q", "--json"]
+    names = ["--plugin", str(PLUGIN), "--method", "constant", "--method", "bright", "--dataset", "shapes"]
+    done = CliRunner().invoke(main, ["run", *names, *flags])
+    assert json.loads(rows.text("json")) == json.loads(done.stdout)
+
+
+def test_rows_are_a_table_in_a_notebook_and_a_frame_for_pandas(here: Path) -> None:
+    rows = wsssbench.run("bright", "shapes", seeds=[0], **settings())
+    assert rows._repr_markdown_() == str(rows) == repr(rows)
+    assert str(rows).startswith("## shapes: pseudo on train\n\n| rank ")
+    assert (len(rows), rows[0].method, [row.method for row in rows[:1]]) == (1, "bright", ["bright"])
+    frame = rows.frame()
+    assert frame.loc[0, "miou_mean"] == pytest.approx(rows[0].numbers["miou"].mean)
+    assert str(api.Rows(())) == "No rows."
+    assert api.Rows(()).frame().empty
+
+
+def test_a_dry_run_gives_the_cells_and_their_states(here: Path) -> None:
+    names = settings()
+    del names["quiet"]
+    cells = wsssbench.dry_run("bright", "shapes", seeds=(0, 7), **names)
+    assert [(cell.trial.seed, cell.state) for cell in cells] == [(0, "done"), (7, "missing")]
+    assert "| shapes     | bright   |      7 | pseudo  |" in cells._repr_markdown_()
+
+
+def test_options_reach_the_plugin(here: Path) -> None:
+    names = settings(options={**TINY, "bright.threshold": 0.25, "bright.stride": 4})
+    del names["quiet"]
+    (cell,) = wsssbench.dry_run("bright", "shapes", **names)
+    assert cell.identity.recipe[0].config == {"threshold": 0.25, "stride": 4}
+
+
+@pytest.mark.parametrize("value", [448, 1e-7, True, "a b", "448", 'the "é" \\ \n', [1.0, 0.5], ["x"], ""])
+def test_an_option_of_any_type_keeps_its_value(value: Any) -> None:
+    (text,) = api._texts({"step.key": value})
+    assert parse_option(text) == ("step", "key", value)
+
+
+def test_none_and_paths_are_written_as_on_the_command_line() -> None:
+    assert api._texts({"a.b": None, "c.d": Path("x") / "y"}) == ['a.b="none"', 'c.d="x/y"']
+
+
+def test_a_failed_cell_is_a_row_with_its_reason(here: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.py"
+    text = PLUGIN.read_text().replace("ctx.progress(", "raise ValueError('no luck')\n        ctx.progress(")
+    broken.write_text(text.replace('"bright"', '"unlucky"'))
+    rows = wsssbench.run("unlucky", "shapes", **settings(plugins=[broken], runs=tmp_path / "runs"))
+    assert rows[0].failed
+    assert "ValueError: no luck" in rows.failures["unlucky"][0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"methods": "brigt"}, "unknown method 'brigt'"),
+        ({"datasets": ["shape"]}, "unknown dataset 'shape'"),
+        ({"seed": 3}, "unknown key 'seed'"),
+        ({"device": "tpu"}, "no device 'tpu'"),
+        ({"options": {"bright.stride": "wide"}}, "'wide' is not int"),
+        ({"options": {"bright": 3}}, "not an option"),
+        ({"weights": {"bright": "a.pth"}}, "no step of these methods takes weights"),
+        ({"config": "none.toml"}, "cannot be read"),
+    ],
+)
+def test_a_mistake_is_a_wsss_error_and_never_an_exit(
+    here: Path, changes: dict[str, Any], sentence: str
+) -> None:
+    asked: Any = {"methods": "bright", "datasets": "shapes", **settings(), **changes}
+    with pytest.raises(WsssError, match=sentence):
+        wsssbench.run(**asked)
+
+
+# ------------------------------------------------------------------------------------------- from records
+
+
+def test_a_report_is_text_that_can_be_written(here: Path) -> None:
+    report = wsssbench.report()
+    assert report._repr_markdown_() == str(report)
+    assert "| bright " in report.text
+    assert "| constant " in report.text
+    assert report.write("report.md").read_text() == report.text
+    assert len(json.loads(wsssbench.report("runs", "json").text)) == 1
+    assert wsssbench.report(["runs"], "csv")._repr_markdown_().startswith("```csv\ndataset,stage")
+    with pytest.raises(UnknownName, match="no format 'odt'"):
+        wsssbench.report(format="odt")
+    with pytest.raises(BadData, match="no such folder"):
+        wsssbench.report("nowhere")
+
+
+def test_methods_are_compared_as_by_the_command(here: Path) -> None:
+    found = wsssbench.compare("bright", "constant", stage="pseudo", resamples=200)
+    (comparison,) = found
+    assert (comparison.first, comparison.second, comparison.seeds) == ("bright", "constant", (0, 1))
+    done = CliRunner().invoke(main, ["compare", "bright", "constant", "--resamples", "200"])
+    assert done.stdout.strip() == found._repr_markdown_().strip()
+    with pytest.raises(UnknownName, match="no results of 'rrm'"):
+        wsssbench.compare("rrm", "constant", runs="runs")
+    with pytest.raises(WsssError, match="two methods are needed"):
+        wsssbench.compare("bright")
+
+
+def test_a_folder_of_masks_is_scored_and_recorded(here: Path, tmp_path: Path) -> None:
+    (masks,) = here.glob("runs/shapes/bright/seed0/*/masks")
+    rows = wsssbench.score(
+        masks, "shapes", "foreign", stage="pseudo", supervision="tags", options=TINY, runs=tmp_path / "runs"
+    )
+    assert (rows[0].method, rows[0].identity.supervision) == ("foreign", ("tags",))
+    own = wsssbench.run("bright", "shapes", seeds=(0,), **settings())
+    assert rows[0].numbers["miou"] == own[0].numbers["miou"]
+    assert "| foreign " in wsssbench.report(tmp_path / "runs").text
+    with pytest.raises(BadData):
+        wsssbench.score(tmp_path, "shapes", "foreign", options=TINY, runs=tmp_path / "runs")

@@ -1,0 +1,119 @@
+"""LaTeX of the report: names print literally, tables are whole, and what is bold or marked says so."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from wsssbench.report import report
+from wsssbench.report.latex import escaped, latex_document, latex_rows
+from wsssbench.report.rows import rows_of
+from wsssbench.report.tables import render
+from wsssbench.store import write_record
+
+FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
+fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]
+NASTY = r"""a_b & 50% of $x$ #1 {y} ~ ^ \z <w> |v| "q" 'r' `s` --t [*u*]"""
+COMMAND = re.compile(r"\\(text[a-z]+|ldots|[a-zA-Z]+|.)")
+
+
+def tex(records) -> str:
+    return render(rows_of(records), "tex")
+
+
+def balanced(text: str) -> bool:
+    """Whether braces match once escaped ones are gone."""
+    depth = 0
+    for brace in re.findall(r"[{}]", re.sub(r"\\[\\{}]", "", text)):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+@given(st.text(max_size=40))
+@settings(max_examples=40, deadline=None)
+def test_no_special_survives_bare_and_braces_match(name: str) -> None:
+    shown = escaped(name)
+    assert balanced(shown)
+    bare = COMMAND.sub("", re.sub(r"\$(\^\\circ|\\[a-z]+)\$", "", shown))  # without the formulas put in here
+    assert not set(bare) & set('&%$#_~^\\<>|"`\n')
+    assert "--" not in shown
+    assert not re.match(r"[\[*]", shown)
+
+
+def test_a_table_has_symbols_intervals_n_and_its_definition_as_caption() -> None:
+    full = fake_record("full", 0, 80.0, supervision=("masks", "tags"))
+    text = tex([*(fake_record("cam", seed, 60.0 + seed) for seed in range(3)), full])
+    line = next(line for line in text.splitlines() if line.startswith("cam"))
+    assert r"$\mathcal{I}$ & 61.00 $\pm$ 1.00 & [58.52, 63.48] & 3 &" in line
+    assert r"full & $\mathcal{F}$ + $\mathcal{I}$ & 80.00 & -- & 1 &" in text
+    assert text.index("cam &") < text.index("\\midrule\nfull")  # what is not ranked stands below a line
+    (caption,) = re.findall(r"\\caption\{(.*)\}\n", text)
+    for words in ("Stage seg (version 1) on shapes 1", r"$\mathcal{I}$ image tags, $\mathcal{F}$ full masks"):
+        assert words in caption
+    assert "Student's" in caption
+
+
+def test_only_the_best_of_several_ranked_rows_is_bold() -> None:
+    records = [fake_record("cam", 0, 60.0), fake_record("rrm", 0, 70.0)]
+    records.append(fake_record("full", 0, 90.0, supervision=("masks", "tags")))
+    assert re.findall(r"\\textbf\{(.*?)\}", tex(records)) == ["70.00"]
+    assert "Bold: the highest" in tex(records)
+    assert "Bold" not in tex(records[:1])
+    assert r"\textbf" not in tex(records[:1])
+
+
+def test_oracle_and_failed_rows_say_so() -> None:
+    text = tex([fake_record(terms=fake_terms(threshold_policy="oracle"))])
+    assert r"cam$^\dagger$ &" in text
+    assert r"$^\dagger$ The threshold was chosen on the judged masks." in text
+    failed = tex([fake_record(), fake_record("rrm", reason="out of memory")])
+    assert r"rrm (1 of 1 failed) & $\mathcal{I}$ & failed &" in failed
+
+
+def test_every_line_of_a_table_has_as_many_cells_as_heads() -> None:
+    rows = rows_of([fake_record("a&b", 0, 50.0), fake_record("rrm", reason="x"), fake_record("cam", 1)])
+    heads, body = latex_rows(rows)
+    lines = [line for line in body.splitlines() if line != r"\midrule"]
+    assert [len(re.split(r"(?<!\\)&", line)) for line in lines] == [len(heads)] * 3
+    assert all(line.endswith(r"\\") for line in lines)
+
+
+def test_there_is_one_table_environment_per_table_of_equal_terms(tmp_path: Path) -> None:
+    for record in (fake_record(), fake_record(terms=fake_terms(stage="pseudo"))):
+        write_record(tmp_path / record.key[:8], record)
+    text = report([tmp_path], "tex")
+    assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 2
+    assert len(set(re.findall(r"\\label\{(.*?)\}", text))) == 2
+    assert balanced(text)
+
+
+def test_throughput_is_a_table_of_its_own() -> None:
+    row = {"method": "cam", "variant": "a_b=1", "what": "fit", "images_per_s": 12.34, "batch": 8}
+    data = {"dataset": "shapes", "stage": "bench", "machine": {"name": "CPU", "cpu": "CPU"}, "rows": [row]}
+    text = latex_document([], [{**data, "definition": "Speed of `end to end`."}])
+    assert r"cam (a\_b=1) & fit & 12.3 & 8 \\" in text
+    assert "bench on CPU. Speed of ``end to end''." in text
+    assert "nothing was measured" in latex_document([], [{**data, "rows": [], "definition": ""}])
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
+def test_a_document_with_the_worst_names_compiles(tmp_path: Path) -> None:
+    records = [fake_record(NASTY, 0, 50.0), fake_record(f"[{NASTY * 3}", 0, 60.0), fake_record("*x", 0)]
+    terms = fake_terms(dataset=NASTY, classes=("r_g", "s&e"), custom=True)
+    records.append(fake_record("cam", terms=terms, supervision=("text", "saliency", "unknown")))
+    body = tex(records)
+    page = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}" + body + "\\end{document}"
+    (tmp_path / "t.tex").write_text(page, encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "undefined" not in done.stdout

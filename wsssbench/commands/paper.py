@@ -1,0 +1,149 @@
+"""`wsssbench paper`: tables, protocol, figure, commands and hashes of a paper, in one folder.
+
+Each file is made by the room that knows it (`wsssbench.report`); here they are put together and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from wsssbench import __version__
+from wsssbench.commands.plot import chosen_tables
+from wsssbench.commands.qualitative import Choice, chosen_images, draw, recorded_dataset
+from wsssbench.errors import WsssError
+from wsssbench.process import keep_memory
+from wsssbench.report.figures.cells import Table
+from wsssbench.report.figures.style import save
+from wsssbench.report.latex import HEAD, escaped, latex_document, latex_rows
+from wsssbench.report.protocol_text import protocol_text
+from wsssbench.report.reviewers import commands_text, hashes_text
+from wsssbench.store import StoredRecord, atomic_write_text
+
+FIGURE = "figure"
+CONTENTS = {
+    "tables.tex": "the tables, ready to \\input; they need the package booktabs",
+    "rows.tex": "their rows alone, for a table of your own",
+    "protocol.tex": "a paragraph for each table that states its protocol",
+    "figure.tex": "the figure with its caption; it needs the package graphicx",
+    "figure.pdf": "the same images for all methods, for LaTeX",
+    "figure.png": "the same as a picture",
+    "commands.txt": "the command that made each record; absolute paths are cut to their last name",
+    "hashes.txt": "keys of the records, hashes of weights, code and data, versions of libraries",
+    "paper.tex": "a page that shows all of this: pdflatex paper.tex",
+}
+PAGE = r"""\documentclass{article}
+\usepackage[margin=2cm]{geometry}
+\usepackage{booktabs,graphicx}
+\begin{document}
+\input{protocol}
+\input{tables}
+%s\end{document}
+"""
+
+
+def paper_command(
+    runs: Sequence[Path],
+    out: Path,
+    methods: Sequence[str],
+    stages: Sequence[str],
+    limited: bool,
+    count: int,
+    rule: str,
+    seed: int,
+    options: Sequence[str],
+    config: Path | None,
+) -> None:
+    """Write the bundle of the records below `runs` to `out`; print the files."""
+    keep_memory()
+    stored, tables = chosen_tables(runs, methods, stages, limited)
+    records = [r for table in tables for line in table.lines for r in line.records]
+    rows = [[line.row for line in table.lines] for table in tables]
+    texts = {
+        "tables.tex": latex_document(rows),
+        "rows.tex": _rows(tables),
+        "protocol.tex": _protocol(tables),
+        "commands.txt": commands_text(records),
+        "hashes.txt": hashes_text(records),
+    }
+    missing = ""
+    try:
+        texts["figure.tex"] = write_figure(tables, stored, out, count, rule, seed, options, config)
+    except WsssError as error:
+        if options:  # what was asked for by name must be right
+            raise
+        missing = str(error)
+        click.echo(f"no figure: {missing}", err=True)
+    texts["paper.tex"] = PAGE % ("" if missing else "\\input{figure}\n")
+    texts["README.md"] = _readme(texts, missing)
+    for name, text in texts.items():
+        atomic_write_text(out / name, text)
+    written = [*texts, *([] if missing else ("figure.pdf", "figure.png"))]
+    click.echo("\n".join(str(out / name) for name in sorted(written)))
+
+
+def _rows(tables: Sequence[Table]) -> str:
+    """The lines of every table below a comment that names it and its columns."""
+    parts = [HEAD]
+    for table in tables:
+        columns, body = latex_rows([line.row for line in table.lines])
+        title = " ".join(table.title.split())
+        parts.append(f"% {title}\n% {' & '.join(columns)}\n{body}\n")
+    return "\n".join(parts)
+
+
+def _protocol(tables: Sequence[Table]) -> str:
+    parts = []
+    for table in tables:
+        records = [record for line in table.lines for record in line.records]
+        text = protocol_text([line.row for line in table.lines], records)
+        parts.append(f"\\paragraph{{Protocol ({escaped(table.title)}).}}\n{escaped(text)}\n")
+    return "\n".join(parts)
+
+
+def write_figure(
+    tables: Sequence[Table],
+    stored: Sequence[StoredRecord],
+    out: Path,
+    count: int,
+    rule: str,
+    seed: int,
+    options: Sequence[str],
+    config: Path | None,
+) -> str:
+    """Write figure.pdf and figure.png; the LaTeX that shows them. WsssError where they cannot be made."""
+    choice = chosen_images(tables, stored, count, rule, seed)
+    if choice is None:
+        raise WsssError("no cell has its masks", hint="`wsssbench run` and `score` keep them")
+    dataset = recorded_dataset(choice.first, options, config)
+    save(draw(choice, dataset), out / FIGURE, ("pdf", "png"))
+    return _figure(choice)
+
+
+def _figure(choice: Choice) -> str:
+    terms, seed = choice.first.identity.terms, choice.first.identity.seed
+    left = f" Not shown: {', '.join(choice.left_out)}." if choice.left_out else ""
+    where = f"{terms.dataset}, split {terms.split}, stage {terms.stage}, seed {seed}"
+    caption = (
+        f"Labels of {where}; background shows the image in grey. The images are {choice.rule}: "
+        f"{', '.join(choice.ids)}. They were chosen by this rule, not by eye.{left}"
+    )
+    return (
+        "% Needs \\usepackage{graphicx} in the preamble.\n\\begin{figure}[t]\n\\centering\n"
+        f"\\includegraphics[width=\\linewidth]{{{FIGURE}.pdf}}\n\\caption{{{escaped(caption)}}}\n"
+        f"\\label{{fig:masks}}\n\\end{{figure}}\n"
+    )
+
+
+def _readme(texts: dict[str, str], missing: str) -> str:
+    shown = [n for n in CONTENTS if n in texts or (not missing and n.startswith(f"{FIGURE}."))]
+    lines = [f"| `{name}` | {CONTENTS[name]} |" for name in shown]
+    head = f"# What is here\n\nWritten by `wsssbench paper`, version {__version__}."
+    numbers = "Unrounded numbers are printed by `wsssbench report --format json`."
+    anonymous = "Before an anonymous submission, read `commands.txt` and `hashes.txt`: a command may name "
+    anonymous += "folders or a data set of yours, and hardware is listed."
+    parts = [head, "\n".join(["| file | what |", "|---|---|", *lines]), numbers, anonymous]
+    parts += [f"There is no figure: {' '.join(missing.split())}"] if missing else []
+    return "\n\n".join(parts) + "\n"

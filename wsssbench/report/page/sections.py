@@ -1,0 +1,125 @@
+"""Which finished cells stand behind each row: tables of equal terms, with the folders their numbers lie in.
+
+What is a row is decided in `wsssbench.report.rows`; how a page shows it must not enter here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from wsssbench.judge import COUNTS, CountsTable
+from wsssbench.report.rows import Row, configuration, rows_of
+from wsssbench.report.tables import _heading
+from wsssbench.store import StoredRecord
+from wsssbench.types import Record, RowIdentity, Terms, content_key
+
+MASKS = "masks"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row and its finished cells, ordered by seed."""
+
+    row: Row
+    cells: tuple[StoredRecord, ...]
+
+    @property
+    def title(self) -> str:
+        return self.row.title
+
+    def cell(self, seed: int) -> StoredRecord | None:
+        """The cell of `seed`, if it was finished."""
+        return next((c for c in self.cells if c.record.identity.seed == seed), None)
+
+    def scores(self, metric: str) -> list[Mapping[str, Any]]:
+        """What the metric said, by seed, of the cells that have it."""
+        return [c.record.scores[metric] for c in self.cells if c.record.scores.get(metric)]
+
+
+@dataclass(frozen=True)
+class Section:
+    """The lines of one table."""
+
+    anchor: str
+    heading: str
+    lines: tuple[Line, ...]
+
+    @property
+    def rows(self) -> list[Row]:
+        return [line.row for line in self.lines]
+
+    @property
+    def terms(self) -> Terms:
+        return self.lines[0].row.terms
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the C classes, background first."""
+        return ("background", *self.terms.classes)
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that most lines have finished, the lowest of several: that of pictures and curves."""
+        found = Counter(c.record.identity.seed for line in self.lines for c in line.cells)
+        return min(found, key=lambda seed: (-found[seed], seed), default=None)
+
+
+def sections_of(
+    cells: Iterable[StoredRecord], *, limited: bool = False, stale: Collection[str] = ()
+) -> list[Section]:
+    """A section per table of `wsssbench.report`, in the same order."""
+    cells = list(cells)
+    rows = rows_of([cell.record for cell in cells], limited=limited, stale=stale)
+    behind = _by_row(cells)
+    tables = [tuple(group) for _, group in groupby(rows, key=lambda row: row.terms_hash)]
+    terms = [table[0].terms for table in tables]
+    return [
+        Section(
+            anchor=f"table-{n + 1}",
+            heading=_heading(terms[n], [*terms[:n], *terms[n + 1 :]]),
+            lines=tuple(
+                Line(row, tuple(behind.get(_row_key(row.method, row.identity), ()))) for row in table
+            ),
+        )
+        for n, table in enumerate(tables)
+    ]
+
+
+def counts_of(cell: StoredRecord) -> CountsTable | None:
+    """The confusion of each image of the cell; None where its counts are not there. BadData if damaged."""
+    path = cell.path.parent / COUNTS
+    return CountsTable.load(path) if path.is_file() else None
+
+
+def masks_of(cell: StoredRecord) -> Path | None:
+    """The cell's folder of label maps, where it has one."""
+    folder = cell.path.parent / MASKS
+    return folder if folder.is_dir() else None
+
+
+def _row_key(method: str, identity: RowIdentity) -> tuple[str, str, str]:
+    """What the cells of one row have in common."""
+    record = Record("", "ok", method, identity)
+    return content_key(identity.terms), method, content_key(configuration(record))
+
+
+def _by_row(cells: Sequence[StoredRecord]) -> dict[tuple[str, str, str], list[StoredRecord]]:
+    """Finished cells by row and seed; of equal keys (a copied folder) the first that has its counts."""
+    single: dict[str, StoredRecord] = {}
+    for cell in cells:
+        better = cell.record.key not in single or not _has_counts(single[cell.record.key])
+        if cell.record.status == "ok" and better:
+            single[cell.record.key] = cell
+    found: dict[tuple[str, str, str], list[StoredRecord]] = {}
+    for cell in sorted(single.values(), key=lambda c: (c.record.identity.seed, c.record.key)):
+        found.setdefault(_row_key(cell.record.method, cell.record.identity), []).append(cell)
+    return found
+
+
+def _has_counts(cell: StoredRecord) -> bool:
+    return (cell.path.parent / COUNTS).is_file()
