@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsssbench.errors import UnknownName
+from wsssbench.ops import energy
 from wsssbench.ops.energy import dense_energy, energy_weight
+from wsssbench.ops.gaussian import gaussian_filter
+from wsssbench.ops.lattice_torch import TorchLatticeFilter
 
 Case = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -146,6 +150,52 @@ def test_the_energy_is_linear_in_its_weight_and_runs_in_float32() -> None:
 def test_the_weight_keeps_the_paper_value_at_the_paper_size() -> None:
     assert energy_weight(160 * 160) == pytest.approx(1e-7)
     assert energy_weight(48 * 48) == pytest.approx(1e-7 * (25600 / 2304) ** 2)
+
+
+@pytest.mark.parametrize("gradient", ["published", "true"])
+@pytest.mark.parametrize(("scale", "size"), [(0.5, 41), (1.0, 20)])
+def test_the_compiled_lattice_gives_the_energy_of_any_other_filter(
+    monkeypatch: pytest.MonkeyPatch, gradient: str, scale: float, size: int
+) -> None:
+    """The way of the GPU, on the CPU: torch's lattice and no compiled loops around it."""
+    results = []
+    for make in (gaussian_filter, lambda features, backend: TorchLatticeFilter(features)):
+        monkeypatch.setattr(energy, "gaussian_filter", make)
+        probs, *rest = scene(49, size=size, channels=5)
+        leaf = probs.requires_grad_()
+        loss = dense_energy(leaf, *rest, weight=1.0, scale=scale, gradient=gradient)
+        loss.backward()
+        results.append((loss.item(), leaf.grad))
+    assert results[0][0] == pytest.approx(results[1][0], rel=1e-5)
+    assert (results[0][1] - results[1][1]).norm() < 1e-5 * results[1][1].norm()
+
+
+@pytest.mark.parametrize("gradient", ["published", "true"])
+def test_energy_and_gradient_repeat_bit_for_bit_on_any_number_of_threads(gradient: str) -> None:
+    results, threads = [], (numba.get_num_threads(), torch.get_num_threads())
+    try:
+        for count in (threads[0], 1):
+            numba.set_num_threads(count)
+            torch.set_num_threads(count)
+            probs, *rest = scene(50, size=131, channels=9)
+            leaf = probs.requires_grad_()
+            loss = dense_energy(leaf, *rest, weight=1.0, gradient=gradient)
+            loss.backward()
+            results.append((loss.item(), leaf.grad))
+    finally:
+        numba.set_num_threads(threads[0])
+        torch.set_num_threads(threads[1])
+    assert results[0][0] == results[1][0]
+    assert torch.equal(results[0][1], results[1][1])
+
+
+def test_a_gradient_can_be_asked_for_twice() -> None:
+    probs, *rest = scene(51, size=12)
+    leaf = probs.requires_grad_()
+    loss = dense_energy(leaf, *rest, weight=1.0)
+    first, second = (torch.autograd.grad(loss, leaf, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.abs().sum() > 0
 
 
 def test_an_unknown_gradient_is_refused() -> None:

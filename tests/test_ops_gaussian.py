@@ -13,7 +13,13 @@ from torch import Tensor
 
 from wsssbench.errors import UnknownName, WsssError
 from wsssbench.ops import gaussian
-from wsssbench.ops.gaussian import Filter, bilateral_features, gaussian_filter, spatial_features
+from wsssbench.ops.gaussian import (
+    CompiledLatticeFilter,
+    Filter,
+    bilateral_features,
+    gaussian_filter,
+    spatial_features,
+)
 from wsssbench.ops.lattice_torch import TorchLatticeFilter
 
 Array = NDArray[np.float64]
@@ -189,6 +195,15 @@ def test_channels_do_not_mix_and_strides_do_not_matter(backend: str) -> None:
     out = f(values.transpose(1, 2).contiguous().transpose(1, 2))
     for c in (0, 7, 8, 10):
         torch.testing.assert_close(f(values[..., c : c + 1])[..., 0], out[..., c], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 50, 5, 21), (3, 100, 3, 4)], ids=str)
+def test_factors_around_the_compiled_filter_multiply_its_values(shape: tuple[int, int, int, int]) -> None:
+    features, values = case(shape, seed=19)
+    before, after = torch.rand(2, *shape[:2], generator=torch.Generator().manual_seed(20)).unbind(0)
+    f = CompiledLatticeFilter(features)
+    out = f.between(before, values.transpose(1, 2), after).transpose(1, 2)
+    torch.testing.assert_close(out, after[..., None] * f(before[..., None] * values), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("backend", MAKERS)

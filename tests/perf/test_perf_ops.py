@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from wsssbench.ops.energy import dense_energy
 from wsssbench.ops.mean_field import mean_field
+from wsssbench.process import keep_memory
 from wsssbench.types import CrfSet
 from wsssbench_methods.rrm.reliable import ReliableRule, reliable_labels_batch
 
@@ -48,6 +49,7 @@ def measure(
     benchmark: Any, ours: Callable[[], object], peer: Callable[[], object], factor: float = 1.0
 ) -> None:
     """Benchmark `ours`; record how many times longer `factor` times `peer` takes."""
+    keep_memory()  # as every run does
     benchmark.pedantic(ours, rounds=5 if benchmark.enabled else 1, warmup_rounds=int(benchmark.enabled))
     if benchmark.enabled and HAS_PEER:
         benchmark.extra_info["peer_seconds"] = round(factor * seconds(peer), 4)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
 
 from wsssbench.errors import UnknownName, nearest
-from wsssbench.ops.gaussian import Filter, bilateral_features, gaussian_filter
+from wsssbench.ops.gaussian import CompiledLatticeFilter, Filter, bilateral_features, gaussian_filter
+from wsssbench.ops.halving import bilinear, nearest_pixels
 from wsssbench.types import IGNORE
 
 Gradient = Literal["published", "true"]
@@ -44,12 +45,9 @@ def dense_energy(
     """
     if gradient not in ("published", "true"):
         raise UnknownName(f"unknown gradient {gradient!r}", hint=nearest(gradient, ("published", "true")))
-    small = interpolate(
-        probs.float(), scale_factor=scale, mode="bilinear", align_corners=False,
-        recompute_scale_factor=recompute_scale,
-    )  # fmt: skip
+    small = bilinear(probs, scale, recompute_scale)
     planes = (image, roi.unsqueeze(1), labels.unsqueeze(1))
-    image, roi, labels = (_nearest(x, scale, recompute_scale) for x in planes)
+    image, roi, labels = (nearest_pixels(x, scale, recompute_scale) for x in planes)
     mask = roi[:, 0]
     gate = (mask - small.detach().amax(1)).clamp_min(0)
     gate = torch.where(labels[:, 0] == IGNORE, torch.ones_like(gate), gate)
@@ -58,30 +56,37 @@ def dense_energy(
     return weight * cast(Tensor, energy)
 
 
-def _nearest(x: Tensor, scale: float, recompute: bool) -> Tensor:
-    plane = x.detach().float()
-    return interpolate(plane, scale_factor=scale, mode="nearest", recompute_scale_factor=recompute)
-
-
-def _filter_planes(f: Filter, planes: Tensor) -> Tensor:
-    """(B, C, H, W) planes through a filter of (B, N, C) values."""
-    return f(planes.flatten(2).transpose(1, 2)).transpose(1, 2).view(planes.shape)
-
-
 class _GatedEnergy(torch.autograd.Function):
     """Value and hand-written gradient; the filter is linear and self-adjoint."""
 
     @staticmethod
     def forward(ctx: Any, probs: Tensor, mask: Tensor, gate: Tensor, f: Filter, gradient: Gradient) -> Tensor:
-        mask, gate = mask.unsqueeze(1), gate.unsqueeze(1)
-        masked = probs * mask
-        gated = _filter_planes(f, masked).mul_(gate)
+        gated = _between(mask, f, probs, gate * mask)
         if ctx.needs_input_grad[0]:
-            slope = 2 * gated if gradient == "published" else gated + _filter_planes(f, gate * masked)
-            ctx.save_for_backward(slope.mul_(mask))
-        return -(masked * gated).sum() / len(probs)
+            # The derivative has two terms; the published code takes the first one twice.
+            ctx.times = 2 if gradient == "published" else 1
+            second = None if gradient == "published" else _between(gate * mask, f, probs, mask)
+            ctx.save_for_backward(gated if second is None else gated + second)
+        return -_inner(probs, gated) / len(probs)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
         (slope,) = ctx.saved_tensors
-        return slope * (-outputs[0] / len(slope)), None, None, None, None
+        return slope * (-ctx.times * outputs[0] / len(slope)), None, None, None, None
+
+
+def _between(before: Tensor, f: Filter, planes: Tensor, after: Tensor) -> Tensor:
+    """after * filter of (before * planes): planes (B, C, H, W), the factors (B, H, W)."""
+    if isinstance(f, CompiledLatticeFilter):
+        flat = f.between(before.flatten(1), planes.flatten(2), after.flatten(1))
+        return flat.view(planes.shape)
+    values = (planes * before.unsqueeze(1)).flatten(2).transpose(1, 2)
+    return f(values).transpose(1, 2).view(planes.shape) * after.unsqueeze(1)
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """The sum of a * b over everything, a scalar; on the CPU in an order that does not depend on threads."""
+    if a.device.type != "cpu":
+        return (a * b).sum()
+    rows = (x.detach().reshape(-1, x.shape[-1]).numpy() for x in (a, b))
+    return a.new_tensor(np.einsum("rx,rx->r", *rows).sum(dtype=np.float64))

@@ -66,13 +66,19 @@ class CompiledLatticeFilter:
         self._lattices: list[Lattice] = [lattice_cpu.build(array[group]) for group in self._groups]
 
     def __call__(self, values: Tensor) -> Tensor:
+        ones = values.new_ones(values.shape[:2], dtype=torch.float32)
+        return self.between(ones, values.transpose(1, 2), ones).transpose(1, 2)
+
+    def between(self, before: Tensor, planes: Tensor, after: Tensor) -> Tensor:
+        """after * K (before * planes): planes (B, C, N), not points by channels; factors (B, N)."""
         from wsssbench.ops import lattice_cpu
 
-        planes = values.detach().float().transpose(1, 2).contiguous()
-        out = torch.empty_like(planes)
+        inputs = [x.detach().float().contiguous() for x in (planes, before, after)]
+        out = torch.empty_like(inputs[0])
         for group, lattice in zip(self._groups, self._lattices, strict=True):
-            lattice_cpu.filter_planes(lattice, planes[group].numpy(), out[group].numpy())
-        return out.transpose(1, 2)
+            values, first, last = (x[group].numpy() for x in inputs)
+            lattice_cpu.filter_planes(lattice, values, out[group].numpy(), first, last)
+        return out
 
 
 def image_groups(batch: int, points: int) -> list[slice]:
@@ -94,7 +100,8 @@ def bilateral_features(images: Tensor, sigma_xy: float, sigma_rgb: float) -> Ten
     features = torch.empty(batch, height * width, 5, device=images.device)
     features[..., 0] = x / sigma_xy
     features[..., 1] = y / sigma_xy
-    features[..., 2:] = images.reshape(batch, -1, 3).float() / sigma_rgb
+    colours = features.view(batch, height, width, 5)[..., 2:]
+    torch.div(images.detach().float(), sigma_rgb, out=colours)  # as images lie, often channel by channel
     return features
 
 

@@ -109,8 +109,20 @@ def clear(rows: Floats, first: int, last: int) -> None:
             store(zeros(), rows, r, c)
 
 
+@compiled(inline=True)
+def scaled(source: Floats, factors: Floats, target: Floats) -> None:
+    """target = source * factors, for as many as there are factors.
+
+    Callers pass pieces of rows: indices that are sums, like [start + n], keep the compiler from vectorising.
+    """
+    for n in range(factors.shape[0]):
+        target[n] = source[n] * factors[n]
+
+
 @compiled(inner=True)
-def _splat_band(job: Any, values: Floats, ids: Ids, weights: Floats, first: Keys, rows: Floats) -> None:
+def _splat_band(
+    job: Any, values: Floats, factors: Floats, ids: Ids, weights: Floats, first: Keys, rows: Floats
+) -> None:
     channels, points = values.shape[1:]
     planes, block = np.zeros((rows.shape[1], ROWS), np.float32), np.empty((ROWS, rows.shape[1]), np.float32)
     b, begin, end = band_points(job, first, values.shape[0], points)
@@ -118,35 +130,42 @@ def _splat_band(job: Any, values: Floats, ids: Ids, weights: Floats, first: Keys
     for start in range(begin, end, ROWS):
         count = min(ROWS, end - start)
         for c in range(channels):
-            for n in range(count):
-                planes[c, n] = values[b, c, start + n]
+            scaled(values[b, c, start : start + count], factors[b, start : start + count], planes[c])
         turn(planes, block)
-        splat_block(ids.shape[1], count, ids, weights, b * points + start, rows, first[job], block)
+        point, base = b * points + start, first[job]
+        if ids.shape[1] == 6:  # a number that the compiler knows, so that it unrolls the loop over corners
+            splat_block(6, count, ids, weights, point, rows, base, block)
+        else:
+            splat_block(ids.shape[1], count, ids, weights, point, rows, base, block)
 
 
 @compiled(inner=True)
 def _slice_band(
-    job: Any, table: Floats, members: Ids, first: Keys, rows: Floats, ids: Ids, weights: Floats, out: Floats
-) -> None:
+    job: Any, table: Floats, members: Ids, first: Keys, rows: Floats, ids: Ids, weights: Floats,
+    factors: Floats, out: Floats,
+) -> None:  # fmt: skip
     channels, points = out.shape[1:]
     planes, block = np.empty((rows.shape[1], ROWS), np.float32), np.zeros((ROWS, rows.shape[1]), np.float32)
     b, begin, end = band_points(job, first, out.shape[0], points)
     spread(table, members, first[job], first[job + 1], rows)
     for start in range(begin, end, ROWS):
         count = min(ROWS, end - start)
-        slice_block(ids.shape[1], count, ids, weights, b * points + start, rows, first[job], block)
+        point, base = b * points + start, first[job]
+        if ids.shape[1] == 6:
+            slice_block(6, count, ids, weights, point, rows, base, block)
+        else:
+            slice_block(ids.shape[1], count, ids, weights, point, rows, base, block)
         turn(block, planes)
         for c in range(channels):
-            for n in range(count):
-                out[b, c, start + n] = planes[c, n]
+            scaled(planes[c], factors[b, start : start + count], out[b, c, start : start + count])
 
 
 @compiled(parallel=True)
-def splat(values: Floats, ids: Ids, weights: Floats, first: Keys, rows: Floats) -> None:
-    """Every band adds what its points of (B, C, N) values give to its rows of (R, P)."""
+def splat(values: Floats, factors: Floats, ids: Ids, weights: Floats, first: Keys, rows: Floats) -> None:
+    """Every band adds what its points of (B, C, N) values, times (B, N) factors, give to its `rows`."""
     for job in numba.prange(first.shape[0] - 1):
         # prange counts in unsigned numbers; one type is one compilation
-        _splat_band(np.int64(job), values, ids, weights, first, rows)
+        _splat_band(np.int64(job), values, factors, ids, weights, first, rows)
 
 
 @compiled(parallel=True)
@@ -179,11 +198,12 @@ def blur(tables: Floats, pairs: Ids, counts: Keys) -> None:
 
 @compiled(parallel=True)
 def slice_bands(
-    table: Floats, members: Ids, first: Keys, rows: Floats, ids: Ids, weights: Floats, out: Floats
-) -> None:
-    """Read a blurred table (M + 1, P) back into (B, C, N) `out`, by way of each band's `rows`."""
+    table: Floats, members: Ids, first: Keys, rows: Floats, ids: Ids, weights: Floats, factors: Floats,
+    out: Floats,
+) -> None:  # fmt: skip
+    """Read a blurred table (M + 1, P) back into (B, C, N) `out`, times (B, N) factors, by way of `rows`."""
     for job in numba.prange(first.shape[0] - 1):
-        _slice_band(np.int64(job), table, members, first, rows, ids, weights, out)
+        _slice_band(np.int64(job), table, members, first, rows, ids, weights, factors, out)
 
 
 @compiled()

@@ -117,15 +117,24 @@ def _listed(members: Ids, vertices: int) -> tuple[Keys, Ids]:
     return start, rows
 
 
-def filter_planes(lattice: Lattice, values: Floats, out: Floats) -> Floats:
-    """Splat, blur and slice (B, C, N) values into `out`, which is returned."""
+def filter_planes(
+    lattice: Lattice, values: Floats, out: Floats, before: Floats | None = None, after: Floats | None = None
+) -> Floats:
+    """Splat, blur and slice (B, C, N) values into `out`, which is returned.
+
+    Each point's values are multiplied by `before` and its results by `after`, both (B, N), 1 when not given.
+    """
+    ones = np.ones(values.shape[::2], np.float32)
+    before, after = ones if before is None else before, ones if after is None else after
     width = -(-values.shape[1] // WIDTH) * WIDTH
     rows = np.empty((len(lattice.members), width), np.float32)
     tables = np.empty((2, len(lattice.gains), width), np.float32)
     with LOCK:
-        kernels.splat(values, lattice.ids, lattice.weights, lattice.first, rows)
+        kernels.splat(values, before, lattice.ids, lattice.weights, lattice.first, rows)
         table = blurred(lattice, rows, tables)
-        kernels.slice_bands(table, lattice.members, lattice.first, rows, lattice.ids, lattice.weights, out)
+        kernels.slice_bands(
+            table, lattice.members, lattice.first, rows, lattice.ids, lattice.weights, after, out
+        )
     return out
 
 
