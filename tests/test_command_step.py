@@ -459,7 +459,8 @@ def test_maps_of_a_program_are_judged_by_its_threshold() -> None:
         options={"command": {"command": ["env", "{out}"], "gives": "maps", "threshold": 0.4}},
     )  # fmt: skip
     seed, seg = make_plan(settings, Plugins())
-    assert seed.identity.threshold == seg.identity.threshold == {"value": 0.4}
+    assert seed.identity.threshold == seg.identity.threshold
+    assert seed.identity.threshold["value"] == 0.4
     assert seed.trial.steps[0].step.card == replace(
         Command.card, supervision=("tags",), gives=("maps",), needs_threshold=True
     )

@@ -539,7 +539,7 @@ def test_a_localizers_maps_become_labels_by_the_records_threshold(runs: Path) ->
     gain = np.float32((step / "gain.txt").read_text())
     with Pil.open(path) as picture:
         planes = np.array(picture).transpose(2, 0, 1)[:, ::2, ::2] * gain
-    assert read_record(folder).identity.threshold == {"value": 0.6}
+    assert read_record(folder).identity.threshold == {"value": 0.6, "tuned_on": ""}
     wanted = threshold_labels(Maps(np.arange(3), planes), 0.6, (40, 56))
     found = read_labels(Path("here") / path.name)
     assert len(np.unique(found)) == 4

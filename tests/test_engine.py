@@ -476,7 +476,7 @@ def test_scoring_the_files_again_gives_the_records_numbers(stage: str, tmp_path:
 
 def test_maps_become_labels_by_the_records_threshold(tmp_path: Path) -> None:
     _, (cell,) = fake.run(tmp_path, "first", options={"first": {"threshold": 0.7}})
-    assert cell.identity.threshold == {"value": 0.7}
+    assert cell.identity.threshold == {"value": 0.7, "tuned_on": "not known: an option"}
     data, step = cell.trial.dataset, fake.First(fake.FirstConfig())
     maps = step.outputs(data.image("val0").transpose(2, 0, 1), np.ones(2, bool), None).maps
     expected = threshold_labels(maps, 0.7, data.mask("val0").shape)

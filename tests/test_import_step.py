@@ -250,7 +250,8 @@ def test_a_folder_of_maps_gives_maps_and_its_threshold_is_in_the_row(tmp_path: P
     given = ("-o", "import.threshold=0.55", "--stages", "seed,pseudo")
     assert run("--method", "import:cams", *given).exit_code == 0
     seed, pseudo = sorted(records(), key=lambda record: record.identity.terms.stage, reverse=True)
-    assert seed.identity.threshold == pseudo.identity.threshold == {"value": 0.55}
+    assert seed.identity.threshold == pseudo.identity.threshold
+    assert seed.identity.threshold["value"] == 0.55
     for id in SHAPES.ids("train")[:8]:
         shape = SHAPES.mask(id).shape
         write_labels(tmp_path / "expected" / f"{id}.png", threshold_labels(made_maps(id), 0.55, shape))
