@@ -361,7 +361,7 @@ def test_an_option_that_makes_another_data_set_is_said_and_leaves_the_gallery_ou
     tiny_cell(tmp_path / "runs")
     done = CliRunner().invoke(main, ["report", "runs", "--html", "page.html", "-o", "shapes.image_px=64"])
     assert done.exit_code == 0, done.output
-    assert "it is not the one of the record" in done.stderr
+    assert "not the data set of the cell" in done.stderr
     assert "No gallery" in (tmp_path / "page.html").read_text()
 
 

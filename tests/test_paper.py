@@ -146,7 +146,7 @@ def test_another_data_set_gives_no_figure_and_is_an_error_where_it_was_asked_for
     cell(dataset_version="0")
     done = paper()
     assert done.exit_code == 0
-    assert "not the data set of the cells" in done.stderr
+    assert "not the data set of the cell" in done.stderr
     assert paper("-o", "shapes.classes=3").exit_code != 0
 
 

@@ -13,20 +13,17 @@ from typing import Any
 import click
 import numpy as np
 
-from wsssbench.commands.setup import open_settings
+from wsssbench.commands.judged_data import JudgedData, differences
 from wsssbench.errors import BadData, NotComparable, WsssError
 from wsssbench.judge import COLUMNS, COUNTS, CountsTable, score_split
 from wsssbench.masks import read_labels
 from wsssbench.metrics import Iou, checked
-from wsssbench.options import option_names
-from wsssbench.plan import open_dataset
 from wsssbench.process import keep_memory
 from wsssbench.report.tables import grid
 from wsssbench.scores.ladder import KINDS, ErrorLadder
 from wsssbench.scores.slices import Slice, all_slices
-from wsssbench.settings import Settings, with_options
 from wsssbench.store import StoredRecord, find_records
-from wsssbench.types import Dataset, Record, Terms, plain
+from wsssbench.types import Dataset, Record, plain
 
 MASKS = "masks"
 LADDER_READING = (
@@ -61,7 +58,8 @@ def errors_command(
     keep_memory()
     found = sliced(cells)
     if not no_ladder:
-        found = [_with_ladder(cell, options, config) for cell in found]
+        judged = JudgedData(options, config)
+        found = [_with_ladder(cell, judged) for cell in found]
     click.echo(json.dumps(_as_data(found), indent=1, allow_nan=False) if as_json else as_text(found))
 
 
@@ -88,12 +86,6 @@ def _check_terms(first: StoredRecord, other: StoredRecord) -> None:
         raise NotComparable(what, where=differing, hint="name cells of one stage under equal terms")
 
 
-def differences(terms: Terms, other: Mapping[str, Any]) -> str:
-    """The fields of `other` that `terms` have otherwise, with both values; empty where they agree."""
-    own = plain(terms)
-    return "; ".join(f"{n}: {own[n]} and {other[n]}" for n in sorted(other) if own[n] != other[n])
-
-
 def titles(records: Sequence[Record]) -> list[str]:
     """The shortest names that tell the records apart: method, with seed, with key, with number."""
     for seed, key in ((False, False), (True, False), (True, True)):
@@ -113,54 +105,34 @@ def _sliced(cell: StoredRecord, title: str) -> CellErrors:
 # ------------------------------------------------------------------------------------------------ ladder
 
 
-def _with_ladder(cell: CellErrors, options: Sequence[str], config: Path | None) -> CellErrors:
+def _with_ladder(cell: CellErrors, judged: JudgedData) -> CellErrors:
     """The same with its ladder, or as it is, and why, where masks or data set are not there."""
     folder = cell.cell.path.parent / MASKS
     if not folder.is_dir():
         click.echo(f"{cell.title}: no ladder, the cell has no masks", err=True)
         return cell
-    dataset = _dataset_of(cell, options, config)
+    dataset = _dataset_of(cell, judged)
     if dataset is None:
         return cell
     return dataclasses.replace(cell, ladder=count_ladder(cell, dataset, folder))
 
 
-def _dataset_of(cell: CellErrors, options: Sequence[str], config: Path | None) -> Dataset | None:
+def _dataset_of(cell: CellErrors, judged: JudgedData) -> Dataset | None:
     """The data set that the cell was judged on; None, with a word why, where it is not there.
 
-    A generated one is drawn again, from the options and the seed of the record. What `options` say of a data
-    set must be right: then its errors are raised.
+    What the command line says of a data set must be right: then its errors are raised, and always where it is
+    another data set.
     """
-    terms, seed = cell.cell.record.identity.terms, cell.cell.record.identity.seed
-    settings, plugins = open_settings({}, config, options)
-    asked = with_options(Settings(), options, plugins.names("steps"), plugins.names("datasets"))
-    own = asked.dataset_options.get(terms.dataset, {})
+    record = cell.cell.record
     try:
-        if not terms.split_fingerprint:
-            known = option_names(plugins.load("datasets", terms.dataset))
-            recorded = {name: value for name, value in terms.dataset_options.items() if name in known}
-            settings = dataclasses.replace(settings, dataset_options={terms.dataset: {**recorded, **own}})
-        dataset = open_dataset(terms.dataset, plugins, settings, seed)
+        return judged(record)
+    except NotComparable:
+        raise
     except WsssError as error:
-        if own:
+        if judged.is_asked_for(record):
             raise
         click.echo(f"{cell.title}: no ladder, the data set cannot be opened: {error}", err=True)
         return None
-    _check_dataset(dataset, terms)
-    return dataset
-
-
-def _check_dataset(dataset: Dataset, terms: Terms) -> None:
-    card = dataset.card
-    mine = {
-        "dataset_version": card.version,
-        "dataset_options": plain(card.options),
-        "classes": list(card.class_names),
-    }
-    differing = differences(terms, mine)
-    if differing:
-        hint = f"give the options that it was judged with: -o {terms.dataset}.KEY=VALUE"
-        raise NotComparable("this is not the data set of the cell", where=differing, hint=hint)
 
 
 def count_ladder(cell: CellErrors, dataset: Dataset, folder: Path) -> dict[str, Any]:

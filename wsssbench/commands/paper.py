@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 
 from wsssbench import __version__
+from wsssbench.commands.judged_data import JudgedData
 from wsssbench.commands.plot import chosen_tables
-from wsssbench.commands.qualitative import Choice, chosen_images, draw, recorded_dataset
+from wsssbench.commands.qualitative import Choice, chosen_images, draw
 from wsssbench.errors import WsssError
 from wsssbench.process import keep_memory
 from wsssbench.report.figures.cells import Table
@@ -117,7 +118,7 @@ def write_figure(
     choice = chosen_images(tables, stored, count, rule, seed)
     if choice is None:
         raise WsssError("no cell has its masks", hint="`wsssbench run` and `score` keep them")
-    dataset = recorded_dataset(choice.first, options, config)
+    dataset = JudgedData(options, config)(choice.first)
     save(draw(choice, dataset), out / FIGURE, ("pdf", "png"))
     return _figure(choice)
 

@@ -5,29 +5,22 @@ The data set is opened as a record describes it; a generated one is drawn again.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from wsssbench.commands.errors import differences
-from wsssbench.commands.setup import open_settings
 from wsssbench.errors import BadData, NotComparable, WsssError
 from wsssbench.judge import COUNTS, CountsTable
 from wsssbench.masks import missing_masks, read_labels
-from wsssbench.options import option_names
-from wsssbench.plan import open_dataset
 from wsssbench.report.figures.cells import Table
 from wsssbench.report.figures.qualitative import masks_figure
 from wsssbench.report.montage import overlay
 from wsssbench.scores.images import image_iou
-from wsssbench.settings import Settings, with_options
 from wsssbench.store import StoredRecord
-from wsssbench.types import IGNORE, Dataset, Record, plain
+from wsssbench.types import IGNORE, Dataset, Record
 
 if TYPE_CHECKING:
     from wsssbench.types import Image
@@ -106,29 +99,6 @@ def _image_mious(table: CountsTable, classes: int) -> dict[str, float]:
 
 
 # ----------------------------------------------------------------------------------------------- data set
-
-
-def recorded_dataset(record: Record, options: Sequence[str], config: Path | None) -> Dataset:
-    """The data set that the record was judged on; a generated one is drawn from its options and seed.
-
-    WsssError where it cannot be opened, NotComparable where it is another one.
-    """
-    terms = record.identity.terms
-    settings, plugins = open_settings({}, config, options)
-    if not terms.split_fingerprint:
-        asked = with_options(Settings(), options, plugins.names("steps"), plugins.names("datasets"))
-        known = option_names(plugins.load("datasets", terms.dataset))
-        recorded = {name: value for name, value in terms.dataset_options.items() if name in known}
-        own = {**recorded, **asked.dataset_options.get(terms.dataset, {})}
-        settings = dataclasses.replace(settings, dataset_options={terms.dataset: own})
-    dataset = open_dataset(terms.dataset, plugins, settings, record.identity.seed)
-    card = dataset.card
-    mine = {"dataset_version": card.version, "dataset_options": plain(card.options)}
-    differing = differences(terms, {**mine, "classes": list(card.class_names)})
-    if differing:
-        hint = f"give the options that it was judged with: -o {terms.dataset}.KEY=VALUE"
-        raise NotComparable("this is not the data set of the cells", where=differing, hint=hint)
-    return dataset
 
 
 def faded(image: Image) -> Image:

@@ -1,0 +1,63 @@
+"""The data set that a record was judged on, opened once more: by its name, or drawn again from the record's
+options and seed. It is checked to be that one; what its masks say is for others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wsssbench.commands.setup import open_settings
+from wsssbench.errors import NotComparable
+from wsssbench.options import option_names
+from wsssbench.plan import open_dataset
+from wsssbench.settings import Settings, with_options
+from wsssbench.types import Dataset, Record, Terms, content_key, plain
+
+
+class JudgedData:
+    """Opens the data sets of records, each once; what the command line says of one goes before the record."""
+
+    def __init__(self, options: Sequence[str], config: Path | None = None) -> None:
+        self.settings, self.plugins = open_settings({}, config, options)
+        steps, datasets = self.plugins.names("steps"), self.plugins.names("datasets")
+        self.own = with_options(Settings(), options, steps, datasets).dataset_options
+        self.opened: dict[str, Dataset] = {}
+
+    def __call__(self, record: Record) -> Dataset:
+        """The data set; WsssError where it cannot be opened, NotComparable where it is another one."""
+        terms, seed = record.identity.terms, record.identity.seed
+        key = content_key([terms.dataset, terms.dataset_options, seed])
+        if key not in self.opened:
+            self.opened[key] = self._open(terms, seed)
+        _check(self.opened[key], terms)
+        return self.opened[key]
+
+    def is_asked_for(self, record: Record) -> bool:
+        """Whether the command line says something of the record's data set."""
+        return bool(self.own.get(record.identity.terms.dataset))
+
+    def _open(self, terms: Terms, seed: int) -> Dataset:
+        settings = self.settings
+        if not terms.split_fingerprint:  # generated: the record says how
+            known = option_names(self.plugins.load("datasets", terms.dataset))
+            drawn = {name: value for name, value in terms.dataset_options.items() if name in known}
+            options = {**drawn, **self.own.get(terms.dataset, {})}
+            settings = dataclasses.replace(settings, dataset_options={terms.dataset: options})
+        return open_dataset(terms.dataset, self.plugins, settings, seed)
+
+
+def _check(dataset: Dataset, terms: Terms) -> None:
+    card = dataset.card
+    mine = {"dataset_version": card.version, "dataset_options": plain(card.options)}
+    differing = differences(terms, {**mine, "classes": list(card.class_names)})
+    if differing:
+        hint = f"give the options that it was judged with: -o {terms.dataset}.KEY=VALUE"
+        raise NotComparable("this is not the data set of the cell", where=differing, hint=hint)
+
+
+def differences(terms: Terms, other: Mapping[str, Any]) -> str:
+    """The fields of `other` that `terms` have otherwise, with both values; empty where they agree."""
+    own = plain(terms)
+    return "; ".join(f"{n}: {own[n]} and {other[n]}" for n in sorted(other) if own[n] != other[n])
