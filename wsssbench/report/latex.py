@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from wsssbench.report.rows import Number, Row
-from wsssbench.report.tables import _heading, _other_metrics, definition
+from wsssbench.report.tables import definition, heading, other_metrics
 
 # I, F and S as papers write image tags, full masks and saliency; the others have no settled letter.
 SYMBOLS = {
@@ -57,7 +57,7 @@ def latex_table(table: Sequence[Row], tables: Sequence[Sequence[Row]] = ()) -> s
     others = [other[0].terms for other in tables if other is not table and other]
     columns, body = latex_rows(table)
     head = " & ".join(columns)
-    caption = f"{escaped(_heading(table[0].terms, others))}. {_defined(table)} {_legend(table)}"
+    caption = f"{escaped(heading(table[0].terms, others))}. {_defined(table)} {_legend(table)}"
     terms = table[0].terms
     label = f"tab:{_label(terms.dataset, terms.stage, terms.split)}-{table[0].terms_hash[:8]}"
     return _environment(caption, label, _alignment(columns), head, body)
@@ -98,7 +98,7 @@ def _cells(row: Row, table: Sequence[Row], *, bold: bool) -> dict[str, str]:
     sparse = any(r.numbers["coverage"].mean < 99.995 for r in table if "coverage" in r.numbers)
     shown["Cov."] = _mean(row.numbers.get("coverage")) if sparse else ""
     shown[r"\% of full"] = "" if row.of_full is None else f"{row.of_full:.1f}"
-    return shown | {escaped(name): cell for name, cell in _other_metrics(row, table).items()}
+    return shown | {escaped(name): cell for name, cell in other_metrics(row, table).items()}
 
 
 def _title(row: Row) -> str:

@@ -58,6 +58,7 @@ class Row:
     identity: RowIdentity  # of the first cell
     terms_hash: str
     seeds: tuple[int, ...]  # of the cells that count
+    keys: tuple[str, ...]  # of their records, in the same order
     numbers: Mapping[str, Number]
     per_class: tuple[Number | None, ...]  # IoU in %, background first
     left_out: tuple[int, ...]  # classes without truth pixels, in any seed
@@ -157,6 +158,7 @@ def _row(terms_hash: str, cells: Sequence[Record], variant: str, stale: Collecti
         identity=(good or cells)[0].identity,
         terms_hash=terms_hash,
         seeds=tuple(record.identity.seed for record in good),
+        keys=tuple(record.key for record in good),
         numbers=_numbers(good),
         per_class=tuple(_number(_at(scores.get("per_class"), k) for scores in main) for k in range(count)),
         judged=tuple(sorted({count - len(scores.get("left_out", ())) for scores in main})),

@@ -65,15 +65,15 @@ def render(rows: Sequence[Row], format: str = "md", others: Sequence[OtherTable]
 def _markdown(table: Sequence[Row], tables: Sequence[Sequence[Row]]) -> str:
     """Heading, main table, table of classes, sentence."""
     others = [other[0].terms for other in tables if other is not table]
-    parts = [f"## {_heading(table[0].terms, others)}", grid([_cells(row, table) for row in table])]
+    parts = [f"## {heading(table[0].terms, others)}", grid([row_cells(row, table) for row in table])]
     if any(number for row in table for number in row.per_class):
-        parts += ["IoU per class (%)", grid(_class_lines(table))]
+        parts += ["IoU per class (%)", grid(class_lines(table))]
     failures = [f"- {row.title}: {reason}" for row in table for reason in row.reasons]
     parts += [f"Failed:\n{chr(10).join(failures)}"] if failures else []
     return "\n\n".join([*parts, definition(table)]) + "\n"
 
 
-def _heading(terms: Terms, others: Iterable[Terms]) -> str:
+def heading(terms: Terms, others: Iterable[Terms]) -> str:
     """Data set and stage, and what sets these terms apart from others of the same data set and stage."""
     same = [o for o in others if (o.dataset, o.stage) == (terms.dataset, terms.stage)]
     own = plain(terms)
@@ -113,7 +113,7 @@ def _plain_mean(number: Number | None, digits: int = 2) -> str:
     return "" if number is None else f"{number.mean:.{digits}f}"
 
 
-def _cells(row: Row, table: Sequence[Row]) -> dict[str, str]:
+def row_cells(row: Row, table: Sequence[Row]) -> dict[str, str]:
     """One line of the main table."""
     numbers = row.numbers
     badges = "".join(f" [{badge}]" for badge in row.badges)
@@ -131,14 +131,14 @@ def _cells(row: Row, table: Sequence[Row]) -> dict[str, str]:
         "backend": row.identity.filter_backend,
         "arithmetic": row.identity.precision if _mixed(table) else "",
         "pretraining": row.pretraining,
-        **_other_metrics(row, table),
+        **other_metrics(row, table),
         "train images/s": _plain_mean(numbers.get("train_images_per_s"), 1),
         "predict images/s": _plain_mean(numbers.get("predict_images_per_s"), 1),
     }
     return cells
 
 
-def _other_metrics(row: Row, table: Sequence[Row]) -> dict[str, str]:
+def other_metrics(row: Row, table: Sequence[Row]) -> dict[str, str]:
     """One number of every metric beside IoU: the one called like the metric, else the first by name.
 
     csv and json have them all.
@@ -184,7 +184,7 @@ def _crf(row: Row) -> str:
     return "in recipe" if refined[-1] else "no"
 
 
-def _class_lines(table: Sequence[Row]) -> list[dict[str, str]]:
+def class_lines(table: Sequence[Row]) -> list[dict[str, str]]:
     """One line per class with truth pixels: IoU of each method, mean over seeds."""
     shown = [row for row in table if not row.failed]
     names = ("background", *table[0].terms.classes)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from wsssbench.report.rows import Row, configuration, rows_of
-from wsssbench.report.tables import _heading
-from wsssbench.types import Record, content_key
+from wsssbench.report.rows import Row, rows_of
+from wsssbench.report.tables import heading
+from wsssbench.types import Record
 
 
 @dataclass(frozen=True)
@@ -63,10 +63,7 @@ def tables_of(
     """
     known = list(records)
     rows = rows_of(known, limited=limited, stale=stale)
-    cells: dict[tuple[str, ...], dict[str, Record]] = {}
-    for record in known:
-        if record.status == "ok":
-            cells.setdefault(_group(record), {})[record.key] = record
+    finished = {record.key: record for record in known if record.status == "ok"}
     kept = [
         r for r in rows if (not methods or r.method in methods) and (not stages or r.terms.stage in stages)
     ]
@@ -76,8 +73,8 @@ def tables_of(
     terms = [group[0].terms for group in groups]
     return [
         Table(
-            _heading(group[0].terms, [other for other in terms if other is not group[0].terms]),
-            tuple(Line(row, _records(row, cells)) for row in group),
+            heading(group[0].terms, [other for other in terms if other is not group[0].terms]),
+            tuple(Line(row, tuple(finished[key] for key in row.keys)) for row in group),
         )
         for group in groups
     ]
@@ -86,13 +83,3 @@ def tables_of(
 def _first_of(row: Row, rows: Sequence[Row]) -> Row:
     """The first row of the table that `row` stands in."""
     return next(other for other in rows if other.terms_hash == row.terms_hash)
-
-
-def _group(record: Record) -> tuple[str, ...]:
-    return content_key(record.identity.terms), record.method, content_key(configuration(record))
-
-
-def _records(row: Row, cells: dict[tuple[str, ...], dict[str, Record]]) -> tuple[Record, ...]:
-    """The records of the row's configuration, by seed and key as in the row."""
-    like = Record(key="", status="ok", method=row.method, identity=row.identity)
-    return tuple(sorted(cells.get(_group(like), {}).values(), key=lambda r: (r.identity.seed, r.key)))

@@ -13,7 +13,7 @@ from typing import Any
 
 from wsssbench.report.page.sections import Section
 from wsssbench.report.rows import Number, Row
-from wsssbench.report.tables import _cells, _class_lines, definition
+from wsssbench.report.tables import class_lines, definition, row_cells
 from wsssbench.report.throughput import MB, ThroughputTable
 from wsssbench.types import Terms
 
@@ -94,7 +94,7 @@ def main_grid(section: Section) -> Grid:
 
 
 def _main_line(row: Row, rows: Sequence[Row], span: tuple[float, float]) -> dict[str, Cell]:
-    texts = _cells(row, rows)
+    texts = row_cells(row, rows)
     line = {"method": Cell(row.title, badges=row_badges(row, texts)), "rank": text_cell(texts["rank"])}
     line |= _spread(row.numbers.get("miou"), span)
     line["seeds"] = Cell(_seeds(row.seeds), float(len(row.seeds)))
@@ -174,7 +174,7 @@ def failures(section: Section) -> list[str]:
 
 def class_grid(section: Section) -> Grid | None:
     """IoU of each class; None where no row has any."""
-    lines = [{name: text_cell(text) for name, text in line.items()} for line in _class_lines(section.rows)]
+    lines = [{name: text_cell(text) for name, text in line.items()} for line in class_lines(section.rows)]
     return grid_of("IoU per class (%), mean over seeds", lines) if lines else None
 
 

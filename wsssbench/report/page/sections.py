@@ -6,17 +6,17 @@ What is a row is decided in `wsssbench.report.rows`; how a page shows it must no
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from wsssbench.judge import COUNTS, CountsTable
-from wsssbench.report.rows import Row, configuration, rows_of
-from wsssbench.report.tables import _heading
+from wsssbench.report.rows import Row, rows_of
+from wsssbench.report.tables import heading
 from wsssbench.store import StoredRecord
-from wsssbench.types import Record, RowIdentity, Terms, content_key
+from wsssbench.types import Terms
 
 MASKS = "masks"
 
@@ -75,16 +75,14 @@ def sections_of(
     """A section per table of `wsssbench.report`, in the same order."""
     cells = list(cells)
     rows = rows_of([cell.record for cell in cells], limited=limited, stale=stale)
-    behind = _by_row(cells)
+    behind = _finished(cells)
     tables = [tuple(group) for _, group in groupby(rows, key=lambda row: row.terms_hash)]
     terms = [table[0].terms for table in tables]
     return [
         Section(
             anchor=f"table-{n + 1}",
-            heading=_heading(terms[n], [*terms[:n], *terms[n + 1 :]]),
-            lines=tuple(
-                Line(row, tuple(behind.get(_row_key(row.method, row.identity), ()))) for row in table
-            ),
+            heading=heading(terms[n], [*terms[:n], *terms[n + 1 :]]),
+            lines=tuple(Line(row, tuple(behind[key] for key in row.keys)) for row in table),
         )
         for n, table in enumerate(tables)
     ]
@@ -102,22 +100,13 @@ def masks_of(cell: StoredRecord) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _row_key(method: str, identity: RowIdentity) -> tuple[str, str, str]:
-    """What the cells of one row have in common."""
-    record = Record("", "ok", method, identity)
-    return content_key(identity.terms), method, content_key(configuration(record))
-
-
-def _by_row(cells: Sequence[StoredRecord]) -> dict[tuple[str, str, str], list[StoredRecord]]:
-    """Finished cells by row and seed; of equal keys (a copied folder) the first that has its counts."""
-    single: dict[str, StoredRecord] = {}
+def _finished(cells: Iterable[StoredRecord]) -> dict[str, StoredRecord]:
+    """Finished cells by key; of equal keys (a copied folder) the first that has its counts."""
+    found: dict[str, StoredRecord] = {}
     for cell in cells:
-        better = cell.record.key not in single or not _has_counts(single[cell.record.key])
+        better = cell.record.key not in found or not _has_counts(found[cell.record.key])
         if cell.record.status == "ok" and better:
-            single[cell.record.key] = cell
-    found: dict[tuple[str, str, str], list[StoredRecord]] = {}
-    for cell in sorted(single.values(), key=lambda c: (c.record.identity.seed, c.record.key)):
-        found.setdefault(_row_key(cell.record.method, cell.record.identity), []).append(cell)
+            found[cell.record.key] = cell
     return found
 
 
