@@ -15,7 +15,7 @@ from wsssbench.metrics import Iou, confusion_counts
 from wsssbench.report.page.training import step_folders
 from wsssbench.scores.ladder import KINDS
 from wsssbench.store import StoredRecord, cell_folder, write_record
-from wsssbench.types import Record
+from wsssbench.types import DatasetCard, Record, StepCard, plain
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]
@@ -81,7 +81,11 @@ def write_cell(runs: Path, data: Pictures, method: str, wrong: float, seed: int,
     table.save(folder / COUNTS)
     iou = {**Iou().score(table.total(), len(CLASSES)), "n_images": len(data.ids)}
     timing = {"train_images_per_s": 9.0, "fit_phases": {method: {"network": 3.0, "mining": 1.0}}}
-    seen = {"dataset": {"fit_split": "train"}, "finished": "2026-01-01T00:00:00"}
+    step = StepCard(method, "1", "localizer", ("tags",), ("maps",), pretraining="imagenet")
+    data_card = DatasetCard(
+        terms.dataset, "1", CLASSES, ("train", "val"), "train", "train", "val", "generated", "", "", 96
+    )
+    seen = {"cards": {method: plain(step)}, "dataset": plain(data_card), "finished": "2026-01-01T00:00:00"}
     whole = Record(**{**vars(record), "scores": {"iou": iou, **optional_scores()}, "timing": timing,
                       "provenance": {**record.provenance, **seen}})  # fmt: skip
     ((_, steps),) = step_folders(StoredRecord(whole, write_record(folder, whole)))

@@ -18,13 +18,14 @@ from wsssbench.errors import BadData, WsssError
 from wsssbench.fits import chain_of
 from wsssbench.hardware import Hardware, resolve_hardware
 from wsssbench.options import build_config
-from wsssbench.plan import PlannedStep, Trial, judged_kind, learned_content, step_key
+from wsssbench.plan import PlannedStep, Trial, judged_kind
 from wsssbench.plugins import Plugins
 from wsssbench.predicting import LabelSource
 from wsssbench.progress import Progress
+from wsssbench.recorded import RecordedData, planned_as_recorded
 from wsssbench.settings import load_settings
 from wsssbench.stages import sigma_scale
-from wsssbench.store import RECORD, read_record, safe_name
+from wsssbench.store import RECORD, read_record
 from wsssbench.types import (
     CrfSet,
     DatasetCard,
@@ -38,20 +39,6 @@ from wsssbench.types import (
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask
-
-
-class RecordedData:
-    """What is left of the data set in a record: its card and the fingerprint of what was learned from."""
-
-    def __init__(self, record: Record) -> None:
-        given: Mapping[str, Any] = record.provenance["dataset"]
-        known = {f.name: given[f.name] for f in dataclasses.fields(DatasetCard) if f.name in given}
-        lists = {name: tuple(known[name]) for name in ("class_names", "splits")}
-        self.card = DatasetCard(**{**known, **lists})
-        self._fingerprint = record.identity.fit_fingerprint
-
-    def fingerprint(self, split: str) -> str:
-        return self._fingerprint
 
 
 class FittedRun:
@@ -81,7 +68,7 @@ class FittedRun:
         )
         # runs/<dataset>/<method>/seed0/<cell>/record.json and runs/<dataset>/steps
         base = file.resolve().parents[3] / "steps"
-        steps = _planned_steps(record, data, self.hardware, base, plugins)
+        steps = planned_as_recorded(record, base, [rebuilt_step(known, plugins) for known in identity.recipe])
         trial = Trial(record.method, data, identity.seed, steps)
         self.kind = _label_kind(steps[-1], self.stage, file)
         self.steps = needed_steps(steps[-1])
@@ -156,23 +143,6 @@ def _label_kind(planned: PlannedStep, stage: Stage, file: Path) -> Kind:
         hint = "name a cell of the stage `seg`"
         raise WsssError(f"{planned.name} gives nothing that {stage.name} can use", where=file, hint=hint)
     return kind
-
-
-def _planned_steps(
-    record: Record, data: Any, hardware: Hardware, base: Path, plugins: Plugins
-) -> tuple[PlannedStep, ...]:
-    """The steps of the record's recipe with the keys and folders that they were fitted under."""
-    identity = record.identity
-    planned: list[PlannedStep] = []
-    for known in identity.recipe:
-        step = rebuilt_step(known, plugins)
-        before = planned[-1] if planned else None
-        supervision = step.card.supervision
-        seed, limit = identity.seed, identity.terms.limit
-        key = step_key(known, before, supervision, learned_content(data), seed, hardware, limit)
-        folder = base / f"{safe_name(known.name)}-{key[:8]}"
-        planned.append(PlannedStep(known.name, step, key, known, folder, before))
-    return tuple(planned)
 
 
 def rebuilt_step(known: StepIdentity, plugins: Plugins) -> Any:

@@ -13,11 +13,11 @@ from pathlib import Path
 import click
 from matplotlib.figure import Figure
 
-from wsssbench.commands.export.cells import recorded_steps
 from wsssbench.commands.sources import stale_keys
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.plugins import Plugins
 from wsssbench.process import keep_memory
+from wsssbench.recorded import recorded_steps
 from wsssbench.report.figures.bars import class_figure, ladder_figure, miou_figure
 from wsssbench.report.figures.captions import CAPTIONS
 from wsssbench.report.figures.cells import Table, tables_of

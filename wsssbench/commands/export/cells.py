@@ -8,19 +8,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 from wsssbench.artifacts import ArtifactFolder
-from wsssbench.commands.fitted import RecordedData
 from wsssbench.errors import BadData
-from wsssbench.hardware import Hardware
 from wsssbench.judge import COUNTS, CountsTable
-from wsssbench.plan import PlannedStep, judged_step, learned_content, step_key
+from wsssbench.plan import PlannedStep, judged_step
 from wsssbench.predicting import artifact_name
+from wsssbench.recorded import recorded_steps
 from wsssbench.stages import STAGES
-from wsssbench.store import StoredRecord, find_records, safe_name
-from wsssbench.types import Record, Stage, StepCard
+from wsssbench.store import StoredRecord, find_records
+from wsssbench.types import Record, Stage
 
 SHOWN = 5  # names in an error
 
@@ -61,41 +58,6 @@ def title(record: Record) -> str:
 
 
 # ------------------------------------------------------------------------------ steps, as the record has them
-
-
-def recorded_card(record: Record, name: str) -> StepCard | None:
-    """The card that a step had in the run; None for labels that came as files."""
-    given: dict[str, Any] | None = record.provenance.get("cards", {}).get(name)
-    if given is None:
-        return None
-    known: dict[str, Any] = {f.name: given[f.name] for f in dataclasses.fields(StepCard) if f.name in given}
-    lists = {key: tuple(value) for key, value in known.items() if isinstance(value, list)}
-    return StepCard(**{**known, **lists})
-
-
-def recorded_steps(stored: StoredRecord) -> tuple[PlannedStep, ...]:
-    """The steps of the cell's recipe with their keys and folders; cards as recorded, no plugin behind them.
-
-    BadData where the record has not kept the steps' cards or the data set's: its labels came as files.
-    """
-    record, identity = stored.record, stored.record.identity
-    cards = [recorded_card(record, known.name) for known in identity.recipe]
-    if "dataset" not in record.provenance or None in cards:
-        hint = "name a cell of `wsssbench run`"
-        raise BadData("the labels of this row came as files: no step made them", where=stored.path, hint=hint)
-    learned = learned_content(RecordedData(record))  # type: ignore[arg-type]  # as much of one as is needed
-    hardware = Hardware("cpu", identity.precision, identity.filter_backend)
-    base = stored.path.resolve().parents[3] / "steps"
-    planned: list[PlannedStep] = []
-    for known, card in zip(identity.recipe, cards, strict=True):
-        assert card is not None
-        before, step = planned[-1] if planned else None, SimpleNamespace(card=card, config=None)
-        key = step_key(
-            known, before, card.supervision, learned, identity.seed, hardware, identity.terms.limit
-        )
-        folder = base / f"{safe_name(known.name)}-{key[:8]}"
-        planned.append(PlannedStep(known.name, step, key, known, folder, before))
-    return tuple(planned)
 
 
 def recorded_stage(record: Record) -> Stage:

@@ -5,9 +5,9 @@ Judged from the record alone, strictly: what is not known counts as outside data
 
 from __future__ import annotations
 
-from wsssbench.commands.export.cells import recorded_card
 from wsssbench.dumps.voc_server import Competition
 from wsssbench.errors import WsssError
+from wsssbench.recorded import recorded_card
 from wsssbench.types import Record
 
 VOC, AUGMENTED = "voc12", "SegmentationClassAug"  # the latter are masks of SBD, which VOC does not give

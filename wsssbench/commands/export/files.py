@@ -12,12 +12,13 @@ import click
 from PIL import Image as PilImage
 
 from wsssbench.artifacts import ArtifactFolder
-from wsssbench.commands.export.cells import cell_ids, find_cell, judged_outputs, recorded_steps, some, title
+from wsssbench.commands.export.cells import cell_ids, find_cell, judged_outputs, some, title
 from wsssbench.dumps.exporters import write_psa_dict
 from wsssbench.errors import BadData, WsssError
 from wsssbench.masks import lacking_masks, missing_masks, read_labels, write_labels
 from wsssbench.plan import PlannedStep
 from wsssbench.progress import Progress
+from wsssbench.recorded import recorded_steps
 from wsssbench.store import StoredRecord
 
 MASKS = "masks"

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsssbench.hardware import Hardware
-from wsssbench.plan import step_key
+from wsssbench.errors import BadData
+from wsssbench.recorded import recorded_steps
 from wsssbench.report.page.charts import Chart, Panel, Series, mean_of
 from wsssbench.report.page.sections import Line, Section
 from wsssbench.report.throughput import ThroughputTable
 from wsssbench.store import StoredRecord, safe_name
-from wsssbench.types import Record, StepIdentity
 
 LOG = "log.jsonl"
 POINTS = 200  # of a curve: more than a page has pixels for
@@ -39,36 +38,10 @@ class Curve:
 
 def step_folders(cell: StoredRecord) -> list[tuple[str, Path]]:
     """Name and folder of each step of the cell's recipe; whether the folder is there is not asked."""
-    record = cell.record
-    base = cell.path.parents[3] / "steps" if len(cell.path.parents) > 3 else cell.path.parent
-    found: list[tuple[str, Path]] = []
-    before: _Before | None = None
-    for step in record.identity.recipe:
-        before = _Before(_key(record, step, before))
-        found.append((step.name, base / f"{safe_name(step.name)}-{before.key[:8]}"))
-    return found
-
-
-@dataclass(frozen=True)
-class _Before:
-    """What a step's key needs of the step before."""
-
-    key: str
-
-
-def _key(record: Record, step: StepIdentity, before: Any) -> str:
-    identity, terms = record.identity, record.identity.terms
-    data, card = record.provenance.get("dataset", {}), record.provenance.get("cards", {}).get(step.name, {})
-    learns_on = {
-        "dataset": terms.dataset,
-        "version": terms.dataset_version,
-        "options": terms.dataset_options,
-        "split": data.get("fit_split", ""),
-        "fingerprint": identity.fit_fingerprint,
-    }
-    hardware = Hardware("cpu", identity.precision, identity.filter_backend)
-    supervision = card.get("supervision", ())
-    return step_key(step, before, supervision, learns_on, identity.seed, hardware, terms.limit)
+    try:
+        return [(step.name, step.folder) for step in recorded_steps(cell)]
+    except BadData:  # labels that came as files
+        return []
 
 
 # --------------------------------------------------------------------------------------------------- curves
