@@ -156,8 +156,15 @@ def terms_from_plain(content: Mapping[str, Any]) -> Terms:
 
 
 def find_records(root: Path | str) -> list[StoredRecord]:
-    """All records below `root` (or `root` itself), ordered by path; BadData where there is no such place."""
+    """All records below `root` (or `root` itself), ordered by path; BadData where there is no such place.
+
+    `root` may be an archive that `wsssbench export records` wrote.
+    """
+    from wsssbench.record_archive import is_archive, unpacked  # it writes by this module
+
     start = Path(root)
+    if is_archive(start):
+        start = unpacked(start)
     if start.is_file():
         return [StoredRecord(read_record(start), start)]
     if not start.is_dir():

@@ -12,7 +12,7 @@ A_PATH = click.Path(path_type=Path)
 
 @click.group()
 def export() -> None:
-    """Write a run's labels or maps for others: the VOC server, readers of PSA's maps, any viewer."""
+    """Write a run's labels, maps or records for others: the VOC server, readers of PSA's maps, any viewer."""
 
 
 @export.command()
@@ -34,6 +34,19 @@ def voc12_test(cell: Path, **flags: Any) -> None:
     from wsssbench.commands.export.voc_test import voc12_test_command
 
     voc12_test_command(cell, flags)
+
+
+@export.command()
+@click.argument("runs", nargs=-1, required=True, type=A_PATH)
+@click.argument("out", type=A_PATH)
+def records(runs: tuple[Path, ...], out: Path) -> None:
+    """Pack the records below RUNS, with the confusion of every image, into OUT (a .zip of a few MB).
+
+    Others compare with it without masks: `compare`, `report` and `gate` read it like a folder of runs.
+    """
+    from wsssbench.commands.export.records import records_command
+
+    records_command(runs, out)
 
 
 @export.command()
