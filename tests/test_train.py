@@ -6,6 +6,8 @@ import math
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.transforms.v2 import functional
 
 from wsssbench.context import RunContext
 from wsssbench.crops import MEAN_COLOUR, Batch, CropBatches, CropRule, random_crop
@@ -504,3 +507,28 @@ def test_a_mask_of_another_size_is_named() -> None:
     with pytest.raises(BadData, match=r"mask is \(8, 9\)") as caught:
         crop(sample, CropRule(8), 0)
     assert caught.value.where == "a"
+
+
+@pytest.mark.parametrize("side", [1, 7, 96, 333])
+@pytest.mark.parametrize("factor", [0.5, 0.81, 1.0, 1.37])
+def test_crops_are_scaled_as_torchvision_scales_images(side: int, factor: float) -> None:
+    """Byte for byte; the crops call torch itself, because importing torchvision takes seconds."""
+    draw = np.random.default_rng(side)
+    image = draw.integers(0, 256, (side, side + 5, 3), np.uint8)
+    mask = draw.integers(0, 9, (side, side + 5), np.uint8)
+    size = [max(1, round(n * factor)) for n in mask.shape]
+    px = max(size)
+    rule = CropRule(px, scale=(0.5, 2.0), flip=0.0)
+    _, crop, valid, _, labels = random_crop(Sample("a", image), mask, rule, draw, factor)
+    planes = torch.from_numpy(image.transpose(2, 0, 1).copy())
+    expected = functional.resize(planes, size, antialias=True)
+    assert labels is not None
+    assert torch.equal(crop[:, valid].view(3, *size), expected)
+    nearest = functional.InterpolationMode.NEAREST_EXACT
+    expected = functional.resize(torch.from_numpy(mask)[None], size, interpolation=nearest)
+    assert torch.equal(labels[valid].view(1, *size), expected)
+
+
+def test_a_step_is_imported_without_torchvision() -> None:
+    code = "import sys, wsssbench_methods.rrm.step; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

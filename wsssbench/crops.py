@@ -12,7 +12,7 @@ from itertools import islice
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as F
+from torch.nn.functional import interpolate
 
 from wsssbench.errors import BadData
 from wsssbench.types import IGNORE, Sample, View
@@ -136,8 +136,8 @@ def random_crop(
     if rule.scale != (1.0, 1.0):
         factor = float(draw.uniform(*rule.scale)) if factor is None else factor
         size = [max(1, round(side * factor)) for side in image.shape[1:]]
-        image = F.resize(image, size, antialias=True)
-        mask = None if mask is None else F.resize(mask, size, interpolation=F.InterpolationMode.NEAREST_EXACT)
+        image = interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+        mask = None if mask is None else interpolate(mask[None], size, mode="nearest-exact")[0]
     if draw.random() < rule.flip:
         image = image.flip(-1)
         mask = None if mask is None else mask.flip(-1)
@@ -151,6 +151,8 @@ def random_crop(
 
 def _jittered(image: Tensor, amounts: tuple[float, ...], draw: np.random.Generator) -> Tensor:
     """Brightness, contrast, saturation by a factor in 1 +- amount, hue by +- amount, in a random order."""
+    from torchvision.transforms.v2 import functional as F  # seconds to import, and few recipes jitter
+
     changes = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation, F.adjust_hue)
     for k in draw.permutation(len(changes)):
         middle = 0.0 if changes[k] is F.adjust_hue else 1.0

@@ -58,6 +58,7 @@ class Shapes:
             split: tuple(f"{split}_{k:05d}" for k in range(getattr(config, split))) for split in SPLITS
         }
         self._places = {id: (split, k) for split in SPLITS for k, id in enumerate(self._ids[split])}
+        self._fingerprints: dict[str, str] = {}
         self._drawn: dict[str, tuple[Image, Mask]] = {}  # two threads may draw one image twice: equal bytes
 
     def ids(self, split: str) -> tuple[str, ...]:
@@ -85,10 +86,11 @@ class Shapes:
 
     def fingerprint(self, split: str) -> str:
         """sha256 (hex) over version, options, seed, split and ids, which fix every byte of `split`."""
-        options = {
-            k: v for k, v in plain(self.config).items() if k not in SPLITS
-        }  # the counts are in the ids
-        return content_key(["shapes", VERSION, options, self.seed, split, self.ids(split)])
+        if split not in self._fingerprints:
+            options = {k: v for k, v in plain(self.config).items() if k not in SPLITS}  # the ids count
+            parts = ["shapes", VERSION, options, self.seed, split, self.ids(split)]
+            self._fingerprints[split] = content_key(parts)
+        return self._fingerprints[split]
 
     def _name(self, id: str) -> tuple[object, ...]:
         """What names the random streams of an image; UnknownName for an id that is not there."""
