@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import functools
 import math
 import types
 from collections.abc import Mapping
@@ -165,6 +166,7 @@ def _config_class(plugin: str, cls: type) -> type:
     return config_class
 
 
+@functools.cache
 def _kinds(plugin: str, config_class: type) -> dict[str, Any]:
     try:
         return get_type_hints(config_class)

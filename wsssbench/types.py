@@ -379,15 +379,15 @@ class Record:
 
 def plain(value: Any) -> Any:
     """`value` as JSON types: dataclasses become dicts, tuples lists, paths strings, numpy scalars numbers."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        items = sorted(value) if isinstance(value, (set, frozenset)) else value
-        return [plain(v) for v in items]
-    if hasattr(value, "tolist"):
-        return value.tolist()
+        return [plain(v) for v in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+    value = value.tolist() if hasattr(value, "tolist") else value
     return str(value) if isinstance(value, Path) else value
 
 
