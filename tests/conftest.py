@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import runpy
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,3 +133,19 @@ def voc_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VocTree:
         (voc.tree / "Annotations" / f"{id}.xml").write_text(text)
     voc.write_labels(voc.table())
     return voc
+
+
+@pytest.fixture(scope="session")
+def coco_template(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A tree of COCO's shape as tests/coco_tree.py builds it; nobody writes into it."""
+    build = runpy.run_path(str(Path(__file__).with_name("coco_tree.py")))["build"]
+    return build(tmp_path_factory.mktemp("template") / "coco")
+
+
+@pytest.fixture
+def coco_tree(coco_template: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A fresh tree of COCO's shape under `tmp_path`/coco."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    own = copy.deepcopy(coco_template)
+    own.root = Path(shutil.copytree(coco_template.root, tmp_path / "coco"))
+    return own

@@ -16,8 +16,10 @@ from PIL import Image as Pil
 
 from wsssbench.errors import BadData, UnknownName
 from wsssbench.types import content_key
-from wsssbench_datasets import voc12
-from wsssbench_datasets.voc12 import CLASS_NAMES, Voc12, Voc12Config, cache_file
+from wsssbench_datasets import file_facts
+from wsssbench_datasets.file_facts import cache_file
+from wsssbench_datasets.voc12 import CLASS_NAMES, Voc12, Voc12Config
+from wsssbench_datasets.voc_check import check
 from wsssbench_datasets.voc_lists import read_list, voc_id
 
 A, B = "2007_000032", "2007_000039"
@@ -300,8 +302,8 @@ def test_the_fingerprint_changes_with_each_thing_it_stands_for(voc_tree: Any, wh
 
 def test_a_file_is_hashed_once_until_it_changes(voc_tree: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    true_sha256 = voc12._sha256
-    monkeypatch.setattr(voc12, "_sha256", lambda path: (read.append(path.name), true_sha256(path))[1])
+    true_sha256 = file_facts.sha256_of
+    monkeypatch.setattr(file_facts, "sha256_of", lambda path: (read.append(path.name), true_sha256(path))[1])
     first = opened(voc_tree).fingerprint("train")
     assert sorted(read) == sorted(f"{id}.{end}" for id in (A, B) for end in ("jpg", "png"))
     read.clear()
@@ -393,6 +395,6 @@ def test_a_real_subset_tree_is_sound(
     seen = np.any([data.tags(id) for id in data.ids("train_aug")], axis=0)
     names = [CLASS_NAMES[k] for k in np.flatnonzero(seen)]
     assert names == ["cat", "cow", "dog", "horse", "person", "sheep"]
-    report = voc12.check(data, ("val",))
+    report = check(data, ("val",))
     assert report.ok, report.lines()
     assert data.fingerprint("val") == data.fingerprint("val")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import functools
 import math
 import types
 from collections.abc import Mapping

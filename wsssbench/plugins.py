@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
-from wsssbench.types import StepCard
+from wsssbench.types import KINDS, DatasetCard, StepCard
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -24,6 +24,9 @@ Group: TypeAlias = Literal["steps", "methods", "datasets", "metrics"]
 GROUPS: tuple[Group, ...] = ("steps", "methods", "datasets", "metrics")
 PREFIX = "wsssbench."  # of the entry-point groups: wsssbench.steps, ...
 CHECK_SECONDS = 180.0  # a cold import of torch from a network disk takes a minute
+
+DATASET_RULE = "a data set is a class with `card = DatasetCard(...)`, `ids`, `image`, `tags` and `mask`"
+METRIC_RULE = f"a metric is a class with a `name`, `needs` (one of {', '.join(KINDS)}), `count` and `score`"
 
 # What a child process runs for one plugin: the parent's search path, then the import. No wsssbench in it.
 _PROBE = """
@@ -50,6 +53,11 @@ class Entry:
     def origin(self) -> str:
         """Where it comes from, for messages: "distribution version" or "file PATH"."""
         return f"file {self.file}" if self.file else f"{self.distribution} {self.version}"
+
+
+def dataset_plugin(dataset: str) -> str:
+    """The plugin that rows of `dataset` come from: "folder" of "folder:pets"; most names are the plugin's."""
+    return dataset.partition(":")[0]
 
 
 class Check(NamedTuple):
@@ -106,18 +114,20 @@ class Plugins:
     def add_file(self, path: Path) -> tuple[str, ...]:
         """Run the Python file `path` and register what it defines; returns the names. A second call is void.
 
-        Step classes (own class attribute `card` of StepCard, and `fit`) are registered as `card.name`, and a
-        module-level `RECIPES = {"name": ("step", "step")}` as methods. Modules that the file imports must be
-        importable. Raises BadData (no such file), WsssError (does not run: with the line; defines nothing;
-        a name that is taken).
+        Step classes (own class attribute `card` of StepCard, and `fit`) are registered as `card.name`, data
+        sets (own `card` of DatasetCard, `ids`, `image`, `tags`, `mask`) likewise, metrics (own `name`,
+        `needs`, `count`, `score`) as `name`, and a module-level `RECIPES = {"name": ("step", "step")}` as
+        methods. Modules that the file imports must be importable. Raises BadData (no such file), WsssError
+        (does not run: with the line; defines nothing; a name that is taken).
         """
         path = path.expanduser().resolve()
         if path in self._files:
             return ()
         module = _run_file(path)
-        found = [*_steps_in(module, path), *_recipes_in(module, path)]
+        found = [*_classes_in(module, path), *_recipes_in(module, path)]
         if not found:
-            raise WsssError("the plugin file defines no step", where=path, hint=_what_is_missing(module))
+            what = "the plugin file defines no step, data set or metric"
+            raise WsssError(what, where=path, hint=_what_is_missing(module))
         for entry in found:
             for other in (*self._entries, *(e for e in found if e is not entry)):
                 if (other.group, other.name) == (entry.group, entry.name):
@@ -267,11 +277,23 @@ def _own_classes(module: ModuleType) -> list[type]:
     return [x for x in vars(module).values() if isinstance(x, type) and x.__module__ == module.__name__]
 
 
-def _steps_in(module: ModuleType, path: Path) -> Iterator[Entry]:
+def _classes_in(module: ModuleType, path: Path) -> Iterator[Entry]:
+    """Steps, data sets and metrics."""
     for cls in dict.fromkeys(_own_classes(module)):  # an alias of a class is no second step
-        card = vars(cls).get("card")  # an inherited card names the parent, not this class
-        if isinstance(card, StepCard) and callable(getattr(cls, "fit", None)):
-            yield Entry("steps", card.name, f"{path}:{cls.__name__}", "", "", path, cls)
+        card, name = vars(cls).get("card"), vars(cls).get("name")  # an inherited one names the parent
+        found: tuple[Group, str] | None = None
+        if isinstance(card, StepCard) and _has(cls, "fit"):
+            found = "steps", card.name
+        elif isinstance(card, DatasetCard) and _has(cls, "ids", "image", "tags", "mask"):
+            found = "datasets", card.name
+        elif isinstance(name, str) and getattr(cls, "needs", None) in KINDS and _has(cls, "count", "score"):
+            found = "metrics", name
+        if found:
+            yield Entry(*found, f"{path}:{cls.__name__}", "", "", path, cls)
+
+
+def _has(cls: type, *methods: str) -> bool:
+    return all(callable(getattr(cls, method, None)) for method in methods)
 
 
 def _recipes_in(module: ModuleType, path: Path) -> Iterator[Entry]:
@@ -285,11 +307,15 @@ def _recipes_in(module: ModuleType, path: Path) -> Iterator[Entry]:
 
 
 def _what_is_missing(module: ModuleType) -> str:
-    """What the nearest thing to a step in `module` lacks."""
+    """What the nearest thing to a step, a data set or a metric in `module` lacks."""
     rule = "a step is a class with `card = StepCard(...)`, `fit` and `restore`"
     for cls in _own_classes(module):
         if callable(getattr(cls, "fit", None)):
             return f"{rule}; class {cls.__name__} has `fit` but no `card` of its own"
         if isinstance(vars(cls).get("card"), StepCard):
             return f"{rule}; class {cls.__name__} has a `card` but no `fit`"
+        if isinstance(vars(cls).get("card"), DatasetCard) or _has(cls, "ids", "image", "mask"):
+            return f"{DATASET_RULE}; see class {cls.__name__}"
+        if _has(cls, "count", "score"):
+            return f"{METRIC_RULE}; see class {cls.__name__}"
     return rule

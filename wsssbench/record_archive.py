@@ -40,13 +40,13 @@ def pack(cells: Sequence[StoredRecord], out: Path) -> int:
     """
     files: dict[str, bytes] = {}
     for cell in cells:
-        folder, name = cell.path.parent, PurePosixPath(*cell.path.parent.parts[-DEPTH:])
+        folder, place = cell.path.parent, PurePosixPath(*cell.path.parent.parts[-DEPTH:])
         content = json.dumps(plain(without_paths(cell.record)), indent=1, sort_keys=True, allow_nan=False)
-        if files.setdefault(f"{name}/{RECORD}", content.encode()) != content.encode():
+        if files.setdefault(f"{place}/{RECORD}", content.encode()) != content.encode():
             hint = "pack them into two archives"
-            raise BadData(f"two different records are called {name}", where=cell.path, hint=hint)
+            raise BadData(f"two different records are called {place}", where=cell.path, hint=hint)
         if cell.record.status == "ok":
-            files[f"{name}/{COUNTS}"] = _bytes_of(folder / COUNTS)
+            files[f"{place}/{COUNTS}"] = _bytes_of(folder / COUNTS)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(files):

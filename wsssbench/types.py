@@ -60,7 +60,7 @@ class DatasetCard:
     fit_split: str  # where methods train
     label_split: str  # where `seed` and `pseudo` are judged
     eval_split: str  # where the `seg` stages are judged
-    label_source: Literal["xml", "file", "mask", "generated"]  # where the image tags come from
+    label_source: Literal["xml", "json", "file", "mask", "generated"]  # where the image tags come from
     licence: str
     source: str
     image_px: int  # typical long side in pixels; spatial filter widths are scaled by image_px / 500

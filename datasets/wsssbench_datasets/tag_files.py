@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +25,15 @@ from .voc_lists import voc_id
 if TYPE_CHECKING:
     from wsssbench.types import Tags
 
+SHOWN = 5  # ids named in an error
 NPY_HINT = "give a cls_labels.npy that holds a dict: image id -> multi-hot vector of the classes"
 
 
-def read_tag_file(path: Path, classes: int) -> dict[str, Tags]:
+def read_tag_file(path: Path, classes: int, image_id: Callable[[str], str] = voc_id) -> dict[str, Tags]:
     """The tags in a `cls_labels.npy`: id -> (classes,) bool.
 
-    Keys may be text (`2007_000032`) or integers (2007000032), values any real dtype with 0 and 1 only.
+    Keys may be text (`2007_000032`) or integers (2007000032), values any real dtype with 0 and 1 only;
+    `image_id` makes the id of a key's text, "" where it is none.
     BadData, with the file's name, for anything else; nothing of the file is executed.
     """
     if not path.is_file():
@@ -39,7 +41,7 @@ def read_tag_file(path: Path, classes: int) -> dict[str, Tags]:
     table = _load_table(path)
     tags: dict[str, Tags] = {}
     for key, value in table.items():
-        id = _tag_id(key, path)
+        id = _tag_id(key, path, image_id)
         if id in tags:
             raise BadData(f"the id {id} occurs twice", where=path, hint=NPY_HINT)
         tags[id] = _tag_vector(value, id, path, classes)
@@ -62,15 +64,27 @@ def _load_table(path: Path) -> dict[Any, Any]:
     return table
 
 
-def _tag_id(key: Any, path: Path) -> str:
+def _tag_id(key: Any, path: Path, image_id: Callable[[str], str]) -> str:
     try:
         if isinstance(key, StoredScalar):
             key = key.value()
         if isinstance(key, bool) or not isinstance(key, (str, int)):
             raise ValueError(f"a key of type {type(key).__name__}")
+        id = image_id(str(key))
+        if not id:
+            raise ValueError(repr(key))
     except (ValueError, TypeError) as error:
         raise BadData(f"a key that is no image id ({error})", where=path, hint=NPY_HINT) from error
-    return voc_id(str(key))
+    return id
+
+
+def require_tags(split: str, ids: Sequence[str], tags: Container[str], place: Path, name: str) -> None:
+    """BadData, with the first ids, where some of `ids` have no tags at `place` of the data set `name`."""
+    missing = [id for id in ids if id not in tags]
+    if missing:
+        some = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
+        what = f"{len(missing):,} of {len(ids):,} images of {split} have no tags: {some}"
+        raise BadData(what, where=place, hint=f"give a complete file: -o {name}.tags=FILE")
 
 
 def _tag_vector(value: Any, id: str, path: Path, classes: int) -> Tags:

@@ -6,20 +6,18 @@ surveys the tree; here they become one data set, with its choice of masks and th
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from wsssbench.errors import BadData, UnknownName, nearest
 from wsssbench.types import DatasetCard, option
 
-from .tag_files import XmlTags, read_tag_file
-from .voc_check import PrepareReport, check, image_size, in_threads, read_image, read_mask
+from .class_choice import ChosenClasses, ClassOptions
+from .file_facts import cache_file, file_digests, split_fingerprint
+from .tag_files import XmlTags, read_tag_file, require_tags
+from .voc_check import image_size, read_image, read_mask
 from .voc_lists import SPLITS, find_tree, list_file, read_list
 
 if TYPE_CHECKING:
@@ -32,12 +30,12 @@ CLASS_NAMES = (
 )
 CLASS, AUG = "SegmentationClass", "SegmentationClassAug"
 TAG_FILE = "cls_labels.npy"
-SHOWN = 5  # ids named in an error
+COUNTS = {"train": 1464, "train_aug": 10582, "val": 1449, "test": 1456}  # of VOC 2012
 
 
 @dataclass(frozen=True)
-class Voc12Config:
-    """Options of `voc12`."""
+class Voc12Tree:
+    """Options of the tree and what is read of it."""
 
     root: str = option("", "VOC2012, or a folder above it that holds VOCdevkit", key=False)
     masks: str = option(
@@ -49,18 +47,23 @@ class Voc12Config:
     )
 
 
-class Voc12:
-    """PASCAL VOC 2012 with its augmented training list; a subset of the tree works as well.
+@dataclass(frozen=True)
+class Voc12Config(ClassOptions, Voc12Tree):
+    """Options of `voc12`."""
+
+
+class Voc12Files:
+    """The whole tree of `Voc12`, with all 20 classes.
 
     A mask belongs to an id, not to a split: with `masks = "auto"` an id of train or val has its VOC mask
     (with the void border) wherever it is used, so also in train_aug, and all others have the SBD-derived one.
     `card.options["masks"]` records the folders used per split.
     """
 
-    Config: ClassVar[type] = Voc12Config
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    bare_splits = ("test",)
+    whole_counts: Mapping[str, int] = COUNTS
 
-    def __init__(self, config: Voc12Config, seed: int = 0) -> None:
+    def __init__(self, config: Voc12Tree, seed: int = 0) -> None:
         """Find the tree, read its lists and tags; BadData when one is missing or unusable. `seed` is idle."""
         self._tree = find_tree(config.root)
         self._lists = {split: path for split in SPLITS if (path := list_file(self._tree, split))}
@@ -72,7 +75,6 @@ class Voc12:
         self._mask_folder = _mask_folders(self._tree, config.masks, self._ids)
         self._tag_place = _tag_place(self._tree, config)
         self._tags = _tags_at(self._tag_place)
-        self._fingerprints: dict[str, str] = {}
         self.card = self._card()
 
     def _card(self) -> DatasetCard:
@@ -117,7 +119,15 @@ class Voc12:
 
     def mask(self, id: str) -> Mask:
         """(H, W) uint8 in 0..20 or 255, of the image's size; BadData for anything else."""
-        return read_mask(self.mask_path(id), len(CLASS_NAMES), image_size(self.image_path(id)))
+        return self.mask_of_size(id, image_size(self.image_path(id)))
+
+    def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
+        """The mask, checked to be of `size` (H, W) unless that is None."""
+        return read_mask(self.mask_path(id), len(CLASS_NAMES), size)
+
+    def mask_source(self, id: str) -> str:
+        """The folder that the mask of `id` is in."""
+        return self.mask_path(id).parent.name
 
     def tags(self, id: str) -> Tags:
         """(20,) bool; BadData for an image that the tags do not know."""
@@ -128,38 +138,24 @@ class Voc12:
 
     def fingerprint(self, split: str) -> str:
         """sha256 (hex) over ids, tags and the bytes of images and masks; a test split has images only."""
-        if split not in self._fingerprints:
-            self._fingerprints[split] = self._fingerprint(split)
-        return self._fingerprints[split]
-
-    def _fingerprint(self, split: str) -> str:
-        ids, masked = self.ids(split), split != "test"
+        ids, masked = self.ids(split), split not in self.bare_splits
         if masked:
-            self._require_tags(split)
-        images = [self.image_path(id) for id in ids]
-        masks = [self.mask_path(id) for id in ids] if masked else []
-        digests = file_digests([*images, *masks], cache_file())
-        whole = hashlib.sha256()
-        for i, id in enumerate(ids):
-            tags = self._tags[id].tobytes().hex() if masked else ""
-            mask = digests[len(ids) + i] if masked else ""
-            whole.update(f"{id} {tags} {digests[i]} {mask}\n".encode())
-        return whole.hexdigest()
-
-    def _require_tags(self, split: str) -> None:
-        missing = [id for id in self.ids(split) if id not in self._tags]
-        if missing:
-            some = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
-            what = f"{len(missing):,} of {len(self.ids(split)):,} images of {split} have no tags: {some}"
-            raise BadData(what, where=self._tag_place, hint="give a complete file: -o voc12.tags=FILE")
+            require_tags(split, ids, self._tags, self._tag_place, "voc12")
+        digests = file_digests([self.image_path(id) for id in ids], cache_file())
+        masks = file_digests([self.mask_path(id) for id in ids], cache_file()) if masked else [""] * len(ids)
+        tags = (self._tags[id].tobytes().hex() if masked else "" for id in ids)
+        return split_fingerprint(zip(ids, tags, digests, masks, strict=True))
 
     def places(self) -> list[str]:
         """Where things were found, for people."""
         return [f"tree: {self._tree}", f"tags: {self._tag_place}"]
 
-    def prepare(self) -> PrepareReport:
-        """Check every file of the tree's splits: what `wsssbench prepare voc12` prints."""
-        return check(self, self.card.splits)
+
+class Voc12(ChosenClasses):
+    """PASCAL VOC 2012 with its augmented training list; a subset of the tree works as well."""
+
+    Config: ClassVar[type] = Voc12Config
+    Whole: ClassVar[type] = Voc12Files
 
 
 # -------------------------------------------------------------------------------- what is read from where
@@ -185,7 +181,7 @@ def _mask_folders(tree: Path, choice: str, ids: Mapping[str, Sequence[str]]) -> 
     return chosen
 
 
-def _tag_place(tree: Path, config: Voc12Config) -> Path:
+def _tag_place(tree: Path, config: Voc12Tree) -> Path:
     """The tag file, or the folder of annotations."""
     if config.tags:
         return Path(config.tags).expanduser().absolute()
@@ -203,70 +199,3 @@ def _tags_at(place: Path) -> Mapping[str, Tags]:
     if place.is_dir():
         return XmlTags(place, CLASS_NAMES)
     return read_tag_file(place, len(CLASS_NAMES))
-
-
-# --------------------------------------------------------------------------------------- digests of files
-
-
-def cache_file() -> Path:
-    """Where digests are kept between runs: $XDG_CACHE_HOME/wsssbench, or ~/.cache/wsssbench."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    folder = Path(base) if base else Path.home() / ".cache"
-    return folder / "wsssbench" / "file-digests.json"
-
-
-def file_digests(paths: Sequence[Path], store: Path) -> list[str]:
-    """sha256 (hex) of each file; a file of known path, size and mtime is not read again.
-
-    BadData for a file that is missing. A store that cannot be read or written costs time, nothing else.
-    """
-    known = _stored(store)
-    states = in_threads(_state, paths)
-    keys = [str(path) for path in paths]
-    stale = [i for i, key in enumerate(keys) if known.get(key, [])[:2] != states[i]]
-    fresh = in_threads(lambda i: _sha256(paths[i]), stale)
-    if stale:
-        known |= {keys[i]: [*states[i], digest] for i, digest in zip(stale, fresh, strict=True)}
-        _store(store, known)
-    return [known[key][2] for key in keys]
-
-
-def _state(path: Path) -> list[int]:
-    try:
-        stat = path.stat()
-    except OSError as error:
-        hint = "wsssbench prepare voc12 lists all that is missing"
-        raise BadData("this file is missing or unreadable", where=path, hint=hint) from error
-    return [stat.st_size, stat.st_mtime_ns]
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BadData(f"this file cannot be read ({error})", where=path) from error
-
-
-def _stored(store: Path) -> dict[str, list[Any]]:
-    """path -> [size, mtime_ns, sha256]; empty when the store is absent or damaged."""
-    try:
-        content = json.loads(store.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    entries = content.items() if isinstance(content, dict) else ()
-    return {key: entry for key, entry in entries if isinstance(entry, list) and len(entry) == 3}
-
-
-def _store(store: Path, digests: Mapping[str, list[Any]]) -> None:
-    """Write all or nothing; where the folder is not writable the digests are computed again next time."""
-    name = None
-    try:
-        store.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=store.parent, delete=False, encoding="utf-8") as file:
-            name = file.name
-            json.dump(digests, file)
-        Path(name).replace(store)
-    except OSError:
-        if name is not None:
-            Path(name).unlink(missing_ok=True)

@@ -1,13 +1,14 @@
-"""What can be wrong with the files of a VOC tree: checked reading of one image or mask, and a survey of all.
+"""What can be wrong with the files of a data set: checked reading of one image or mask, and a survey of all.
 
-The survey (`check`) is what `wsssbench prepare voc12` prints. It reads and counts; it repairs nothing.
+The survey (`check`) is what `wsssbench prepare` prints. It reads and counts; it repairs nothing. Where files
+lie in the tree of a data set is that data set's matter.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from wsssbench.types import Image, Mask, Tags
 
-VOC2012_COUNTS = {"train": 1464, "train_aug": 10582, "val": 1449, "test": 1456}
 JPEG_END = b"\xff\xd9"
 TAIL_BYTES = 64  # some writers pad a JPEG after its end marker
 SHOWN = 3  # examples printed of each kind of finding
@@ -89,7 +89,8 @@ def _check_mask(mask: Mask, path: Path, classes: int, size: tuple[int, int] | No
     strange = [str(v) for v in found.tolist() if classes < v != IGNORE]
     if strange:
         what = f"a mask with the value {', '.join(strange[:SHOWN])}, not in 0..{classes} or {IGNORE}"
-        raise FileFault("mask values", what, path)
+        hint = f"class indices run from 0 (background) to {classes} without gaps"
+        raise FileFault("mask values", what, path, hint)
     if size is not None and mask.shape != size:
         what = f"a mask of {mask.shape[1]}x{mask.shape[0]} px for an image of {size[1]}x{size[0]} px"
         raise FileFault("mask size", what, path)
@@ -100,23 +101,28 @@ def _opened(path: Path, kind: str) -> Pil.Image:
         return Pil.open(path)
     except FileNotFoundError as error:
         what = f"this {kind} is missing"
-        raise FileFault(f"missing {kind}", what, path, "wsssbench prepare voc12 lists all") from error
+        raise FileFault(f"missing {kind}", what, path, "wsssbench prepare lists all") from error
     except (OSError, SyntaxError, ValueError, Pil.DecompressionBombError) as error:
         raise _damaged(path, kind, error) from error
 
 
 def _damaged(path: Path, kind: str, error: Exception) -> FileFault:
-    hint = "restore this file; wsssbench prepare voc12 lists all"
+    hint = "restore this file; wsssbench prepare lists all"
     return FileFault(f"damaged {kind}", f"this {kind} is truncated or damaged ({error})", path, hint)
 
 
 # ------------------------------------------------------------------------------------------------ the survey
 
 
-class VocFiles(Protocol):
+class Surveyed(Protocol):
     """What the survey needs of a data set."""
 
     card: DatasetCard
+    bare_splits: tuple[str, ...]  # that have images only
+
+    @property
+    def whole_counts(self) -> Mapping[str, int]:
+        """Images of each split in the data set as published, where that is known."""
 
     def ids(self, split: str) -> tuple[str, ...]: ...
 
@@ -124,7 +130,9 @@ class VocFiles(Protocol):
 
     def image_path(self, id: str) -> Path: ...
 
-    def mask_path(self, id: str) -> Path: ...
+    def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask: ...
+
+    def mask_source(self, id: str) -> str: ...
 
     def places(self) -> list[str]: ...
 
@@ -143,7 +151,7 @@ class Seen:
 
     tags: Tags | None
     mask_classes: NDArray[np.bool_] | None  # (K,) classes with pixels
-    folder: str  # that the mask came from
+    source: str  # that the mask came from
     faults: tuple[Finding, ...]
 
 
@@ -153,14 +161,14 @@ class SplitCounts:
 
     name: str
     images: int
-    masks: Counter[str]  # readable masks by folder
+    whole: int | None  # images that it has as published
+    masks: Counter[str]  # readable masks by source
     tagged: int
     images_per_class: dict[str, int]
 
     def lines(self) -> list[str]:
-        whole = VOC2012_COUNTS.get(self.name, self.images)
-        size = "" if whole == self.images else f"; VOC 2012 has {whole:,} images"
-        masks = ", ".join(f"{n:,} masks in {folder}" for folder, n in sorted(self.masks.items()))
+        size = "" if self.whole in (None, self.images) else f"; in full it has {self.whole:,} images"
+        masks = ", ".join(f"{n:,} masks in {source}" for source, n in sorted(self.masks.items()))
         head = f"{self.name}: {self.images:,} images, {masks or 'no masks'}, {self.tagged:,} tagged{size}"
         there = [f"{name} {n:,}" for name, n in self.images_per_class.items() if n]
         absent = [name for name, n in self.images_per_class.items() if not n]
@@ -170,7 +178,7 @@ class SplitCounts:
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """The survey of a VOC tree: `ok` when nothing is wrong; notes are no faults."""
+    """The survey of a data set: `ok` when nothing is wrong; notes are no faults."""
 
     places: tuple[str, ...]
     splits: tuple[SplitCounts, ...]
@@ -182,40 +190,40 @@ class PrepareReport:
         return not self.faults
 
     def lines(self) -> list[str]:
-        """What `wsssbench prepare voc12` prints, line by line."""
+        """What `wsssbench prepare` prints, line by line."""
         lines = [*self.places, *(line for split in self.splits for line in split.lines())]
         lines += [line for finding in (self.notes, self.faults) for line in _grouped(finding)]
         return [*lines, "all files are usable" if self.ok else f"{len(self.faults):,} faults found"]
 
 
-def check(dataset: VocFiles, splits: Sequence[str]) -> PrepareReport:
+def check(dataset: Surveyed, splits: Sequence[str]) -> PrepareReport:
     """Read every file of `splits` once: headers and ends of images, whole masks, tags."""
     ids = {split: dataset.ids(split) for split in splits}
-    judged = dict.fromkeys(id for split in splits if split != "test" for id in ids[split])
-    bare = [id for id in dict.fromkeys(ids.get("test", ())) if id not in judged]
+    judged = dict.fromkeys(id for split in splits if split not in dataset.bare_splits for id in ids[split])
+    bare = [id for id in dict.fromkeys(id for split in splits for id in ids[split]) if id not in judged]
     seen = dict(zip(judged, in_threads(lambda id: _look(dataset, id), judged), strict=True))
     seen |= zip(bare, in_threads(lambda id: _look_at_image(dataset, id), bare), strict=True)
-    counts = tuple(_split_counts(dataset.card, name, [seen[id] for id in ids[name]]) for name in splits)
+    counts = tuple(_split_counts(dataset, name, [seen[id] for id in ids[name]]) for name in splits)
     faults = [fault for look in seen.values() for fault in look.faults]
-    shared = [id for id in ids.get("val", ()) if id in set(ids.get(dataset.card.fit_split, ()))]
-    faults += [Finding(f"{dataset.card.fit_split} image that is also in val", id) for id in shared]
+    fit, judged_split = dataset.card.fit_split, dataset.card.eval_split
+    shared = set(ids.get(fit, ())) & set(ids.get(judged_split, ())) if fit != judged_split else set()
+    faults += [Finding(f"{fit} image that is also in {judged_split}", id) for id in sorted(shared)]
     notes = [note for id, look in seen.items() for note in _tag_notes(dataset.card, id, look)]
     return PrepareReport(tuple(dataset.places()), counts, tuple(faults), tuple(notes))
 
 
-def _look_at_image(dataset: VocFiles, id: str) -> Seen:
+def _look_at_image(dataset: Surveyed, id: str) -> Seen:
     faults: list[Finding] = []
     _size_of_whole(dataset.image_path(id), faults)
     return Seen(None, None, "", tuple(faults))
 
 
-def _look(dataset: VocFiles, id: str) -> Seen:
+def _look(dataset: Surveyed, id: str) -> Seen:
     faults: list[Finding] = []
     size = _size_of_whole(dataset.image_path(id), faults)
-    path = dataset.mask_path(id)
     present, tags = None, None
     try:
-        mask = read_mask(path, len(dataset.card.class_names), size)
+        mask = dataset.mask_of_size(id, size)
         present = np.bincount(mask.ravel(), minlength=256)[1 : len(dataset.card.class_names) + 1] > 0
     except FileFault as fault:
         faults.append(Finding(fault.kind, f"{fault.what} [{fault.where}]"))
@@ -223,7 +231,7 @@ def _look(dataset: VocFiles, id: str) -> Seen:
         tags = dataset.tags(id)
     except BadData as error:
         faults.append(Finding("missing or damaged tags", f"{error.what} [{error.where}]"))
-    return Seen(tags, present, path.parent.name, tuple(faults))
+    return Seen(tags, present, dataset.mask_source(id), tuple(faults))
 
 
 def _size_of_whole(path: Path, faults: list[Finding]) -> tuple[int, int] | None:
@@ -243,14 +251,15 @@ def _size_of_whole(path: Path, faults: list[Finding]) -> tuple[int, int] | None:
     return size
 
 
-def _split_counts(card: DatasetCard, name: str, looks: list[Seen]) -> SplitCounts:
+def _split_counts(dataset: Surveyed, name: str, looks: list[Seen]) -> SplitCounts:
+    card = dataset.card
     tags = [look.tags for look in looks if look.tags is not None]
     per_class = np.zeros(len(card.class_names), np.int64)
     for vector in tags:
         per_class += vector
-    masks = Counter(look.folder for look in looks if look.mask_classes is not None)
+    masks = Counter(look.source for look in looks if look.mask_classes is not None)
     by_name = dict(zip(card.class_names, per_class.tolist(), strict=True))
-    return SplitCounts(name, len(looks), masks, len(tags), by_name)
+    return SplitCounts(name, len(looks), dataset.whole_counts.get(name), masks, len(tags), by_name)
 
 
 def _tag_notes(card: DatasetCard, id: str, look: Seen) -> list[Finding]:

@@ -5,6 +5,7 @@ Only names of files and lines of text. What the files hold (pixels, tags) is rea
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from wsssbench.errors import BadData
@@ -49,8 +50,8 @@ def voc_id(token: str) -> str:
     return name
 
 
-def read_list(path: Path) -> tuple[str, ...]:
-    """The ids of a list file in its order: the first word of each line that is not blank.
+def read_list(path: Path, image_id: Callable[[str], str] = voc_id) -> tuple[str, ...]:
+    """The ids of a list file in its order: the first word of each line that is not blank, by `image_id`.
 
     BadData for a file that is not text, a line without an id, an id that occurs twice and an empty list.
     """
@@ -61,7 +62,7 @@ def read_list(path: Path) -> tuple[str, ...]:
     seen: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         if line.strip():
-            _add(seen, voc_id(line.split()[0]), number, path)
+            _add(seen, image_id(line.split()[0]), number, path)
     if not seen:
         raise BadData("this split is empty", where=path, hint="put one image id on each line")
     return tuple(seen)

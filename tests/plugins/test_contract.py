@@ -25,7 +25,8 @@ PLUGIN = Path(__file__).parents[1] / "bright_step.py"
 Bright: Any = runpy.run_path(str(PLUGIN))["Bright"]
 
 
-OF_FILES = {"command", "import"}  # which need a program, a folder: in their own tests
+OF_FILES = {"command", "import", "folder"}  # need a program, a folder, a description: in their own tests
+ON_DISK = {"coco14": "coco_tree", "voc12": "voc_tree"}  # data set -> the fixture that is its tree
 
 
 @pytest.mark.parametrize("name", sorted({*PLUGINS.names("steps")} - OF_FILES))
@@ -36,9 +37,9 @@ def test_every_installed_step_keeps_its_contract(name: str) -> None:
     assert len(check_step(cls, name=name)) > 20
 
 
-@pytest.mark.parametrize("name", PLUGINS.names("datasets"))
+@pytest.mark.parametrize("name", sorted({*PLUGINS.names("datasets")} - OF_FILES))
 def test_every_installed_data_set_keeps_its_contract(name: str, request: pytest.FixtureRequest) -> None:
-    options = {"root": str(request.getfixturevalue("voc_tree").root)} if name == "voc12" else {}
+    options = {"root": str(request.getfixturevalue(ON_DISK[name]).root)} if name in ON_DISK else {}
     assert len(check_dataset(PLUGINS.load("datasets", name), options, name)) > 20
 
 

@@ -12,6 +12,7 @@ from wsssbench.commands.setup import open_settings
 from wsssbench.errors import NotComparable
 from wsssbench.options import option_names
 from wsssbench.plan import open_dataset
+from wsssbench.plugins import dataset_plugin
 from wsssbench.settings import Settings, with_options
 from wsssbench.types import Dataset, Record, Terms, content_key, plain
 
@@ -36,24 +37,24 @@ class JudgedData:
 
     def is_asked_for(self, record: Record) -> bool:
         """Whether the command line says something of the record's data set."""
-        return bool(self.own.get(record.identity.terms.dataset))
+        return bool(self.own.get(dataset_plugin(record.identity.terms.dataset)))
 
     def _open(self, terms: Terms, seed: int) -> Dataset:
-        settings = self.settings
+        settings, plugin = self.settings, dataset_plugin(terms.dataset)
         if not terms.split_fingerprint:  # generated: the record says how
-            known = option_names(self.plugins.load("datasets", terms.dataset))
+            known = option_names(self.plugins.load("datasets", plugin))
             drawn = {name: value for name, value in terms.dataset_options.items() if name in known}
-            options = {**drawn, **self.own.get(terms.dataset, {})}
-            settings = dataclasses.replace(settings, dataset_options={terms.dataset: options})
-        return open_dataset(terms.dataset, self.plugins, settings, seed)
+            options = {**drawn, **self.own.get(plugin, {})}
+            settings = dataclasses.replace(settings, dataset_options={plugin: options})
+        return open_dataset(plugin, self.plugins, settings, seed)
 
 
 def _check(dataset: Dataset, terms: Terms) -> None:
     card = dataset.card
-    mine = {"dataset_version": card.version, "dataset_options": plain(card.options)}
+    mine = {"dataset": card.name, "dataset_version": card.version, "dataset_options": plain(card.options)}
     differing = differences(terms, {**mine, "classes": list(card.class_names)})
     if differing:
-        hint = f"give the options that it was judged with: -o {terms.dataset}.KEY=VALUE"
+        hint = f"give the options that it was judged with: -o {dataset_plugin(terms.dataset)}.KEY=VALUE"
         raise NotComparable("this is not the data set of the cell", where=differing, hint=hint)
 
 

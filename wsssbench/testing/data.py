@@ -50,8 +50,10 @@ def _check_card(contracts: Contracts, card: Any, name: str) -> bool:
         isinstance(card, DatasetCard), "it has card = DatasetCard(...)", f"it is {card!r}"
     ):
         return False
-    named = bool(FILE_NAME.fullmatch(card.name)) and card.name == (name or card.name)
-    what = f"card.name is the name {name or 'of the data set'}, which names a folder"
+    plugin, colon, own = card.name.partition(":")
+    named = bool(FILE_NAME.fullmatch(plugin)) and plugin == (name or plugin)
+    named = named and (bool(FILE_NAME.fullmatch(own)) or not colon)
+    what = f"card.name is the name {name or 'of the data set'}, which names a folder, or begins with it and :"
     contracts.expect(named, what, f"it is {card.name!r}")
     names = card.class_names
     good = isinstance(names, tuple) and 0 < len(set(names)) == len(names) < IGNORE

@@ -17,6 +17,7 @@ from wsssbench.dumps.exporters import write_psa_dict
 from wsssbench.errors import BadData, WsssError
 from wsssbench.masks import lacking_masks, missing_masks, read_labels, write_labels
 from wsssbench.plan import PlannedStep
+from wsssbench.plugins import dataset_plugin
 from wsssbench.progress import Progress
 from wsssbench.recorded import recorded_steps
 from wsssbench.store import StoredRecord
@@ -78,7 +79,8 @@ def _check_maps(stored: StoredRecord, planned: PlannedStep, outputs: ArtifactFol
         return
     record, where = stored.record, outputs.folder / "maps"
     makers = [step.name for step in recorded_steps(stored) if "maps" in step.gives]
-    asked = f"wsssbench run --method {shlex.quote(record.method)} --dataset {record.identity.terms.dataset}"
+    dataset = dataset_plugin(record.identity.terms.dataset)
+    asked = f"wsssbench run --method {shlex.quote(record.method)} --dataset {dataset}"
     hint = f"no step of {record.method} gives maps"
     if makers:
         hint = f"`{asked} --stages seed` makes those of {makers[0]}; then export that cell"

@@ -1,0 +1,289 @@
+"""COCO 2014 for segmentation, 80 classes and background, from the files that users have: JPEGs, the instances
+files or PNG masks, lists, tags. Nothing is downloaded.
+
+The tree and its lists are found by `coco_tree`, annotations read by `coco_instances`, masks given by
+`coco_mask_sources`, tags by `coco_tags`; here they become one data set, with its choices and its fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from wsssbench.errors import BadData, nearest
+from wsssbench.types import DatasetCard, option
+
+from .class_choice import ChosenClasses, ClassOptions
+from .coco_classes import CLASS_NAMES
+from .coco_instances import Catalogue, catalogue
+from .coco_mask_sources import MaskSource, PaintedMasks, PngMasks
+from .coco_masks import require_pycocotools
+from .coco_tags import TAG_FILES, MaskTags, catalogue_tags, file_tags
+from .coco_tree import (
+    CLASS,
+    OFFICIAL,
+    annotation_file,
+    coco_id,
+    convention,
+    file_of,
+    image_folders,
+    image_number,
+    listed_numbers,
+    mask_folder,
+    numbers_in,
+    tree_of,
+)
+from .file_facts import cache_file, file_digests, split_fingerprint
+from .tag_files import require_tags
+from .voc_check import image_size, read_image
+
+if TYPE_CHECKING:
+    from wsssbench.types import Image, Mask, Tags
+
+LABEL_SOURCE: Mapping[str, Literal["json", "mask"]] = {"json": "json", "masks": "mask"}
+RECAM = {"masks": "json", "lists": "all", "overlap": "later", "crowd": "background"}
+
+
+@dataclass(frozen=True)
+class Coco14Tree:
+    """Options of the tree and what is read of it."""
+
+    root: str = option("", "folder with train2014 and val2014, or one above, as MSCOCO", key=False)
+    annotations: str = option(
+        "", "folder of instances_train2014.json and instances_val2014.json; else in the root", key=False
+    )
+    masks: str = option(
+        "auto", f"png ({CLASS} in the root), a folder of PNGs, or json: painted; auto: png where there"
+    )
+    tags: str = option(
+        "auto", f"tag file, json or masks; auto: {' or '.join(TAG_FILES)} in the root, else json, else masks"
+    )
+    lists: str = option(
+        "objects",
+        "objects: images with an object (82,081 and 40,137); all (82,783 and 40,504); or a folder of lists",
+    )
+    overlap: Literal["smaller", "later"] = option(
+        "smaller",
+        "which of two objects is on top in painted masks: the smaller, or the later in the file",
+        origin="smaller: the script that AFA's README names; later: ReCAM's code",
+    )
+    crowd: Literal["class", "background", "void"] = option(
+        "class",
+        "what the pixels of a crowd become in painted masks",
+        origin="class: the script that AFA's README names; background: ReCAM's code",
+    )
+
+
+@dataclass(frozen=True)
+class Coco14Config(ClassOptions, Coco14Tree):
+    """Options of `coco14`."""
+
+
+class Coco14Files:
+    """The whole of `Coco14`, with all 80 classes: splits `train` and `val`, ids ascending by image number.
+
+    Lists in circulation order images differently, so the order of a list is left aside: equal lists have
+    equal fingerprints. `card.options` records the convention of the lists and where masks come from.
+    """
+
+    bare_splits: tuple[str, ...] = ()
+
+    def __init__(self, config: Coco14Tree, seed: int = 0) -> None:
+        """Find the tree, its annotations and tags; BadData when one is missing or unusable."""
+        self._config = config
+        self._folders = image_folders(config.root)
+        found = {s: annotation_file(config.root, config.annotations, s) for s in self._folders}
+        self._instances = {split: path for split, path in found.items() if path}
+        self._masks = self._mask_sources()
+        self._tag_place = self._tag_source()
+        self._catalogues: dict[str, Catalogue] = {}
+        self._candidates = {split: self._listed(split) for split in self._folders}
+        self._tags = self._read_tags()
+        self._numbers = {split: self._members(split) for split in self._folders}
+        self._ids = {s: tuple(coco_id(s, n) for n in members) for s, members in self._numbers.items()}
+        self._split_of = {id: split for split, ids in self._ids.items() for id in ids}
+        self.card = self._card()
+
+    # ---------------------------------------------------------------------------- what is read from where
+
+    def _mask_sources(self) -> Mapping[str, MaskSource]:
+        """The masks of each split: PNGs where they are asked for or found, else painted."""
+        choice, rules = self._config.masks, (self._config.overlap, self._config.crowd)
+        if choice != "json":
+            option = "" if choice in ("auto", "png") else choice
+            pngs = {s: p for s in self._folders if (p := mask_folder(self._folders, option, s))}
+            if len(pngs) == len(self._folders):
+                return {split: PngMasks(folder, split) for split, folder in pngs.items()}
+            if choice != "auto":
+                hint = f"put {CLASS}/train2014 and /val2014 beside the images, or give -o coco14.masks=FOLDER"
+                raise BadData("no PNG masks in this tree", where=tree_of(self._folders), hint=hint)
+        places = {split: self._instances_of(split, "masks") for split in self._folders}
+        require_pycocotools()
+        return {split: PaintedMasks(place, *rules) for split, place in places.items()}
+
+    def _instances_of(self, split: str, what: str) -> Path:
+        if split not in self._instances:
+            name = f"instances_{split}2014.json"
+            where = self._config.annotations or tree_of(self._folders)
+            hint = "give its folder: -o coco14.annotations=FOLDER"
+            raise BadData(f"no {what} for {split}: there is no {name}", where=where, hint=hint)
+        return self._instances[split]
+
+    def _tag_source(self) -> str | Path:
+        """A file, "json" or "masks"."""
+        choice = self._config.tags or "auto"
+        if choice in ("json", "masks"):
+            return choice
+        if choice != "auto":
+            return Path(choice).expanduser().absolute()
+        root = Path(self._config.root).expanduser().absolute()
+        for place in dict.fromkeys((root, tree_of(self._folders), tree_of(self._folders).parent)):
+            if place.is_relative_to(root):
+                for name in TAG_FILES:
+                    if (place / name).is_file():
+                        return place / name
+        return "json" if len(self._instances) == len(self._folders) else "masks"
+
+    def _read_tags(self) -> Mapping[int, Tags]:
+        if isinstance(self._tag_place, Path):
+            return file_tags(self._tag_place)
+        if self._tag_place == "json":
+            return catalogue_tags([self._catalogue(split, "tags") for split in self._folders])
+        return MaskTags(self._candidates, lambda split, numbers: self._masks[split].labels(numbers))
+
+    def _catalogue(self, split: str, what: str) -> Catalogue:
+        if split not in self._catalogues:
+            self._catalogues[split] = catalogue(self._instances_of(split, what))
+        return self._catalogues[split]
+
+    def _listed(self, split: str) -> Sequence[int]:
+        """The numbers of the images of `split`, by the lists as far as they do not depend on tags.
+
+        All images are those of the instances file, else of the folder.
+        """
+        if self._config.lists not in ("objects", "all"):
+            return listed_numbers(self._config.lists, split)
+        if split not in self._instances:
+            return numbers_in(self._folders[split])
+        listed = self._catalogue(split, "list")
+        return sorted(n for n, image in listed.items() if image.labels or self._config.lists == "all")
+
+    def _members(self, split: str) -> Sequence[int]:
+        """The numbers of the images of `split`: without an instances file, tags tell which have an object."""
+        numbers = self._candidates[split]
+        if self._config.lists != "objects" or split in self._instances:
+            return numbers
+        return [number for number in numbers if number in self._tags and self._tags[number].any()]
+
+    def _convention(self) -> str:
+        """What the card says of the lists: one word where both splits agree."""
+        if self._config.lists in ("objects", "all"):
+            return self._config.lists
+        words = {split: convention(split, len(ids)) for split, ids in self._ids.items()}
+        same = len(set(words.values())) == 1
+        return next(iter(words.values())) if same else ", ".join(f"{s} {word}" for s, word in words.items())
+
+    @property
+    def _is_painted(self) -> bool:
+        return any(isinstance(source, PaintedMasks) for source in self._masks.values())
+
+    def _card(self) -> DatasetCard:
+        rules = {"overlap": self._config.overlap, "crowd": self._config.crowd} if self._is_painted else {}
+        masks = {"masks": "json" if self._is_painted else "png", **rules}
+        return DatasetCard(
+            name="coco14",
+            version="2014",
+            class_names=CLASS_NAMES,
+            splits=tuple(self._folders),
+            fit_split="train",
+            label_split="train",
+            eval_split="val",
+            label_source=LABEL_SOURCE.get(str(self._tag_place), "file"),
+            licence="images: their owners' terms (Flickr); annotations: CC BY 4.0",
+            source="https://cocodataset.org, train2014 and val2014",
+            image_px=640,
+            options={"lists": self._convention(), **masks},
+        )
+
+    # --------------------------------------------------------------------------------------- the contract
+
+    def ids(self, split: str) -> tuple[str, ...]:
+        """The ids of `split`, ascending, as COCO_val2014_000000000042."""
+        if split not in self._ids:
+            where, hint = tree_of(self._folders), nearest(split, tuple(self._ids))
+            raise BadData(f"there are no images of the split {split!r}", where=where, hint=hint)
+        return self._ids[split]
+
+    def _split(self, id: str) -> str:
+        if id not in self._split_of:
+            raise BadData(
+                f"no image {id!r} in the lists", where=tree_of(self._folders), hint="see coco14.lists"
+            )
+        return self._split_of[id]
+
+    def image_path(self, id: str) -> Path:
+        return file_of(self._folders[self._split(id)], id, ".jpg")
+
+    def image(self, id: str) -> Image:
+        """(H, W, 3) uint8 RGB as stored, grey ones expanded; BadData if missing or truncated."""
+        return read_image(self.image_path(id))
+
+    def mask(self, id: str) -> Mask:
+        """(H, W) uint8 in 0..80 or 255, of the image's size; BadData for anything else."""
+        return self.mask_of_size(id, image_size(self.image_path(id)))
+
+    def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
+        """The mask, read or painted, checked to be of `size` (H, W) unless that is None."""
+        return self._masks[self._split(id)].mask(id, size)
+
+    def mask_source(self, id: str) -> str:
+        """What the mask of `id` is read or painted from."""
+        place = self._masks[self._split(id)].place
+        return place.name if self._is_painted else f"{place.parent.name}/{place.name}"
+
+    def tags(self, id: str) -> Tags:
+        """(80,) bool; BadData for an image that the tags do not know."""
+        try:
+            return self._tags[int(image_number(id) or -1)].copy()
+        except KeyError:
+            raise BadData(f"no tags for {id}", where=self._tag_text()) from None
+
+    def fingerprint(self, split: str) -> str:
+        """sha256 (hex) over ids, tags, images, and masks or what they are painted from."""
+        ids, numbers = self.ids(split), self._numbers[split]
+        tagged = {id for id, number in zip(ids, numbers, strict=True) if number in self._tags}
+        require_tags(split, ids, tagged, Path(self._tag_text()), "coco14")
+        images = file_digests([self.image_path(id) for id in ids], cache_file())
+        tags = (self._tags[number].tobytes().hex() for number in numbers)
+        return split_fingerprint(zip(ids, tags, images, self._masks[split].digests(ids), strict=True))
+
+    # ------------------------------------------------------------------------------------------ for people
+
+    @property
+    def whole_counts(self) -> Mapping[str, int]:
+        """Images of each split by the convention of the lists."""
+        return OFFICIAL.get(self._convention(), {})
+
+    def _tag_text(self) -> str:
+        if isinstance(self._tag_place, Path):
+            return str(self._tag_place)
+        masks = [source.place for source in self._masks.values()]
+        places = list(self._instances.values()) if self._tag_place == "json" else masks
+        return ", ".join(map(str, places))
+
+    def places(self) -> list[str]:
+        """Where things were found."""
+        images = ", ".join(str(folder) for folder in self._folders.values())
+        masks = ", ".join(str(source.place) for source in self._masks.values())
+        lists = f"lists: {self._convention()} ({self._config.lists})"
+        return [f"images: {images}", lists, f"tags: {self._tag_text()}", f"masks: {masks}"]
+
+
+class Coco14(ChosenClasses):
+    """COCO 2014 with 80 classes; a part of the tree works as well. Preset `recam`: its lists and masks."""
+
+    Config: ClassVar[type] = Coco14Config
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"recam": RECAM}
+    Whole: ClassVar[type] = Coco14Files

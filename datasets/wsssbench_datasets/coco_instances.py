@@ -1,0 +1,178 @@
+"""COCO's instances file (`instances_val2014.json`), checked: which images, which classes, which outlines.
+
+The catalogue (sizes and classes of each image) is small and remembered between runs; outlines are read when a
+mask is first asked for, as a few hundred MB of them are not needed for tags. Nothing is painted here.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import threading
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+from wsssbench.errors import BadData, UnknownName, nearest
+
+from .coco_classes import CATEGORIES
+from .file_facts import cache_file, remembered
+
+HINT = "unpack annotations_trainval2014.zip of cocodataset.org again"
+LABELS = {category: k + 1 for k, category in enumerate(CATEGORIES)}  # 1..90 with gaps -> 1..80
+STORE = "coco-catalogues-1.json"  # the number changes with the form of its entries
+MOST_PX = 20_000  # of an image's side
+FEWEST_NUMBERS = 6  # a polygon of fewer has no area; pycocotools would take four for a box
+FAR = 1e5  # coordinates beyond are no pixels: an outline that long would fill the memory
+
+Outline: TypeAlias = "tuple[array[float], ...] | array[int]"  # polygons (x, y, x, y, ...), or run lengths
+
+
+class Listed(NamedTuple):
+    """What the catalogue says of an image."""
+
+    height: int
+    width: int
+    labels: tuple[int, ...]  # 1..80, ascending, of all its annotations, crowds included
+
+
+class Instance(NamedTuple):
+    """One annotated object, or a crowd of them."""
+
+    label: int
+    crowd: bool
+    area: float
+    outline: Outline
+
+
+Catalogue: TypeAlias = Mapping[int, Listed]
+_PARSING = threading.Lock()  # several threads may ask first; one file takes two GB to parse
+
+
+def catalogue(path: Path) -> Catalogue:
+    """Image number -> size and classes; BadData, with the annotation, for what is no instances file."""
+    [text] = remembered([path], _catalogue_text, cache_file(STORE))
+    try:
+        return _catalogue(text)
+    except (ValueError, AttributeError):  # somebody else's entry in the store
+        return _catalogue(_catalogue_text(path))
+
+
+def _catalogue(text: str) -> Catalogue:
+    return {int(number): Listed(h, w, tuple(labels)) for number, (h, w, *labels) in json.loads(text).items()}
+
+
+def outlines(path: Path) -> Mapping[int, Sequence[Instance]]:
+    """Image number -> its annotations in the order of the file; kept in memory until the file changes."""
+    stat = path.stat()
+    with _PARSING:
+        return _outlines(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2)
+def _outlines(path: Path, size: int, mtime_ns: int) -> Mapping[int, Sequence[Instance]]:
+    content = _parsed(path)
+    sizes = _sizes(content, path)
+    found: dict[int, list[Instance]] = {}
+    for number, label, each in _annotations(content, sizes, path):
+        found.setdefault(number, []).append(_instance(each, label, sizes[number], path))
+    return found
+
+
+def _catalogue_text(path: Path) -> str:
+    with _PARSING:
+        content = _parsed(path)
+    sizes = _sizes(content, path)
+    labels: dict[int, set[int]] = {number: set() for number in sizes}
+    for number, label, _ in _annotations(content, sizes, path):
+        labels[number].add(label)
+    return json.dumps({number: [*sizes[number], *sorted(labels[number])] for number in sizes})
+
+
+# --------------------------------------------------------------------------------------------- the content
+
+
+def _parsed(path: Path) -> Mapping[str, Sequence[Any]]:
+    """The file's tables, categories checked."""
+    try:
+        content: dict[str, list[Any]] = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadData(f"this annotation file is damaged ({error})", where=path, hint=HINT) from error
+    for table in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(table), list):
+            raise BadData(f"this is no instances file: no list {table!r} in it", where=path, hint=HINT)
+    for category in content["categories"]:
+        known = isinstance(category, dict) and CATEGORIES.get(category.get("id"))  # type: ignore[arg-type]
+        if not known or category.get("name") != known:
+            what = f"the category {category!r:.80} is not COCO's{f', {known}' if known else ''}"
+            raise BadData(what, where=path, hint="coco14 is for COCO's own 80 categories")
+    return content
+
+
+def _sizes(content: Mapping[str, Sequence[Any]], path: Path) -> dict[int, tuple[int, int]]:
+    """Image number -> (H, W)."""
+    sizes = {}
+    for image in content["images"]:
+        try:
+            number, height, width = image["id"], image["height"], image["width"]
+        except (TypeError, LookupError):
+            number = height = width = None
+        if not all(type(v) is int and v > 0 for v in (number, height, width)) or max(height, width) > MOST_PX:
+            raise BadData(f"an image without number or size: {image!r:.80}", where=path, hint=HINT)
+        sizes[number] = (height, width)
+    return sizes
+
+
+def _annotations(
+    content: Mapping[str, Sequence[Any]], sizes: Mapping[int, Any], path: Path
+) -> Iterator[tuple[int, int, Mapping[str, Any]]]:
+    """(image number, label, annotation) of each."""
+    for each in content["annotations"]:
+        try:
+            number, category = each["image_id"], each["category_id"]
+            known, label = number in sizes, LABELS.get(category)
+        except (TypeError, LookupError):
+            raise _bad(each, "no image or category", path) from None
+        if label is None:
+            hint = nearest(str(category), tuple(map(str, LABELS)))
+            raise UnknownName(f"annotation {each.get('id')}: no category {category!r}", where=path, hint=hint)
+        if not known:
+            raise _bad(each, f"no image {number!r}", path)
+        yield number, label, each
+
+
+def _bad(annotation: Any, what: str, path: Path) -> BadData:
+    name = annotation.get("id", "?") if isinstance(annotation, dict) else repr(annotation)[:40]
+    return BadData(f"annotation {name}: {what}", where=path, hint=HINT)
+
+
+def _instance(each: Mapping[str, Any], label: int, size: tuple[int, int], path: Path) -> Instance:
+    try:
+        outline = _outline(each["segmentation"], size)
+        return Instance(label, bool(each.get("iscrowd", 0)), float(each["area"]), outline)
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
+        raise _bad(each, f"its outline is damaged ({error})", path) from error
+
+
+def _outline(given: Any, size: tuple[int, int]) -> Outline:
+    """Polygons as they are, those without area left out; run lengths that fill the image."""
+    if isinstance(given, list):
+        polygons = tuple(array("d", polygon) for polygon in given if len(polygon) >= FEWEST_NUMBERS)
+        for polygon in polygons:
+            if not _are_points(polygon):
+                raise ValueError("numbers that are no points")
+        return polygons
+    counts = given["counts"]
+    if not isinstance(counts, list):
+        raise ValueError("compressed run lengths")
+    runs = array("L", counts)
+    if tuple(given["size"]) != size or sum(runs) != size[0] * size[1]:
+        raise ValueError("run lengths that do not fill the image")
+    return runs
+
+
+def _are_points(polygon: array[float]) -> bool:
+    near = min(polygon) > -FAR and max(polygon) < FAR and math.isfinite(sum(polygon))  # a NaN hides from min
+    return near and len(polygon) % 2 == 0

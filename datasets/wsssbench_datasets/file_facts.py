@@ -1,0 +1,100 @@
+"""What is known of a user's files without reading them twice: their sha256 and other facts, kept between runs
+by path, size and time of change; and the fingerprint of a split, which is made of such digests. What a fact
+means is for the caller.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wsssbench.errors import BadData
+
+from .voc_check import in_threads
+
+
+def cache_file(name: str = "file-digests.json") -> Path:
+    """Where facts are kept between runs: in $XDG_CACHE_HOME/wsssbench, or ~/.cache/wsssbench."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    folder = Path(base) if base else Path.home() / ".cache"
+    return folder / "wsssbench" / name
+
+
+def file_digests(paths: Sequence[Path], store: Path) -> list[str]:
+    """sha256 (hex) of each file, remembered in `store`; BadData for a file that is missing."""
+    return remembered(paths, sha256_of, store)
+
+
+def remembered(paths: Sequence[Path], fact: Callable[[Path], str], store: Path) -> list[str]:
+    """`fact` of each file; one of known path, size and mtime is not read again.
+
+    BadData for a file that is missing. A store that cannot be read or written costs time, nothing else.
+    """
+    known = _stored(store)
+    states = in_threads(_state, paths)
+    keys = [str(path) for path in paths]
+    stale = [i for i, key in enumerate(keys) if known.get(key, [])[:2] != states[i]]
+    fresh = in_threads(lambda i: fact(paths[i]), stale)
+    if stale:
+        known |= {keys[i]: [*states[i], text] for i, text in zip(stale, fresh, strict=True)}
+        _store(store, known)
+    return [known[key][2] for key in keys]
+
+
+def split_fingerprint(lines: Iterable[tuple[str, str, str, str]]) -> str:
+    """sha256 (hex) over (id, tags, digest of the image, digest of the mask) of each image, in order."""
+    whole = hashlib.sha256()
+    for id, tags, image, mask in lines:
+        whole.update(f"{id} {tags} {image} {mask}\n".encode())
+    return whole.hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 (hex) of a file's bytes; BadData where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise BadData(f"this file cannot be read ({error})", where=path) from error
+
+
+def _state(path: Path) -> list[int]:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        hint = "wsssbench prepare lists all that is missing"
+        raise BadData("this file is missing or unreadable", where=path, hint=hint) from error
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def _stored(store: Path) -> dict[str, list[Any]]:
+    """path -> [size, mtime_ns, fact]; empty when the store is absent or damaged."""
+    try:
+        content = json.loads(store.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    entries = content.items() if isinstance(content, dict) else ()
+    return {key: entry for key, entry in entries if _is_entry(entry)}
+
+
+def _is_entry(entry: Any) -> bool:
+    return isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)
+
+
+def _store(store: Path, facts: Mapping[str, list[Any]]) -> None:
+    """Write all or nothing; where the folder is not writable the facts are found again next time."""
+    name = None
+    try:
+        store.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=store.parent, delete=False, encoding="utf-8") as file:
+            name = file.name
+            json.dump(facts, file)
+        Path(name).replace(store)
+    except OSError:
+        if name is not None:
+            Path(name).unlink(missing_ok=True)

@@ -1,0 +1,152 @@
+"""The survey of a described data set, what `wsssbench prepare folder` prints: beside what every data set is
+surveyed for, it knows splits without masks or tags, and pictures that no split uses. It repairs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from wsssbench.errors import BadData
+
+from .voc_check import (
+    JPEG_END,
+    TAIL_BYTES,
+    FileFault,
+    Finding,
+    PrepareReport,
+    Seen,
+    SplitCounts,
+    Surveyed,
+    image_size,
+    in_threads,
+    read_image,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Described(Protocol):
+    """What a description says of its splits."""
+
+    def split_has(self, split: str) -> tuple[bool, bool]:
+        """Whether the split has masks, and whether it has tags."""
+
+
+@dataclass(frozen=True)
+class SplitFigures(SplitCounts):
+    """The figures of one split, with the images that have pixels of a class in their mask."""
+
+    masks_per_class: dict[str, int]
+
+    def lines(self) -> list[str]:
+        there = [f"{name} {n:,}" for name, n in self.masks_per_class.items() if n]
+        absent = [name for name, n in self.masks_per_class.items() if not n]
+        lines = super().lines()
+        lines += [f"  masks per class: {', '.join(there)}"] if there else []
+        return [*lines, f"  classes in no mask: {', '.join(absent)}"] if self.masks and absent else lines
+
+
+def survey(dataset: Surveyed, whole: Described, unused: Sequence[str]) -> PrepareReport:
+    """Read every file of every split once: headers and ends of images, whole masks, tags.
+
+    `unused` are ids of pictures that are in no split.
+    """
+    splits, names = dataset.card.splits, dataset.card.class_names
+    has: dict[str, tuple[bool, bool]] = {}  # id -> masks, tags: of any of its splits
+    for split in splits:
+        masked, tagged = whole.split_has(split)
+        for id in dataset.ids(split):
+            before = has.get(id, (False, False))
+            has[id] = (before[0] or masked, before[1] or tagged)
+    looks = in_threads(lambda id: _look(dataset, id, *has[id]), has)
+    seen = dict(zip(has, looks, strict=True))
+    figures = tuple(_figures(split, [seen[id] for id in dataset.ids(split)], names) for split in splits)
+    notes = [note for id, look in seen.items() for note in _notes(names, id, look)]
+    notes += [Finding("picture in no split", id) for id in unused]
+    faults = tuple(fault for look in seen.values() for fault in look.faults)
+    return PrepareReport(tuple(dataset.places()), figures, faults, tuple(notes))
+
+
+def _look(dataset: Surveyed, id: str, masked: bool, tagged: bool) -> Seen:
+    faults: list[Finding] = []
+    size = _whole_size(dataset, id, faults)
+    present, tags, source = None, None, ""
+    if masked:
+        try:
+            source = dataset.mask_source(id)
+            counts = np.bincount(dataset.mask_of_size(id, size).ravel(), minlength=256)
+            present = counts[1 : len(dataset.card.class_names) + 1] > 0
+        except BadData as error:
+            faults.append(_finding("unusable mask", error))
+    if tagged and dataset.card.label_source == "mask":
+        tags = present
+    elif tagged:
+        try:
+            tags = dataset.tags(id)
+        except BadData as error:
+            faults.append(_finding("missing or wrong tags", error))
+    return Seen(tags, present, source, tuple(faults))
+
+
+def _whole_size(dataset: Surveyed, id: str, faults: list[Finding]) -> tuple[int, int] | None:
+    """(H, W) of an image whose file is complete, else None and a fault.
+
+    Only what lacks the end marker of a JPEG is decoded: decoding all would take minutes.
+    """
+    try:
+        path = dataset.image_path(id)
+        size = image_size(path)
+        if not _ends_like_jpeg(path):
+            read_image(path)
+    except BadData as error:
+        faults.append(_finding("unusable image", error))
+        return None
+    return size
+
+
+def _ends_like_jpeg(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-min(TAIL_BYTES, path.stat().st_size), os.SEEK_END)
+        return JPEG_END in file.read()
+
+
+def _finding(kind: str, error: BadData) -> Finding:
+    own = error.kind if isinstance(error, FileFault) else kind
+    return Finding(own, f"{error.what} [{error.where}]")
+
+
+def _figures(name: str, looks: Sequence[Seen], names: Sequence[str]) -> SplitFigures:
+    tags = [look.tags for look in looks if look.tags is not None]
+    present = [look.mask_classes for look in looks if look.mask_classes is not None]
+    by_tag, by_mask = _per_class(names, tags), _per_class(names, present)
+    sources = Counter(look.source for look in looks if look.mask_classes is not None)
+    return SplitFigures(name, len(looks), None, sources, len(tags), by_tag, by_mask)
+
+
+def _per_class(names: Sequence[str], vectors: Sequence[NDArray[np.bool_]]) -> dict[str, int]:
+    """How many of the (K,) vectors have each class; empty where there is no vector."""
+    return {name: sum(bool(vector[k]) for vector in vectors) for k, name in enumerate(names) if vectors}
+
+
+def _notes(names: Sequence[str], id: str, look: Seen) -> list[Finding]:
+    """Where tags and mask disagree, and what has no class at all."""
+    if look.tags is None:
+        return []
+    notes = [] if look.tags.any() else [Finding("image without a tag", id)]
+    if look.mask_classes is None:
+        return notes
+    for kind, differs in (
+        ("tag without pixels in the mask", look.tags & ~look.mask_classes),
+        ("class in the mask without a tag", look.mask_classes & ~look.tags),
+    ):
+        wrong = [name for name, is_wrong in zip(names, differs, strict=True) if is_wrong]
+        notes += [Finding(kind, f"{id} ({', '.join(wrong)})")] if wrong else []
+    return notes

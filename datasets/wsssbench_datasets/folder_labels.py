@@ -1,0 +1,125 @@
+"""What the pixels of a mask file mean: indices or colours -> labels 0..K and 255, merges included.
+
+The code comes from dataset.toml (`folder_code`). A value that has no meaning is an error and never becomes
+background by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image as Pil
+
+from .voc_check import FileFault
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from wsssbench.types import Mask
+
+FORMATS = ("PNG", "BMP", "TIFF")  # lossless, and read by no other program
+INDEX_MODES = ("P", "L", "1", "I;16", "I")
+COLOUR_MODES = ("P", "L", "RGB", "RGBA")
+MOST_INDEX = 65535
+MOST_PIXELS = 100_000_000  # a few bytes of PNG can claim any size
+SHOWN = 3
+HINT = "restore this file; wsssbench prepare lists all"
+
+
+@dataclass(frozen=True)
+class LabelCode:
+    """Which label a value in a mask file has; a value is an index, or 65536 r + 256 g + b of a colour."""
+
+    colours: bool
+    labels: Mapping[int, int]  # value -> 0..K, or 255 = ignore
+    other: int | None = None  # label of the values that are not listed; None: they are errors
+
+    def plain(self) -> list[Any]:
+        """The code as JSON values: equal code, equal list."""
+        return [self.colours, sorted(map(list, self.labels.items())), self.other]
+
+    def read(self, path: Path, size: tuple[int, int] | None = None) -> Mask:
+        """(H, W) uint8 labels of the file at `path`.
+
+        FileFault for a missing or damaged file, a picture of the wrong kind, a value that means nothing, and
+        a size other than `size` (H, W).
+        """
+        values = self._values(path)
+        if size is not None and values.shape != size:
+            what = f"a mask of {values.shape[1]}x{values.shape[0]} px for an image of {size[1]}x{size[0]} px"
+            raise FileFault("mask size", what, path, "image and mask must have the same size")
+        return self._labels(values, path)
+
+    def _values(self, path: Path) -> NDArray[Any]:
+        """(H, W) values of the file."""
+        try:
+            with Pil.open(path, formats=FORMATS) as picture:
+                if picture.width * picture.height > MOST_PIXELS:
+                    raise ValueError(f"{picture.width} x {picture.height} pixels")
+                self._check_mode(picture.mode, path)
+                return _colour_values(picture, path) if self.colours else _index_values(picture)
+        except FileNotFoundError as error:
+            raise FileFault("missing mask", "this mask is missing", path, HINT) from error
+        except (OSError, SyntaxError, ValueError, Pil.DecompressionBombError) as error:
+            what = f"this mask is truncated or damaged ({error})"
+            raise FileFault("damaged mask", what, path, HINT) from error
+
+    def _check_mode(self, mode: str, path: Path) -> None:
+        if self.colours and mode not in COLOUR_MODES:
+            raise FileFault("mask mode", f"a mask of mode {mode}, not of colours", path, "save it as RGB PNG")
+        if not self.colours and mode not in INDEX_MODES:
+            hint = "say in dataset.toml what the colours mean: palette, or colours under [labels]"
+            raise FileFault("mask mode", f"a mask of mode {mode}, not of class indices", path, hint)
+
+    def _labels(self, values: NDArray[Any], path: Path) -> Mask:
+        if values.dtype.itemsize == 1:  # 256 values stand for many pixels
+            place = values.astype(np.uint8)
+            of_byte, fits_byte = self._meaning(np.arange(256))
+            labels, fits = of_byte[place], fits_byte[place]
+        else:
+            labels, fits = self._meaning(values)
+        if not fits.all():
+            if self.other is None:
+                raise self._unknown(np.unique(values[~fits]).tolist(), path)
+            labels[~fits] = self.other
+        return labels
+
+    def _meaning(self, values: NDArray[Any]) -> tuple[Mask, NDArray[np.bool_]]:
+        """The label of each value, and whether it is listed."""
+        known = np.array(sorted(self.labels), np.int64)
+        means = np.array([self.labels[value] for value in known.tolist()], np.uint8)
+        at = np.searchsorted(known, values).clip(max=len(known) - 1)
+        return means[at], known[at] == values
+
+    def _unknown(self, values: Sequence[int], path: Path) -> FileFault:
+        shown = ", ".join(value_text(value, self.colours) for value in values[:SHOWN])
+        more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
+        kind = "colour" if self.colours else "value"
+        listed = ", ".join(value_text(value, self.colours) for value in sorted(self.labels)[:12])
+        hint = f"known: {listed}{', ...' if len(self.labels) > 12 else ''}; see labels, palette and ignore"
+        return FileFault(
+            "mask values", f"a mask with the {kind} {shown}{more}, not in dataset.toml", path, hint
+        )
+
+
+def _index_values(picture: Pil.Image) -> NDArray[Any]:
+    values = np.asarray(picture)
+    if values.ndim != 2 or (values.size and (int(values.min()) < 0 or int(values.max()) > MOST_INDEX)):
+        raise ValueError("indices outside 0..65535")
+    return values
+
+
+def _colour_values(picture: Pil.Image, path: Path) -> NDArray[Any]:
+    pixels = np.asarray(picture.convert("RGBA"))
+    if (pixels[..., 3] != 255).any():
+        raise FileFault("mask mode", "a mask with transparent pixels", path, "save it as RGB PNG")
+    red, green, blue = (pixels[..., channel].astype(np.int64) for channel in range(3))
+    return red * 65536 + green * 256 + blue
+
+
+def value_text(value: int, colours: bool) -> str:
+    return f"#{value:06x}" if colours else str(value)

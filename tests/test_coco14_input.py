@@ -1,0 +1,243 @@
+"""What users give to `coco14` beside images: tags in every form; files that are damaged, wrong or missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import runpy
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as Pil
+
+from wsssbench.errors import BadData, UnknownName
+from wsssbench.masks import write_labels
+from wsssbench_datasets.coco14 import Coco14, Coco14Config
+from wsssbench_datasets.coco_classes import CLASS_NAMES
+
+SHAPE: Any = runpy.run_path(str(Path(__file__).with_name("coco_tree.py")))
+OVERLAPS = SHAPE["OVERLAPS"]
+paints = pytest.mark.skipif(
+    importlib.util.find_spec("pycocotools") is None, reason="painting masks needs pycocotools"
+)
+
+
+def opened(coco: Any, **options: Any) -> Coco14:
+    return Coco14(Coco14Config(**{"root": str(coco.root), **options}), 0)
+
+
+# ----------------------------------------------------------------------------------------------------- tags
+
+
+@pytest.mark.parametrize("source", ["npy", "csv", "json file", "json", "masks", "numbers"])
+def test_tags_are_the_same_from_every_source(coco_tree: Any, tmp_path: Path, source: str) -> None:
+    data = opened(coco_tree, tags=str(TAG_SOURCES[source](coco_tree, tmp_path)))
+    assert data.card.label_source == {"masks": "mask", "json": "json"}.get(source, "file")
+    for id in data.ids("val"):
+        assert tuple(np.flatnonzero(data.tags(id)) + 1) == coco_tree.labels[id], id
+
+
+def tag_csv(coco: Any, folder: Path) -> Path:
+    path = folder / "tags.csv"
+    rows = [f"{id},{'|'.join(CLASS_NAMES[k - 1] for k in own)}\n" for id, own in coco.labels.items()]
+    path.write_text("".join(["id,tags\n", *rows]))
+    return path
+
+
+def tag_json(coco: Any, folder: Path) -> Path:
+    path = folder / "tags.json"
+    named = {f"{id}.jpg": [CLASS_NAMES[k - 1] for k in own] for id, own in coco.labels.items()}
+    path.write_text(json.dumps(named))
+    return path
+
+
+def tag_numbers(coco: Any, folder: Path) -> Path:
+    """A dict with numbers as keys, as some have made it."""
+    path, rows = folder / "numbers.npy", coco.labels.items()
+    table = {int(id[-12:]): np.isin(np.arange(1, 81), own).astype(np.uint8) for id, own in rows}
+    np.save(path, np.array(table, dtype=object), allow_pickle=True)
+    return path
+
+
+TAG_SOURCES: dict[str, Callable[[Any, Path], object]] = {
+    "npy": lambda coco, folder: coco.write_tags(folder / "t.npy"),
+    "csv": tag_csv,
+    "json file": tag_json,
+    "json": lambda coco, folder: "json",
+    "masks": lambda coco, folder: "masks",
+    "numbers": tag_numbers,
+}
+
+
+def test_a_tag_file_in_the_root_comes_before_annotations_and_these_before_masks(coco_tree: Any) -> None:
+    assert str(coco_tree.instances("val")) in "".join(opened(coco_tree).places())
+    path = coco_tree.write_tags(coco_tree.root / "cls_labels_onehot.npy")
+    assert f"tags: {path}" in opened(coco_tree).places()
+    path.unlink()
+    shutil.rmtree(coco_tree.root / "annotations")
+    assert opened(coco_tree).card.label_source == "mask"
+
+
+@paints
+def test_tags_off_painted_masks_leave_out_what_nobody_sees(coco_tree: Any) -> None:
+    data = opened(coco_tree, tags="masks", masks="json", crowd="background")
+    assert (np.flatnonzero(data.tags(coco_tree.id("val", OVERLAPS))) + 1).tolist() == [1, 17]
+    assert data.card.label_source == "mask"
+
+
+def test_tags_off_masks_are_read_once_and_again_where_a_mask_has_changed(
+    coco_tree: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wsssbench_datasets import coco_mask_sources
+
+    read: list[str] = []
+    true = coco_mask_sources._labels_text
+    monkeypatch.setattr(
+        coco_mask_sources, "_labels_text", lambda path: (read.append(path.name), true(path))[1]
+    )
+    id = coco_tree.id("val", 1)
+    assert opened(coco_tree, tags="masks").tags(id).sum() == 8
+    assert len(read) == 11  # those of the list alone
+    read.clear()
+    write_labels(coco_tree.mask(id), np.zeros(SHAPE["SIZE"], np.uint8))
+    assert opened(coco_tree, tags="masks").tags(id).sum() == 0
+    assert read == [f"{id}.png"]
+
+
+def test_images_without_tags_are_named(coco_tree: Any) -> None:
+    coco_tree.labels[coco_tree.id("val", 3)] = ()
+    path = coco_tree.write_tags(coco_tree.root / "cls_labels.npy")
+    data = opened(coco_tree)
+    with pytest.raises(BadData, match=rf"no tags for {coco_tree.id('val', 3)}.*{path.name}"):
+        data.tags(coco_tree.id("val", 3))
+    with pytest.raises(BadData, match=r"1 of 11 images of val have no tags: COCO_val2014_000000500003"):
+        data.fingerprint("val")
+
+
+BAD_TAGS = {
+    "t.csv": ("id,tags\nCOCO_val2014_000000500001,unicorn\n", r"'unicorn' is no class.*t\.csv"),
+    "u.csv": ("id,tags\nmy cat,person\n", r"'my cat' names no image of COCO"),
+    "t.json": ("{", r"no json file of tags.*t\.json"),
+    "t.txt": ("", r"files of tags end with"),
+    "gone.npy": (None, r"does not exist.*gone\.npy"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TAGS)
+def test_an_unusable_tag_file_is_one_clear_error(coco_tree: Any, tmp_path: Path, name: str) -> None:
+    text, message = BAD_TAGS[name]
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(BadData, match=message):
+        opened(coco_tree, tags=str(tmp_path / name))
+
+
+# ----------------------------------------------------------------------------------------------- bad input
+
+
+def spoilt(coco: Any, change: Callable[[dict[str, Any]], object]) -> None:
+    change(coco.contents["val"])
+    coco.write_instances("val")
+
+
+BAD_INSTANCES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "category unknown": (
+        lambda c: c["annotations"][0].update(category_id=12), r"annotation 1: no category 12"),
+    "category of others": (
+        lambda c: c["categories"][0].update(name="unicorn"), r"is not COCO's, person"),
+    "no list": (lambda c: c.pop("annotations"), r"no list 'annotations'"),
+    "no size": (lambda c: c["images"][0].pop("height"), r"without number or size"),
+    "no image": (lambda c: c["annotations"][0].update(image_id=7), r"annotation 1: no image 7"),
+    "no reference": (lambda c: c["annotations"][0].pop("image_id"), r"annotation 1: no image or category"),
+    "no annotation": (lambda c: c["annotations"].insert(0, [1]), r"annotation \[1\]: no image or category"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", BAD_INSTANCES)
+def test_a_wrong_instances_file_is_one_clear_error(coco_tree: Any, how: str) -> None:
+    change, message = BAD_INSTANCES[how]
+    spoilt(coco_tree, change)
+    with pytest.raises((BadData, UnknownName), match=message) as caught:
+        opened(coco_tree)
+    assert caught.value.where == str(coco_tree.instances("val"))
+
+
+@pytest.mark.parametrize("keep", [0, 0.5])
+def test_a_damaged_instances_file_is_named(coco_tree: Any, keep: float) -> None:
+    path = coco_tree.instances("train")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+    with pytest.raises(BadData, match=r"damaged.*instances_train2014\.json.*\n.*annotations_trainval2014"):
+        opened(coco_tree)
+
+
+BAD_OUTLINES: dict[str, Any] = {
+    "odd": [[1, 1, 5, 1, 5, 5, 1]],
+    "text": [["1", 1, 5, 1, 5, 5]],
+    "far": [[1, 1, 1e9, 1, 5, 5]],
+    "not a number": [[1, 1, float("nan"), 1, 5, 5]],
+    "none": None,
+    "short runs": {"size": [20, 44], "counts": [3, 4]},
+    "long runs": {"size": [20, 44], "counts": [3, 2**40]},
+    "negative runs": {"size": [20, 44], "counts": [-3, 883]},
+    "other size": {"size": [44, 20], "counts": [3, 877]},
+    "compressed": {"size": [20, 44], "counts": "abc"},
+}
+
+
+@paints
+@pytest.mark.parametrize("how", BAD_OUTLINES)
+def test_a_damaged_outline_is_refused_by_its_annotation(coco_tree: Any, how: str) -> None:
+    spoilt(coco_tree, lambda content: content["annotations"][0].update(segmentation=BAD_OUTLINES[how]))
+    data = opened(coco_tree, masks="json")
+    with pytest.raises(BadData, match=r"annotation 1: its outline is damaged.*instances_val2014\.json"):
+        data.mask(coco_tree.id("val", 5))
+
+
+def test_a_missing_image_is_named_when_asked_for_and_by_the_fingerprint(coco_tree: Any) -> None:
+    id = coco_tree.id("val", 4)
+    coco_tree.image(id).unlink()
+    data = opened(coco_tree)
+    with pytest.raises(BadData, match=rf"image is missing.*{id}\.jpg"):
+        data.image(id)
+    with pytest.raises(BadData, match=rf"missing or unreadable.*{id}\.jpg"):
+        data.fingerprint("val")
+    with pytest.raises(BadData, match=r"no image 'COCO_val2014_000000000009' in the lists"):
+        data.image("COCO_val2014_000000000009")
+
+
+@paints
+def test_an_image_of_another_size_than_annotated_and_a_list_of_strangers_are_refused(coco_tree: Any) -> None:
+    id = coco_tree.id("val", 4)
+    Pil.new("RGB", (40, 20)).save(coco_tree.image(id))
+    with pytest.raises(BadData, match=rf"{id} is 44x20 px here, its image 40x20 px"):
+        opened(coco_tree, masks="json").mask(id)
+    Pil.new("RGB", (44, 20)).save(coco_tree.image(id).with_name("COCO_val2014_000000000009.jpg"))
+    (coco_tree.root / "lists-all" / "val.txt").write_text("COCO_val2014_000000000009\n")
+    data = opened(coco_tree, masks="json", lists=str(coco_tree.root / "lists-all"))
+    with pytest.raises(BadData, match=r"no image COCO_val2014_000000000009 in this file"):
+        data.mask("COCO_val2014_000000000009")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [(None, r"no list of val here"), ("my_cat\n", r"no image id.*val\.txt, line 1"), ("", r"empty")],
+)
+def test_an_unusable_list_is_one_clear_error(coco_tree: Any, text: str | None, message: str) -> None:
+    path = coco_tree.root / "lists-all" / "val.txt"
+    path.unlink()
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(BadData, match=message):
+        opened(coco_tree, lists=str(path.parent))
+    with pytest.raises(BadData, match=r"objects, all, or a folder"):
+        opened(coco_tree, lists="obects")
+
+
+def test_annotations_elsewhere_are_found_by_the_option(coco_tree: Any, tmp_path: Path) -> None:
+    expected = opened(coco_tree).fingerprint("val")
+    (coco_tree.root / "annotations").rename(tmp_path / "apart")
+    assert opened(coco_tree, annotations=str(tmp_path / "apart")).fingerprint("val") == expected
