@@ -7,11 +7,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image as Pil
 
 import wsssbench
 from wsssbench import api
@@ -83,9 +86,10 @@ def test_every_function_is_there_typed_and_documented(name: str) -> None:
     assert all(p.annotation is not inspect.Parameter.empty for p in signature.parameters.values())
 
 
-@pytest.mark.parametrize("name", ["report", "compare"])
+@pytest.mark.parametrize("name", ["report", "compare", "bench"])
 def test_a_room_of_the_same_name_does_not_hide_a_function(name: str, tmp_path: Path) -> None:
     arguments = [str(tmp_path)] if name == "report" else ["a", "b"]
+    text = {"report": "No records", "compare": "no such folder", "bench": "unknown method 'a'"}[name]
     code = (
         f"import wsssbench, importlib\nroom = importlib.import_module('wsssbench.{name}')\n"
         f"assert wsssbench.{name} is room\n"
@@ -94,7 +98,7 @@ def test_a_room_of_the_same_name_does_not_hide_a_function(name: str, tmp_path: P
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    assert ("No records" if name == "report" else "no such folder") in done.stdout
+    assert text in done.stdout
 
 
 def test_an_unknown_attribute_is_an_attribute_error() -> None:
@@ -182,6 +186,14 @@ def test_a_mistake_is_a_wsss_error_and_never_an_exit(
         wsssbench.run(**asked)
 
 
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_every_command_is_a_function_or_has_a_reason_not_to_be(name: str) -> None:
+    other_names = {"errors": "find_errors"}  # `wsssbench.errors` is a room of exceptions
+    looked_at = {"check", "doctor", "list", "prepare", "show", "weights"}  # text for a person at a shell
+    of_a_shell = looked_at | {"clean", "completion", "export", "new"}
+    assert other_names.get(name, name) in wsssbench.__all__ or name in of_a_shell | {"verify"}
+
+
 # ------------------------------------------------------------------------------------------- from records
 
 
@@ -222,3 +234,124 @@ def test_a_folder_of_masks_is_scored_and_recorded(here: Path, tmp_path: Path) ->
     assert "| foreign " in wsssbench.report(tmp_path / "runs").text
     with pytest.raises(BadData):
         wsssbench.score(tmp_path, "shapes", "foreign", options=TINY, runs=tmp_path / "runs")
+
+
+def cell(here: Path, method: str) -> Path:
+    return next(here.glob(f"runs/shapes/{method}/seed0/pseudo-*"))
+
+
+def test_errors_of_cells_are_found_as_by_the_command(here: Path) -> None:
+    found = wsssbench.find_errors(cell(here, "bright"), cell(here, "constant"), ladder=False, resamples=200)
+    assert [method.title for method in found] == ["bright", "constant"]
+    arguments = [str(cell(here, m)) for m in ("bright", "constant")]
+    done = CliRunner().invoke(main, ["errors", *arguments, "--no-ladder", "--resamples", "200"])
+    assert done.stdout.strip() == found._repr_markdown_().strip()
+
+
+def test_a_gate_is_written_and_judged(here: Path, tmp_path: Path) -> None:
+    baseline = wsssbench.write_baseline(tmp_path / "baseline.json", tolerance=2.0)
+    gate = wsssbench.gate(baseline)
+    assert (gate.code, [line.verdict for line in gate]) == (0, ["ok", "ok"])
+    rows = json.loads(baseline.read_text())
+    rows["rows"][0]["mean"] += 50
+    baseline.write_text(json.dumps(rows))
+    assert wsssbench.gate(baseline, "runs").code == 1
+    with pytest.raises(WsssError, match="no such baseline"):
+        wsssbench.gate(tmp_path / "none.json")
+
+
+def test_own_pictures_are_predicted_shown_and_written(here: Path, tmp_path: Path) -> None:
+    wsssbench.run("constant", "shapes", **settings(stages=["seg"], runs=tmp_path / "runs"))
+    (run,) = tmp_path.glob("runs/shapes/constant/seed0/seg-*")
+    for name in ("a", "b"):
+        Pil.new("RGB", (20, 10), "red").save(tmp_path / f"{name}.png")
+    found = wsssbench.predict([tmp_path / "a.png", tmp_path / "b.png"], run)
+    assert [(one.name, one.labels.shape, one.found) for one in found] == [
+        ("a", (10, 20), ()),
+        ("b", (10, 20), ()),
+    ]
+    assert found._repr_html_().count('src="data:image/png;base64,') == 2
+    assert sorted(p.name for p in found.write(tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+    assert len(wsssbench.predict(tmp_path / "a.png", run)) == 1
+    with pytest.raises(BadData, match=r"none\.png"):
+        wsssbench.predict("none.png", run)
+
+
+def test_speed_is_measured_and_what_fails_is_told(here: Path, tmp_path: Path) -> None:
+    names = settings(runs=tmp_path / "runs", device="cpu")
+    del names["stages"]
+    found = wsssbench.bench("constant", "shapes", warmup=1, repeats=1, **names)
+    assert ([record.method for record in found], found.failures) == (["constant"], {})
+    assert "constant" in str(found)
+    assert list(tmp_path.glob("runs/**/*.json"))
+
+
+def test_figures_are_drawn(here: Path, tmp_path: Path) -> None:
+    folder = wsssbench.plot(tmp_path / "figures", formats="svg")
+    assert (folder / "captions.md").exists()
+    assert {path.suffix for path in folder.iterdir()} == {".svg", ".md"}
+
+
+def test_a_bundle_for_a_paper_is_written(here: Path, tmp_path: Path) -> None:
+    folder = wsssbench.paper(tmp_path / "bundle", options=TINY, count=1)
+    assert list(folder.glob("*.tex"))
+
+
+# ---------------------------------------------------------------------------------------------- a notebook
+
+EVIL = '<script>alert("x")</script>'
+
+
+class Readable(HTMLParser):
+    """Collects the text of cells; fails on a tag that is not closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.seen: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.seen.append(tag)
+        self.open += [] if tag == "img" else [tag]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_everything_that_is_returned_is_html_in_a_notebook(here: Path) -> None:
+    rows = wsssbench.run(["constant", "bright"], "shapes", seeds=(0, 1), **settings())
+    shown = [
+        rows,
+        wsssbench.report(),
+        wsssbench.compare("bright", "constant", resamples=200),
+        wsssbench.find_errors(cell(here, "bright"), ladder=False, resamples=200),
+    ]
+    for one in shown:
+        tags = Readable(one._repr_html_()).seen
+        assert {"table", "th", "td"} <= set(tags)
+        assert not {"script", "style", "a"} & set(tags)
+    assert "<td>bright</td>" in rows._repr_html_()
+    for format in ("json", "csv", "tex"):
+        assert wsssbench.report(format=format)._repr_html_().startswith("<pre>")
+
+
+def test_names_from_anywhere_are_escaped() -> None:
+    from wsssbench.report.notebook import html_of, html_pictures, preformatted
+
+    text = f"## {EVIL}\n\n| a | b |\n|---|---|\n| {EVIL} | c \\| d |\n\n- {EVIL}\n\n{EVIL}\n"
+    for page in (html_of(text), preformatted(EVIL), html_pictures([EVIL], [np.zeros((2, 2, 3), np.uint8)])):
+        assert "<script" not in page
+        assert "&lt;script&gt;" in page
+        Readable(page)
+    assert "<td>c | d</td>" in html_of(text)
+    assert "<li>" in html_of(text)
+
+
+def test_a_page_is_shown_in_a_frame_that_reaches_nothing(here: Path, tmp_path: Path) -> None:
+    page = wsssbench.report(format="html", options=TINY)
+    assert page.write(tmp_path / "report.html").read_text().startswith("<!doctype html>")
+    shown = page._repr_html_()
+    assert Readable(shown).seen == ["iframe"]
+    assert 'sandbox="allow-scripts"' in shown

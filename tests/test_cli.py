@@ -105,6 +105,10 @@ def test_version_is_the_packages_own() -> None:
         ("CAM -o cam.preset=none", ("cam.weights", "cannot learn from scratch", "--weights cam=FILE")),
         ("weights inspect nowhere.pth", ("no such weight file", "nowhere.pth")),
         ("rnu", ("rnu",)),
+        ("run cam shapes", ("unexpected extra arguments", "as: wsssbench run --method cam")),
+        ("score", ("Missing argument 'FOLDER'", "as: wsssbench score masks --dataset voc12")),
+        ("new", ("Choose from", "as: wsssbench new step my-method")),
+        ("CAM --stages ,", ("nothing is named",)),
     ],
 )
 def test_a_wrong_request_is_one_clear_error_with_exit_code_2(command: str, words: tuple[str, ...]) -> None:
@@ -172,6 +176,16 @@ def test_what_is_done_is_not_done_again_and_json_goes_to_stdout() -> None:
     )
     assert json.loads(again.stdout) == [table]
     assert record.stat().st_mtime_ns == before
+
+
+def test_a_run_with_nothing_to_do_and_a_report_of_nothing_say_what_to_do() -> None:
+    ask = ("run", "--method", "constant", "--dataset", "shapes", *TINY, "--stages", "seg,seg+crf")
+    assert "nothing to run" not in call(*ask).stderr
+    assert "nothing to run: 1 done, 1 skip; --rerun all" in call(*ask).stderr
+    Path("empty").mkdir()
+    result = call("report", "empty")
+    assert (result.exit_code, result.stdout) == (0, "No records yet.\n")
+    assert "next: `wsssbench run " in result.stderr
 
 
 @pytest.mark.parametrize("command", ["report", "clean"])

@@ -341,6 +341,27 @@ def test_images_that_are_done_are_not_given_to_the_same_command_again() -> None:
     assert Path("runs").read_text() == "x" * 5
 
 
+def test_a_run_of_the_program_is_handed_as_many_images_as_the_option_says() -> None:
+    counting = program(SEGMENT + "open('runs', 'a').write('x')", "{images}", "{tags}", "{out}")
+    lines = ["[methods.foreign]", 'steps = ["command"]', "[methods.foreign.options.command]"]
+    lines += [f"command = {json.dumps(list(counting))}"]
+    Path("wsssbench.toml").write_text("\n".join(lines))
+    tiny = ["--dataset", "shapes", "-o", "shapes.preset=tiny"]
+    words = ["run", "--method", "foreign", *tiny, "--stages", "seg"]
+    done = CliRunner().invoke(main, [*words, "--runs", "whole"])
+    assert done.exit_code == 0, done.output
+    assert Path("runs").read_text() == "x"  # 24 images at once
+    Path("runs").unlink()
+    done = CliRunner().invoke(main, [*words, "--runs", "parts", "-o", "command.images_per_run=10"])
+    assert done.exit_code == 0, done.output
+    assert Path("runs").read_text() == "xxx"
+    records = [next(iter(find_records(Path(place)))).record for place in ("whole", "parts")]
+    assert records[0].key == records[1].key
+    assert records[0].scores == records[1].scores
+    with pytest.raises(WsssError, match="at least one image"):
+        step(segmenting(), images_per_run=0).ready()
+
+
 def test_files_with_an_error_are_made_again_once_the_program_is_mended() -> None:
     wrong = program(SEGMENT + "(out / '0001.png').unlink()", "{images}", "{tags}", "{out}")
     with pytest.raises(BadData, match="no file of 0001"):

@@ -262,6 +262,40 @@ def test_probabilities_and_logits_are_judged_without_a_threshold(runs: Path) -> 
     assert "a threshold is for maps" in call("score", "logits", *SCORE, "--threshold", "0.5").output
 
 
+def test_any_metric_judges_foreign_files_those_of_maps_the_maps_themselves(runs: Path) -> None:
+    asked = ["--metrics", "boundary_iou,compatible,pxap,threshold_curve", "--json"]
+    found = json.loads(ok("score", maps_of_truth(Path("maps")), *SCORE, *asked, "--threshold", "0.5"))
+    scores = found["scores"]
+    assert list(scores) == ["iou", "boundary_iou", "compatible", "pxap", "threshold_curve"]
+    assert scores["boundary_iou"]["boundary_iou"] == scores["pxap"]["pxap"] == 100
+    assert scores["threshold_curve"]["best_miou"] == 100
+    refused = call("score", truth(Path("labels")), *SCORE, "--metrics", "pxap")
+    assert refused.exit_code == 2
+    assert "needs maps" in refused.output
+    assert call("score", "labels", *SCORE, "--metrics", "boundary").exit_code == 2
+
+
+def test_report_says_what_other_evaluators_would_print_from_the_counts_alone(runs: Path) -> None:
+    folder = truth(Path("labels"))
+    for path in sorted(folder.glob("*.png")):
+        labels = read_labels(path)
+        labels[:9] = 255
+        write_labels(path, labels)
+    ok("score", folder, *SCORE)
+    for masks in runs.rglob("masks"):
+        shutil.rmtree(masks)
+    text = ok("report", runs, "--compatible")
+    assert "## shapes: seg on val, as others count" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("| foreign"))
+    ours, *theirs = [cell.strip() for cell in line.split("|")[2:-1]]
+    record = next(s.record for s in find_records(runs) if s.record.method == "foreign")
+    assert ours == f"{record.scores['iou']['miou']:.2f}"
+    assert (
+        theirs[-1] == f"100.00 (+{100 - record.scores['iou']['miou']:.2f})"
+    )  # pseudo_scores: silence is free
+    assert "- irn: 255 is background (foreign)" in text
+
+
 def test_a_row_names_the_filter_of_a_crf_that_was_run_on_foreign_maps(runs: Path) -> None:
     folder, crf = maps_of_truth(Path("maps")), [*SCORE, "--stage", "seg+crf", "--json"]
     found = json.loads(ok("score", folder, *crf, "--threshold", "0.5"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import runpy
 from pathlib import Path
@@ -12,9 +13,14 @@ import pytest
 from click.testing import CliRunner
 
 from wsssbench.cli import main
-from wsssbench.judge import COUNTS, CountsTable
+from wsssbench.judge import COUNTS, CountsTable, score_split
 from wsssbench.metrics import Iou, confusion_counts
-from wsssbench.store import cell_folder, write_record
+from wsssbench.scores.boundary import BoundaryIou
+from wsssbench.scores.confusion import Activation
+from wsssbench.scores.sparse import PrecisionAtCoverage
+from wsssbench.statistics import holm
+from wsssbench.store import cell_folder, read_record, write_record
+from wsssbench.types import DatasetCard
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]
@@ -173,3 +179,84 @@ def test_a_cell_without_its_counts_is_named(tmp_path: Path) -> None:
     done = compare("good", "bad", "--runs", tmp_path)
     assert done.exit_code == 2
     assert "no such counts" in done.output
+
+
+# --------------------------------------------------------------------------------------------- other metrics
+
+
+def judged_cell(runs: Path, method: str, seed: int, share: float, metrics: tuple[Any, ...]) -> Path:
+    """A finished cell on the same images for all seeds, with the counts of `metrics`; maps of the truth."""
+    names = ("ring", "stripe")
+    card = DatasetCard("shapes", "1", names, ("val",), "val", "val", "val", "generated", "none", "test", 16)
+    golds = {}
+    for n in range(12):
+        golds[f"i{n}"] = np.zeros((12, 14), np.uint8)
+        golds[f"i{n}"][n % 5 : n % 5 + 6, 3 : 9 + n % 4] = n % 2 + 1
+    data = type("Data", (), {"card": card, "mask": staticmethod(golds.__getitem__)})
+    draw = np.random.default_rng([seed, *method.encode()])
+
+    def labels(id: str) -> np.ndarray:
+        wrong = draw.random(golds[id].shape) > share * draw.uniform(0.9, 1)
+        return np.where(wrong, draw.choice([0, 1, 2, 255], wrong.shape), golds[id]).astype(np.uint8)
+
+    scores, table = score_split(data, tuple(golds), labels, metrics)  # type: ignore[arg-type]
+    scores["pxap"] = {"pxap": 100 * share + seed, "n_images": 12}
+    record = fake_record(method, seed)
+    folder = cell_folder(runs, "shapes", method, seed, "seg", "val", record.key)
+    write_record(folder, dataclasses.replace(record, scores=scores))
+    table.save(folder / COUNTS)
+    return folder
+
+
+def lines_of(runs: Path, *words: object) -> dict[str, dict[str, Any]]:
+    done = compare("good", "bad", "--runs", runs, "--resamples", 300, "--json", *words)
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.stdout)
+    return {line["score"]: line for line in (*found["differences"], *found["others"])}
+
+
+def test_metrics_of_labels_are_resampled_over_images_from_the_record_and_its_counts_alone(
+    tmp_path: Path,
+) -> None:
+    metrics = (Iou(), BoundaryIou(), PrecisionAtCoverage(), Activation())
+    for method, share in (("good", 0.9), ("bad", 0.6)):
+        folder = judged_cell(tmp_path, method, 0, share, metrics)
+        assert sorted(p.name for p in folder.iterdir()) == [COUNTS, "record.json"]
+        scores = read_record(folder).scores
+        lines = lines_of(tmp_path) if method == "bad" else {}
+    for name in ("boundary_iou.boundary_iou", "precision_at_coverage.coverage", "pixel_accuracy"):
+        line = lines[name]
+        assert line["low"] < line["difference"] < line["high"]
+        assert line["low"] > 0
+        assert line["over"] == "images"
+    assert lines["boundary_iou.boundary_iou"]["second"] == scores["boundary_iou"]["boundary_iou"]
+    assert lines["activation.over_activation"]["second"] == pytest.approx(
+        scores["activation"]["over_activation"]
+    )
+    assert lines["pxap.pxap"]["difference"] is None  # one seed, and no counts of the images
+    assert lines["pxap.pxap"]["first"] - lines["pxap.pxap"]["second"] == pytest.approx(30)
+
+
+def test_a_metric_without_counts_of_images_is_compared_over_seeds_and_the_table_says_so(
+    tmp_path: Path,
+) -> None:
+    for seed in range(3):
+        for method, share in (("good", 0.9), ("bad", 0.6)):
+            judged_cell(tmp_path, method, seed, share + 0.01 * seed * (method == "bad"), (Iou(),))
+    line = lines_of(tmp_path)["pxap.pxap"]
+    assert line["over"] == "seeds"
+    assert line["difference"] == pytest.approx(29)
+    half = 4.303 * 1 / np.sqrt(3)  # Student's for 30, 29, 28
+    assert (line["high"] - line["low"]) / 2 == pytest.approx(half, rel=0.3)
+    done = compare("good", "bad", "--runs", tmp_path, "--resamples", 300)
+    assert "Over seeds alone, and for one seed without an interval: pxap." in done.stdout
+    assert lines_of(tmp_path)["miou"]["over"] == "images and seeds"
+
+
+def test_holm_is_for_every_score_by_itself(tmp_path: Path) -> None:
+    for method, share in (("good", 0.9), ("bad", 0.6), ("same", 0.9)):
+        judged_cell(tmp_path, method, 0, share, (Iou(),))
+    done = compare("good", "bad", "same", "--runs", tmp_path, "--resamples", 300, "--json")
+    found = json.loads(done.stdout)
+    for lines in zip(*(c["differences"] for c in found), strict=True):
+        assert [line["adjusted"] for line in lines] == pytest.approx(holm([line["p"] for line in lines]))

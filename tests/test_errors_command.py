@@ -18,7 +18,8 @@ from click.testing import CliRunner, Result
 from wsssbench.cli import main
 from wsssbench.judge import COUNTS, score_folder
 from wsssbench.masks import read_labels, write_labels
-from wsssbench.scores.ladder import KINDS
+from wsssbench.metrics import Iou
+from wsssbench.scores.ladder import KINDS, ErrorLadder
 from wsssbench.store import cell_folder, read_record, write_record
 from wsssbench.types import plain
 from wsssbench_datasets.shapes import PRESETS, Shapes, ShapesConfig
@@ -186,3 +187,32 @@ def test_nothing_is_written_and_torch_is_not_imported():
     )
     subprocess.run([sys.executable, "-c", code, folder], check=True, capture_output=True)
     assert {path: path.stat().st_mtime_ns for path in Path().rglob("*")} == files
+
+
+def test_numbers_have_intervals_and_a_second_method_a_paired_difference():
+    folders = [cell(method, seed, grown) for method, grown in (("cam", 3), ("rrm", 1)) for seed in range(3)]
+    done = errors(*folders, "--resamples", 200)
+    assert done.exit_code == 0, done.output
+    assert "| cam (3 seeds)" in done.stdout
+    assert "| cam - rrm" in done.stdout
+    assert "a bootstrap over seeds, each with images of its own" in done.stdout
+    found = as_json(*folders, "--resamples", 200)
+    assert [method["seeds"] for method in found["methods"]] == [[0, 1, 2]] * 2
+    (difference,) = found["differences"]
+    numbers = {tuple(line["name"]): line for line in difference["numbers"]}
+    own = [{tuple(line["name"]): line for line in m["numbers"]} for m in found["methods"]]
+    assert numbers["miou",]["high"] < 0  # the first has grown further
+    assert numbers["miou",]["value"] == pytest.approx(own[0]["miou",]["value"] - own[1]["miou",]["value"])
+    mean = np.mean([c["ladder"]["miou"] for c in found["cells"][:3]])
+    assert own[0]["miou",]["value"] == pytest.approx(mean)
+
+
+def test_a_ladder_that_was_counted_by_the_run_needs_neither_masks_nor_data_set():
+    folder = cell(grown=2)
+    data = Shapes(ShapesConfig(**PRESETS["tiny"]), 0)
+    expected = as_json(folder)["cells"][0]["ladder"]
+    score_folder(data, "val", folder / "masks", (Iou(), ErrorLadder()))[1].save(folder / COUNTS)
+    shutil.rmtree(folder / "masks")
+    done = errors(folder, "--json")
+    assert done.stderr == ""
+    assert json.loads(done.stdout)["cells"][0]["ladder"] == expected

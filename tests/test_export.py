@@ -196,7 +196,7 @@ def test_a_folder_with_one_cell_without_tags_means_that_cell_and_two_have_to_be_
     ok(*voc_test(seed, voc, "--out", "x.tgz"))
     run("bright", "seg+crf")
     said = refused(*voc_test(seed, voc))
-    assert "2 cells are here, and each of them could be exported" in said
+    assert "2 cells are here, and each of them could be meant" in said
     assert f"name one: {cell(seed, 'seg+crf').name}, {cell(seed, 'seg').name}\n" in said
 
 

@@ -397,7 +397,7 @@ def test_a_folder_that_is_none_is_one_clear_error(method: str, words: tuple[str,
     [
         (np.zeros((5, 6), np.uint8), "the mask is (5, 6), its image"),
         (np.full_like(SHAPES.mask(SHAPES.ids("train")[3]), 4), "the mask has label 4, outside 0..3"),
-        (None, "cannot be read"),
+        (None, "truncated or damaged"),
     ],
     ids=["size", "label", "damaged"],
 )

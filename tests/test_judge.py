@@ -183,3 +183,39 @@ def test_a_metric_of_single_images_is_scored_from_all_of_them(threads):
     expected = score_images(table, len(data.card.class_names))
     assert scores["per_image"] == {**expected, "n_images": len(data.ids("val"))}
     assert scores["per_image"]["image_miou"] == 100
+
+
+class Size:
+    """Counts pixels of each truth."""
+
+    name, needs, better, unit = "size", "labels", "higher", "px"
+
+    def count(self, output, gold, classes):
+        pixels = np.bincount(gold[gold <= classes], minlength=classes + 1)
+        return {"by/label": np.array([[7]]), "gold": pixels}
+
+    def score(self, counts, classes):
+        return {"size": int(counts["gold"].sum())}
+
+
+def test_what_a_metric_counts_in_each_image_is_kept_and_survives_the_disk(tmp_path):
+    data = Tiny()
+    scores, table = score_split(data, data.ids("val"), data.labels, (Iou(), Size()), threads=2)
+    each = np.stack([Size().count(None, data.mask(id), K)["gold"] for id in data.ids("val")])
+    table.save(tmp_path / "counts.npz")
+    again = CountsTable.load(tmp_path / "counts.npz")
+    assert set(table.more["size"]) == {"gold", "by/label"}
+    assert set(again.more["size"]) == {"gold"}  # a name with a slash has no place in the file
+    for kept in (table, again):
+        assert np.array_equal(kept.more["size"]["gold"].dense(9), each)
+        assert kept.more["size"]["gold"].total().sum() == scores["size"]["size"]
+
+
+def test_counts_that_lie_about_their_images_are_refused(tmp_path):
+    data = Tiny()
+    score_split(data, data.ids("val"), data.labels, (Iou(), Size()))[1].save(tmp_path / "counts.npz")
+    members = dict(np.load(tmp_path / "counts.npz"))
+    members["of/size/gold/image"] = members["of/size/gold/image"] + 9
+    np.savez(tmp_path / "lying.npz", **members)
+    with pytest.raises(BadData, match=r"lying\.npz"):
+        CountsTable.load(tmp_path / "lying.npz")

@@ -180,9 +180,12 @@ def test_kinds_are_disjoint_and_hold_every_wrong_pixel_and_no_other(seed):
         wrong = (gold != 255) & (gold != said)
         assert np.array_equal(error_kinds(gold, said) != NO_ERROR, wrong)
         counts = ladder_counts(gold, said, K)
-        assert counts["wrong"].sum() == wrong.sum()
+        kinds = error_kinds(gold, said)
+        assert counts["missed"].sum() == wrong.sum()
         assert counts["right"].sum() == ((gold == said) & (gold != 255)).sum()
-        assert np.einsum("kcc->", counts["wrong"][:, :, : K + 1]) == 0
+        for kind, label in itertools.product(range(len(KINDS)), range(K + 1)):
+            assert counts["missed"][kind, label] == ((kinds == kind) & (gold == label)).sum()
+            assert counts["false"][kind, label] == ((kinds == kind) & (said == label)).sum()
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)
@@ -212,7 +215,7 @@ def test_every_step_of_the_ladder_goes_up_and_the_last_is_a_hundred(seed):
     assert all(after >= before - 1e-9 for before, after in itertools.pairwise(steps))
     assert steps[-1] == repaired_miou(counts, K, KINDS) == 100
     assert min(scores["alone"].values()) >= 0
-    if counts["wrong"].sum():
+    if counts["missed"].sum():
         assert math.isclose(sum(scores["share"].values()), 100)
 
 
@@ -220,7 +223,7 @@ def test_images_add_up():
     pairs = random_images(3)
     parts = [ErrorLadder().count(p, g, K) for g, p in pairs]
     total = add_counts([add_counts(parts[:1]), add_counts(parts[1:])])
-    assert set(total) == {"right", "wrong"}
+    assert set(total) == {"right", "missed", "false"}
     assert all(total[n].dtype == np.int64 and (total[n] == sum(p[n] for p in parts)).all() for n in total)
 
 

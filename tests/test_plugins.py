@@ -8,9 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from wsssbench.cli import main
 from wsssbench.errors import BadData, UnknownName, WsssError
 from wsssbench.plugins import Plugins
+from wsssbench.store import find_records
 
 STEP = """
 from wsssbench.types import StepCard
@@ -166,6 +169,63 @@ def test_the_stem_of_a_file_with_one_step_stands_for_that_step(tmp_path: Path) -
     assert "zzstem" not in plugins.names("steps")
 
 
+METRIC = """
+class Wrong:
+    name, needs, better, unit = "zzwrong", "labels", "lower", "px"
+    def count(self, output, gold, classes):
+        return {"wrong": ((gold != output) & (gold != 255)).sum(keepdims=True).ravel().astype("int64")}
+    def score(self, counts, classes):
+        return {"wrong": int(counts["wrong"][0])}
+"""
+DATA = """
+import dataclasses
+import numpy as np
+from wsssbench.types import DatasetCard, NoConfig
+class Squares:
+    Config, presets = NoConfig, {}
+    card = DatasetCard("zzsquares", "1", ("square",), ("train", "val"), "train", "train", "val", "generated",
+                       "none", "made up", 16, generated=True)
+    def __init__(self, config, seed):
+        self.seed = seed
+    def ids(self, split):
+        return tuple(f"{split}{n}" for n in range(3))
+    def mask(self, id):
+        mask = np.zeros((16, 20), np.uint8)
+        mask[int(id[-1]) : int(id[-1]) + 8, 4:12] = 1
+        return mask
+    def image(self, id):
+        return np.repeat(self.mask(id)[..., None] * np.uint8(200), 3, 2)
+    def tags(self, id):
+        return np.array([True])
+    def fingerprint(self, split):
+        return "0" * 64
+"""
+
+
+def test_a_local_file_registers_its_metrics_and_data_sets_too(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(METRIC + DATA + STEP.format(cls="My", name="zzmy"))
+    plugins = Plugins()
+    assert plugins.add_file(path) == ("zzwrong", "zzsquares", "zzmy")
+    assert plugins.load("metrics", "zzwrong")().unit == "px"
+    assert plugins.load("datasets", "zzsquares").card.name == "zzsquares"
+    assert plugins.find("steps", "mine").name == "zzmy"
+
+
+def test_a_metric_and_a_data_set_of_a_file_judge_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(METRIC + DATA)
+    given = ["--plugin", "mine.py"]
+    words = ["run", *given, "--method", "constant", "--dataset", "zzsquares", "--metrics", "zzwrong"]
+    done = CliRunner().invoke(main, [*words, "--stages", "seg", "--runs", "runs"])
+    assert done.exit_code == 0, done.output
+    (found,) = find_records(Path("runs"))
+    assert found.record.scores["zzwrong"] == {"wrong": 3 * 64, "n_images": 3}
+    assert CliRunner().invoke(main, ["check", "zzwrong", *given]).exit_code == 0
+
+
 def test_the_stem_of_a_file_with_two_steps_stands_for_none(tmp_path: Path) -> None:
     path = tmp_path / "zzstem.py"
     path.write_text(STEP.format(cls="One", name="zz1") + STEP.format(cls="Two", name="zz2"))
@@ -212,6 +272,8 @@ def test_a_broken_file_is_reported_with_its_line(tmp_path: Path, text: str, line
             STEP.format(cls="My", name="zz").replace("def fit", "def fitt"),
             "class My has a `card` but no `fit`",
         ),
+        (METRIC.replace('"labels"', '"pixels"'), "a metric is a class with a `name`, `needs` (one of maps"),
+        (DATA.replace("def tags", "def tag"), "a data set is a class with `card = DatasetCard"),
     ],
 )
 def test_a_file_without_a_step_says_what_is_missing(tmp_path: Path, text: str, hint: str) -> None:

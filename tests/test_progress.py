@@ -1,15 +1,14 @@
-"""What a person sees: plain lines without a terminal, a bar in one, nothing on stdout; and the clock."""
+"""What is said without a terminal: plain lines, nothing on stdout; and the clock."""
 
 from __future__ import annotations
 
 import io
 import json
-import re
 from pathlib import Path
 
 import pytest
 
-from wsssbench.progress import BarTask, Meter, Progress, Task, show_numbers
+from wsssbench.progress import Meter, Progress, Task, show_numbers
 from wsssbench.timing import Cost, PhaseTimer
 
 
@@ -74,28 +73,6 @@ def test_a_task_that_fails_does_not_say_that_it_got_there() -> None:
     with pytest.raises(ZeroDivisionError):
         fails(Progress(out))
     assert out.getvalue() == ""
-
-
-def test_a_terminal_gets_a_bar_with_step_speed_time_left_and_losses() -> None:
-    out = Terminal()
-    progress = Progress(out)
-    with progress.task("rrm: fit") as task:
-        assert isinstance(task, BarTask)
-        task.update(1, 8, 4, {"ce": 0.25})
-        task.update(2, 8, 4, {"ce": 0.125})
-        task.bar.refresh()
-    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
-    for part in ("rrm: fit", "2/8", "images/s", "ETA", "ce 0.125"):
-        assert part in shown
-    with pytest.raises(ZeroDivisionError):
-        fails(progress)  # and the terminal is given back
-
-
-def test_the_title_of_a_bar_is_text_and_no_markup() -> None:
-    out = Terminal()
-    with Progress(out).task("mine [red]x[/red] [/]") as task:
-        task.update(1, 2, 1, {})
-    assert "mine [red]x[/red] [/]" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", out.getvalue())
 
 
 @pytest.mark.parametrize("stream", [io.StringIO, Terminal])

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from wsssbench.masks import argmax_labels, threshold_labels
-from wsssbench.refine import LOWEST, crf_labels, planes_of_maps
+from wsssbench.refine import LOWEST, CrfCase, DenseCrf, planes_of_maps, stage_labels
 from wsssbench.stages import sigma_scale
 from wsssbench.testing.tiny import TinyDataset
-from wsssbench.types import CrfSet, Maps
+from wsssbench.types import CrfSet, Maps, Outputs
 
 CRF = CrfSet(3, 3, 40, 13, 10, 5)
 NOTHING = CrfSet(3, 0, 40, 13, 0, 5)  # kernels of no weight
@@ -20,6 +20,14 @@ NOTHING = CrfSet(3, 0, 40, 13, 0, 5)  # kernels of no weight
 def maps(count: int, seed: int = 0) -> Maps:
     values = np.random.default_rng(seed).random((count, 6, 9), np.float32)
     return Maps(np.arange(count) * 2, values)
+
+
+def crf_labels(
+    image: np.ndarray, planes: np.ndarray, labels: np.ndarray, crf: CrfSet, *, scale: float, backend: str
+) -> np.ndarray:
+    """The labels of one image."""
+    (found,) = DenseCrf(crf, scale, backend).labels([CrfCase(image, planes, labels)])
+    return found
 
 
 def half_and_half(width: int = 40, height: int = 24) -> np.ndarray:
@@ -104,3 +112,59 @@ def test_the_scale_changes_the_spatial_widths() -> None:
     )
     assert (wide != narrow).any()
     assert (narrow == also).all()
+
+
+def mixed_cases(seed: int) -> list[CrfCase]:
+    """Cases of three sizes and of one to four labels, in no order."""
+    draw = np.random.default_rng(seed)
+    cases = []
+    for _ in range(24):
+        height, width = ((24, 40), (40, 24), (30, 30))[draw.integers(3)]
+        labels = np.sort(draw.choice(6, draw.integers(1, 5), replace=False))
+        planes = draw.random((len(labels), height // 2, width // 2), np.float32)
+        image = draw.integers(0, 256, (height, width, 3), np.uint8)
+        cases.append(CrfCase(image, planes / planes.sum(0), labels))
+    return cases
+
+
+@pytest.mark.parametrize("backend", ["lattice", "exact"])
+def test_cases_together_get_the_labels_that_each_gets_alone(backend: str) -> None:
+    cases = mixed_cases(5)
+    crf = DenseCrf(CRF, 1.0, backend)
+    together = crf.labels(cases)
+    assert len(together) == len(cases)
+    for case, labels in zip(cases, together, strict=True):
+        assert labels.shape == case.image.shape[:2]
+        assert labels.dtype == np.uint8
+        assert (labels == crf.labels([case])[0]).all()
+        assert set(np.unique(labels)) <= set(case.labels)
+
+
+def test_no_case_gives_no_labels() -> None:
+    assert DenseCrf(CRF, 1.0, "lattice").labels([]) == []
+
+
+@pytest.mark.parametrize("tags_given", [False, True])
+@pytest.mark.parametrize("with_crf", [False, True])
+def test_a_stage_treats_each_image_by_what_it_was_given_of_it(with_crf: bool, tags_given: bool) -> None:
+    """Labels stay as they are, maps and probabilities become labels; one call is as good as four."""
+    draw = np.random.default_rng(8)
+    image = half_and_half()
+    probs = draw.random((4, 12, 20), np.float32)
+    labels = draw.integers(0, 4, (24, 40)).astype(np.uint8)
+    found = [
+        Outputs(probs=probs / probs.sum(0)),
+        Outputs(labels=labels),
+        Outputs(maps=Maps(np.array([0, 2]), draw.random((2, 12, 20), np.float32))),
+        Outputs(maps=Maps(np.zeros(0, np.int64), np.zeros((0, 12, 20), np.float32))),
+    ]
+    tags = np.array([[True, False, True]] * 4) if tags_given else None
+    crf = DenseCrf(CRF, 1.0, "lattice") if with_crf else None
+    together = stage_labels(found, [image] * 4, crf, threshold=0.4, tags=tags)
+    for at, outputs in enumerate(found):
+        some = None if tags is None else tags[at : at + 1]
+        (alone,) = stage_labels([outputs], [image], crf, threshold=0.4, tags=some)
+        assert (together[at] == alone).all()
+    assert (together[1] == labels).all()
+    assert (together[3] == 0).all()
+    assert not (tags_given and (together[0] == 2).any())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections import Counter
 from typing import Any
 
@@ -48,6 +50,13 @@ def test_every_installed_metric_adds_integers_up_to_plain_numbers(name: str) -> 
     whole = metric.score(add_counts(parts), 2)
     assert_plain(dict(whole))
     assert metric.score(add_counts([add_counts(parts[::2]), add_counts(parts[1::2])]), 2) == whole
+
+
+@pytest.mark.parametrize("name", PLUGINS.names("metrics"))
+def test_every_metric_says_its_formula_and_where_it_comes_from(name: str) -> None:
+    said = inspect.getdoc(PLUGINS.load("metrics", name)) or ""
+    assert re.search(r"\b(19|20)\d\d\b|public code", said)
+    assert re.search(r"\S = |what is gained|share\(|\(t\) is", said)
 
 
 def test_each_metric_gets_the_kind_that_it_needs_and_its_counts_add_up() -> None:

@@ -6,18 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from wsssbench.bootstrap import image_weights, rarest_class, widening
 from wsssbench.judge import CountsTable
 from wsssbench.metrics import Iou, confusion_counts
-from wsssbench.statistics import (
-    SUMMARIES,
-    Difference,
-    ImageCounts,
-    compare_counts,
-    holm,
-    image_weights,
-    rarest_class,
-    widening,
-)
+from wsssbench.scores.confusion import Accuracy, ErrorRatios
+from wsssbench.scores.images import score_images
+from wsssbench.scores.sparse import PrecisionAtCoverage
+from wsssbench.statistics import SUMMARIES, Difference, ImageCounts, compare_counts, holm
 
 K = 4
 NAMES = ("background", "a", "b", "c", "d")
@@ -47,9 +42,13 @@ def test_scores_are_those_of_the_metric() -> None:
     counts = [ImageCounts.of(t, K) for t in (one, other)]
     found = by_name(compare_counts([counts[0]], [counts[1]], NAMES, same_images=True, resamples=100))
     for side, tabled in (("first", one), ("second", other)):
-        expected = Iou().score(tabled.total(), K)
+        others = (PrecisionAtCoverage(), Accuracy(), ErrorRatios())
+        expected = dict(score_images(tabled, K))
+        for metric in (*others, Iou()):
+            expected |= metric.score(tabled.total(), K)
         for name in SUMMARIES:
-            assert getattr(found[name], side) == pytest.approx(expected[name], abs=1e-9)
+            near = 1e-5 if name == "image_miou" else 1e-9  # of an image in float32
+            assert getattr(found[name], side) == pytest.approx(expected[name], abs=near)
         for name, value in zip(NAMES, expected["per_class"], strict=True):
             assert getattr(found[name], side) == pytest.approx(value, abs=1e-9)
 

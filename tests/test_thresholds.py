@@ -98,7 +98,7 @@ def test_a_fixed_threshold_says_what_it_was_tuned_on(tmp_path: Path) -> None:
 
 
 def test_a_label_free_threshold_reads_no_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wsssbench import engine
+    from wsssbench import cell_judging
 
     def blind(policy: str, dataset: Any, ids: Any, maps_of: Any) -> Any:
         with monkeypatch.context() as patch:
@@ -107,8 +107,8 @@ def test_a_label_free_threshold_reads_no_mask(tmp_path: Path, monkeypatch: pytes
             patch.setattr(fake.Toy, "mask", lambda self, id: pytest.fail("a mask was read"))
             return chosen(policy, dataset, ids, maps_of)
 
-    chosen = engine.chosen_threshold
-    monkeypatch.setattr(engine, "chosen_threshold", blind)
+    chosen = cell_judging.chosen_threshold
+    monkeypatch.setattr(cell_judging, "chosen_threshold", blind)
     (cell,) = run(tmp_path, "label-free")
     value = read_record(cell.folder).scores["threshold"]["value"]
     assert 40 / 255 < value < 200 / 255  # between the two brightnesses of the pictures

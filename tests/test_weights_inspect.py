@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import pickle
 import struct
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,9 @@ from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
 from wsssbench.cli import main
+from wsssbench.errors import BadData
 from wsssbench.nets.inspection import inspect_weights
+from wsssbench.nets.weights import read_state_dict
 from wsssbench.nets.wrn38 import WideResNet38
 from wsssbench.nets.wrn38_names import mxnet_name, official_name
 
@@ -145,6 +149,36 @@ def test_a_safetensors_file_is_told_by_its_content(tmp_path: Path) -> None:
     assert (found["format"], found["dtypes"], found["parameters"]) == ("safetensors", {"bfloat16": 1}, 4)
     assert (found["fits"], found["batchnorm"], found["nearest_misfit"]) == ([], "none", None)
     assert "fits backbone  none" in inspect(path).stdout
+
+
+class Payload:
+    """Unpickled the ordinary way, it makes a folder."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize("form", ["zip", "legacy", "pickle 2", "pickle 5"])
+@pytest.mark.parametrize("place", ["alone", "among tensors"])
+def test_a_payload_in_a_weight_file_is_refused_and_never_run(form: str, place: str, tmp_path: Path) -> None:
+    path, marker = tmp_path / "w.pth", tmp_path / "made-by-the-payload"
+    evil: Any = Payload(marker)
+    content = evil if place == "alone" else {"state_dict": {"a": torch.ones(2)}, "epoch": evil}
+    if form.startswith("pickle"):
+        path.write_bytes(pickle.dumps(content, protocol=int(form[-1])))
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=form == "zip")
+    result = inspect(path)
+    assert result.exit_code == 2
+    assert "refused: it " in result.stderr
+    assert "weights_only" not in result.stderr  # torch's advice to load it all the same
+    assert not marker.exists()
+    with pytest.raises(BadData, match="refused"):
+        read_state_dict(path)
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """wsssbench: one protocol for weakly supervised semantic segmentation, from image tags to a table.
 
-`wsssbench.run`, `dry_run`, `score`, `report` and `compare` are the commands as functions (`wsssbench.api`),
+`wsssbench.run`, `score`, `report`, `compare` and their like are the commands as functions (`wsssbench.api`),
 imported when they are used: `import wsssbench` alone imports nothing.
 """
 
@@ -9,10 +9,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wsssbench.api import compare, dry_run, report, run, score
+    from wsssbench.api import (
+        bench,
+        compare,
+        dry_run,
+        find_errors,
+        gate,
+        paper,
+        plot,
+        predict,
+        report,
+        run,
+        score,
+        write_baseline,
+    )
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "dry_run", "report", "run", "score"]
+__all__ = [
+    "__version__",
+    "bench",
+    "compare",
+    "dry_run",
+    "find_errors",
+    "gate",
+    "paper",
+    "plot",
+    "predict",
+    "report",
+    "run",
+    "score",
+    "write_baseline",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,124 +1,41 @@
-"""What the commands do, as functions: `wsssbench.run(...)`, `dry_run`, `score`, `report`, `compare`.
+"""What the commands do, as functions: `wsssbench.run(...)`, `dry_run`, `score`, `predict`, `bench`, `report`,
+`compare`, `find_errors` (the command `errors`), `gate`, `write_baseline`, `plot`, `paper`.
 
 They take Python values for the flags of the same name, read ./wsssbench.toml as the commands do, raise
-WsssError where those exit, and return plain objects that a notebook shows as tables. The work itself is done
-in `wsssbench.commands`; nothing is computed here, nothing heavy is imported before a function is called.
+WsssError where those exit, and return plain objects that a notebook shows as tables (`wsssbench.results`).
+The work itself is done in `wsssbench.commands`; nothing is computed here, nothing heavy is imported before a
+function is called.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
 
+from wsssbench.results import (
+    Benches,
+    Cells,
+    Comparisons,
+    Errors,
+    Gate,
+    Place,
+    Prediction,
+    Predictions,
+    Report,
+    Rows,
+)
 from wsssbench.types import plain
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
-
-    from wsssbench.commands.compare import Comparison  # noqa: F401  (named in a base class)
     from wsssbench.plan import Cell
-    from wsssbench.report.rows import Row  # noqa: F401  (likewise)
+    from wsssbench.plugins import Plugins
     from wsssbench.settings import Settings
 
-T = TypeVar("T")
 Names: TypeAlias = "str | Sequence[str]"  # one name stands for a list of one
 Options: TypeAlias = Mapping[str, Any]  # {"rrm.crop": 448, "shapes.preset": "tiny"}
-Place: TypeAlias = "Path | str"
 Places: TypeAlias = "Place | Sequence[Place] | None"  # None: `runs` of wsssbench.toml
-
-
-@dataclass(frozen=True, repr=False)
-class Table(Sequence[T], Generic[T]):
-    """Plain objects in a row, which a notebook or `print` shows as markdown."""
-
-    items: tuple[T, ...]
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        return self.items[index]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self.items)
-
-    def __repr__(self) -> str:
-        return self._repr_markdown_()
-
-    def _repr_markdown_(self) -> str:
-        raise NotImplementedError
-
-
-class Rows(Table["Row"]):
-    """Rows as they stand in the tables (`wsssbench.report.rows.Row`), best first within equal terms."""
-
-    @property
-    def failures(self) -> dict[str, tuple[str, ...]]:
-        """The reasons of failed cells, by method."""
-        return {row.title: row.reasons for row in self if row.reasons}
-
-    def text(self, format: str = "md") -> str:
-        """The tables as "md", "csv" or "json"."""
-        from wsssbench.report.tables import render
-
-        return render(list(self), format)
-
-    def frame(self) -> DataFrame:
-        """One line per row with every number (miou_mean, miou_sd, ...), for pandas."""
-        import io
-
-        import pandas
-
-        return pandas.read_csv(io.StringIO(self.text("csv"))) if self.items else pandas.DataFrame()
-
-    def _repr_markdown_(self) -> str:
-        return self.text() if self.items else "No rows."
-
-
-class Cells(Table["Cell"]):
-    """What a run would do, by `wsssbench.plan.Cell`: `state` is done, stale, missing, failed or skip."""
-
-    def _repr_markdown_(self) -> str:
-        from wsssbench.commands.run import plan_table
-
-        return plan_table(self)
-
-
-class Comparisons(Table["Comparison"]):
-    """The first method minus each other one (`wsssbench.commands.compare.Comparison`), with intervals."""
-
-    def _repr_markdown_(self) -> str:
-        from wsssbench.commands.compare import as_text
-
-        return as_text(self)
-
-
-@dataclass(frozen=True)
-class Report:
-    """Text of a report; markdown is shown as such in a notebook."""
-
-    text: str
-    format: str
-
-    def __str__(self) -> str:
-        return self.text
-
-    def write(self, path: Place) -> Path:
-        """Write it to a file, whole or not at all."""
-        from wsssbench.store import atomic_write_text
-
-        atomic_write_text(path, self.text)
-        return Path(path)
-
-    def _repr_markdown_(self) -> str:
-        return self.text if self.format == "md" else f"```{self.format}\n{self.text}```"
 
 
 class RunSettings(TypedDict, total=False):
@@ -141,24 +58,28 @@ class RunSettings(TypedDict, total=False):
 
 
 def run(
-    methods: Names = (), datasets: Names = (), *, quiet: bool = False, **settings: Unpack[RunSettings]
+    methods: Names = (),
+    datasets: Names = (),
+    *,
+    quiet: bool = False,
+    tensorboard: bool = False,
+    **settings: Unpack[RunSettings],
 ) -> Rows:
     """Train and judge `methods` on `datasets`; what is done already is not done again.
 
     `run(["cam", "rrm"], "shapes", seeds=(0, 1), options={"shapes.preset": "tiny"})`. A cell that fails is a
     row with its reason (`Rows.failures`) and does not stop the others; WsssError is raised for what cannot be
-    planned. Progress goes to stderr. Sets the number of torch's threads of this process.
+    planned. Progress goes to stderr; `tensorboard` also writes curves and masks below <runs>/tensorboard.
+    Sets the number of torch's threads of this process.
     """
-    from wsssbench.commands.run import judged_cells, rows_of_cells
-    from wsssbench.engine import Engine
-    from wsssbench.hardware import resolve_hardware
+    from wsssbench.board import open_board
+    from wsssbench.commands.run import judged_cells, rows_of_cells, run_cells
     from wsssbench.plan import refreshed
-    from wsssbench.process import use_machine
     from wsssbench.progress import Progress
 
+    progress = Progress(quiet=quiet)
     used, cells = _planned(methods, datasets, settings)
-    use_machine()
-    Engine(resolve_hardware(used), used.limit, Progress(quiet=quiet)).run(cells)
+    run_cells(cells, used, progress, open_board(used.runs, progress.say) if tensorboard else None)
     judged = judged_cells(refreshed(cells))
     return Rows(tuple(rows_of_cells(judged, limited=used.limit is not None)))
 
@@ -168,9 +89,44 @@ def dry_run(methods: Names = (), datasets: Names = (), **settings: Unpack[RunSet
     return Cells(tuple(_planned(methods, datasets, settings)[1]))
 
 
+def bench(
+    methods: Names = (),
+    datasets: Names = (),
+    *,
+    warmup: int = 5,
+    repeats: int = 20,
+    quiet: bool = False,
+    **settings: Unpack[RunSettings],
+) -> Benches:
+    """How fast `methods` train and predict on `datasets`; records of their own are written, no row.
+
+    The first `warmup` training steps are not counted, the next `repeats` are. Nothing else should run on the
+    machine meanwhile. A method that cannot be measured is among `Benches.failures`.
+    """
+    from wsssbench.bench.record import BenchProtocol
+    from wsssbench.commands.bench import bench_trials, measured
+    from wsssbench.process import use_machine
+    from wsssbench.progress import Progress
+
+    used, plugins = _opened(methods, datasets, settings)
+    use_machine()
+    failures: dict[str, str] = {}
+    records = measured(
+        bench_trials(used, plugins), used, BenchProtocol(warmup=warmup, repeats=repeats),
+        Progress(quiet=quiet), lambda title, error: failures.update({title: str(error)}),
+    )  # fmt: skip
+    return Benches(tuple(records), failures)
+
+
 def _planned(methods: Names, datasets: Names, settings: RunSettings) -> tuple[Settings, list[Cell]]:
-    from wsssbench.commands.setup import open_settings
     from wsssbench.plan import make_plan
+
+    used, plugins = _opened(methods, datasets, settings)
+    return used, make_plan(used, plugins)
+
+
+def _opened(methods: Names, datasets: Names, settings: RunSettings) -> tuple[Settings, Plugins]:
+    from wsssbench.commands.setup import open_settings
 
     rest: dict[str, Any] = {**settings}
     config, options, weights = (rest.pop(name, None) for name in ("config", "options", "weights"))
@@ -180,8 +136,7 @@ def _planned(methods: Names, datasets: Names, settings: RunSettings) -> tuple[Se
             flags[name] = (flags[name],)
         flags[name] = tuple(flags.get(name, ()))
     files = [f"{step}={file}" for step, file in (weights or {}).items()]
-    used, found = open_settings(flags, _path(config), _texts(options), files)
-    return used, make_plan(used, found)
+    return open_settings(flags, _path(config), _texts(options), files)
 
 
 def _path(place: Place | None) -> Path | None:
@@ -212,6 +167,7 @@ def score(
     *,
     stage: str = "seg",
     supervision: Names | None = None,
+    metrics: str | Sequence[str] = (),
     format: str = "auto",
     threshold: float | None = None,
     class_index: int | None = None,
@@ -233,6 +189,7 @@ def score(
     seen = (supervision,) if isinstance(supervision, str) else supervision
     flags = {
         "dataset": dataset, "name": name, "stage": stage, "supervision": seen, "format": format,
+        "metrics": (metrics,) if isinstance(metrics, str) else metrics,
         "threshold": threshold, "class_index": class_index, "rescale": rescale, "seed": seed,
         "runs": _path(runs), "limit": limit, "options": _texts(options), "config": _path(config),
     }  # fmt: skip
@@ -240,11 +197,41 @@ def score(
     return Rows(tuple(rows_of([record], limited=True)))
 
 
-def report(runs: Places = None, format: str = "md", *, limited: bool = False) -> Report:
-    """The tables of all records below the folders `runs`, as "md", "csv", "json" or "tex".
+def predict(
+    images: Place | Sequence[Place], run: Place, *, device: str = "auto", plugins: Sequence[Place] = ()
+) -> Predictions:
+    """The labels that the fitted cell in the folder `run` gives to picture files of one's own, without tags.
 
-    `limited` also shows runs with a limit. BadData where a folder does not exist, UnknownName for a format.
+    BadData for a picture that cannot be read and a cell whose steps are not on disk any more.
     """
+    from wsssbench.commands.predict import fitted_run, read_picture
+
+    files = [Path(place) for place in ((images,) if isinstance(images, (str, Path)) else images)]
+    pictures = [read_picture(file) for file in files]
+    fitted = fitted_run(Path(run), device, [Path(place) for place in plugins])
+    names = fitted.card.class_names
+    found = zip(files, pictures, strict=True)
+    return Predictions(tuple(Prediction(f.stem, image, fitted.labels(image), names) for f, image in found))
+
+
+def report(
+    runs: Places = None,
+    format: str = "md",
+    *,
+    limited: bool = False,
+    published: bool = False,
+    options: Options | None = None,
+) -> Report:
+    """The tables of all records below the folders `runs`, as "md", "csv", "json", "tex", or a page: "html".
+
+    `limited` also shows runs with a limit; `published` sets what others report below tables of the same
+    terms; `options` are those of data sets, whose images a page shows. BadData where a folder does not
+    exist, UnknownName for a format.
+    """
+    if format == "html":
+        from wsssbench.commands.page import page_text
+
+        return Report(page_text(_folders(runs), limited, _texts(options), published), format)
     from wsssbench.commands.sources import stale_keys
     from wsssbench.plugins import Plugins
     from wsssbench.report import report as text_of
@@ -252,7 +239,7 @@ def report(runs: Places = None, format: str = "md", *, limited: bool = False) ->
 
     folders = _folders(runs)
     stale = stale_keys([found.record for root in folders for found in find_records(root)], Plugins())
-    return Report(text_of(folders, format, limited, stale), format)
+    return Report(text_of(folders, format, limited, stale, published), format)
 
 
 def compare(
@@ -266,3 +253,85 @@ def compare(
     from wsssbench.commands.compare import compare_runs
 
     return Comparisons(tuple(compare_runs(methods, _folders(runs), stage, resamples, seed)))
+
+
+def find_errors(
+    *cells: Place,
+    ladder: bool = True,
+    resamples: int = 2000,
+    options: Options | None = None,
+    config: Place | None = None,
+) -> Errors:
+    """What each kind of error costs in the finished `cells` (folders with records), and where they err.
+
+    Without `ladder` neither masks nor a data set are opened. NotComparable where terms differ.
+    """
+    from wsssbench.commands.errors import found_errors
+
+    places = [Path(cell) for cell in cells]
+    return Errors(
+        tuple(found_errors(places, _texts(options), _path(config), resamples=resamples, ladder=ladder))
+    )
+
+
+def gate(baseline: Place, runs: Places = None, *, interval: bool = False) -> Gate:
+    """Each row of the file `baseline` against the records below `runs`; `Gate.code` is the exit code.
+
+    `interval` judges by the interval over paired seeds, not by the tolerance. NotComparable without the file.
+    """
+    from wsssbench.compare import gate_runs
+
+    result = gate_runs(_folders(runs), Path(baseline), interval=interval)
+    return Gate(result.lines, result)
+
+
+def write_baseline(baseline: Place, runs: Places = None, *, tolerance: float = 1.0) -> Path:
+    """Write the rows of `runs` as a baseline for `gate`; `tolerance` is the allowed loss in points."""
+    from wsssbench.commands.results import gate_command
+
+    gate_command(_folders(runs), Path(baseline), True, tolerance)
+    return Path(baseline)
+
+
+def plot(
+    out: Place,
+    runs: Places = None,
+    *,
+    formats: Names = ("png", "svg"),
+    methods: Names = (),
+    stages: Names = (),
+    limited: bool = False,
+) -> Path:
+    """Write every figure that the records below `runs` allow, and captions.md, to the folder `out`."""
+    from wsssbench.commands.plot import plot_command
+
+    plot_command(_folders(runs), Path(out), _names(formats), _names(methods), _names(stages), limited)
+    return Path(out)
+
+
+def paper(
+    out: Place,
+    runs: Places = None,
+    *,
+    methods: Names = (),
+    stages: Names = (),
+    limited: bool = False,
+    count: int = 4,
+    images: Literal["median", "random"] = "median",
+    seed: int = 0,
+    options: Options | None = None,
+    config: Place | None = None,
+) -> Path:
+    """Write what a paper needs of `runs` to the folder `out`: LaTeX tables, the protocol in words, hashes, a
+    figure of masks with `count` images."""
+    from wsssbench.commands.paper import paper_command
+
+    paper_command(
+        _folders(runs), Path(out), _names(methods), _names(stages), limited, count, images, seed,
+        _texts(options), _path(config),
+    )  # fmt: skip
+    return Path(out)
+
+
+def _names(names: Names) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from wsssbench.dumps.array_files import read_npz
 from wsssbench.errors import BadData
 from wsssbench.masks import read_labels, write_labels
 from wsssbench.store import atomic_write_bytes, atomic_write_text
@@ -65,7 +66,7 @@ class ArtifactFolder:
             if kind in ("labels", "mined"):
                 write_labels(path, value)
             else:
-                atomic_write_bytes(path, _packed(kind, value), sync=False)
+                atomic_write_bytes(path, _packed(kind, value, id), sync=False)
 
     def read(self, id: str, kinds: Iterable[Kind]) -> Outputs:
         """The named kinds of one image. Raises BadData where a file is missing or damaged."""
@@ -76,11 +77,11 @@ class ArtifactFolder:
         if kind in ("labels", "mined"):
             return read_labels(path)
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
-                return _unpacked(kind, data)
-        except Exception as error:  # at a garbled file numpy and zipfile raise nearly anything
+            return _unpacked(kind, read_npz(path))
+        except Exception as error:  # an array may be missing, or of any shape and type
+            why = error.what if isinstance(error, BadData) else error
             raise BadData(
-                f"cannot read this artifact ({error})",
+                f"cannot read this artifact ({why})",
                 where=path,
                 hint="remove it; the next run makes it again",
             ) from error
@@ -102,15 +103,25 @@ class ArtifactFolder:
             return {"images": 0, "seconds": 0.0}
 
 
-def _packed(kind: Kind, value: Any) -> bytes:
+def _packed(kind: Kind, value: Any, id: str) -> bytes:
     buffer = io.BytesIO()
     if kind == "maps":
-        np.savez(buffer, classes=value.classes.astype(np.int64), values=value.values.astype(np.float16))
+        np.savez(buffer, classes=value.classes.astype(np.int64), values=_finite(value.values, np.float16, id))
     elif kind == "probs":
-        np.savez(buffer, probs=value.astype(np.float16))
+        np.savez(buffer, probs=_finite(value, np.float16, id))
     else:
-        np.savez(buffer, scores=value.astype(np.float32))
+        np.savez(buffer, scores=_finite(value, np.float32, id))
     return buffer.getvalue()
+
+
+def _finite(values: Any, dtype: type[np.floating[Any]], id: str) -> Any:
+    """`values` as `dtype`; BadData for NaN and infinity, which every comparison would take for background."""
+    with np.errstate(over="ignore"):
+        found = np.asarray(values).astype(dtype)
+    if not np.isfinite(found).all():
+        hint = "look at the step's weights and losses (log.jsonl), and for a division by zero"
+        raise BadData("the step returned numbers that are not finite", where=id, hint=hint)
+    return found
 
 
 def _unpacked(kind: Kind, data: Any) -> Any:

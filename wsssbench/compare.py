@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from wsssbench.callable_module import make_callable
 from wsssbench.errors import BadData, NotComparable
+from wsssbench.report.conditions import row_conditions, shared_conditions
 from wsssbench.report.rows import Number, Row, rows_of
 from wsssbench.statistics import student_interval
 from wsssbench.store import find_records, read_json
@@ -38,6 +39,7 @@ class GateLine:
     mean: float | None = None
     n: int = 0
     interval: tuple[float, float] | None = None  # of the change over paired seeds, where that decides
+    row: Row | None = None  # today's, for what made it
 
 
 @dataclass(frozen=True)
@@ -65,11 +67,20 @@ class GateResult:
             "now",
             "change",
             "allowed",
+            "badges",
             "",
         ]
         body = [_cells(line) for line in self.lines]
         table = tabulate(body, headers=head, tablefmt="github", disable_numparse=True)
-        return f"{table}\n\n{self._summary()}\n"
+        return "\n\n".join([table, *self._conditions(), self._summary()]) + "\n"
+
+    def _conditions(self) -> list[str]:
+        """For each table of equal terms what its rows have in common, and what each has."""
+        tables: dict[str, list[Row]] = {}
+        for line in self.lines:
+            if line.row is not None:
+                tables.setdefault(line.row.terms_hash, []).append(line.row)
+        return [f"{shared_conditions(rows[0].terms)} {row_conditions(rows)}" for rows in tables.values()]
 
     def _summary(self) -> str:
         count = sum(CODES[line.verdict] == 0 for line in self.lines)
@@ -86,7 +97,8 @@ def _cells(line: GateLine) -> list[str]:
     now = "" if line.mean is None else f"{line.mean:.2f} ({line.n})"
     was = f"{row['mean']:.2f} ({row.get('n', '?')})"
     names = [str(row[name]) for name in ("method", "dataset", "stage", "metric")]
-    return [line.verdict, *names, was, now, change, allowed, line.why]
+    badges = "; ".join(line.row.badges) if line.row else ""
+    return [line.verdict, *names, was, now, change, allowed, badges, line.why]
 
 
 def gate(records: Iterable[Record], baseline: Mapping[str, Any], *, interval: bool = False) -> GateResult:
@@ -113,16 +125,16 @@ def _judge(expected: Mapping[str, Any], rows: Sequence[Row], interval: bool) -> 
         return GateLine(expected, "not comparable", _why_not(expected, same, found))
     row = found[0]
     if row.reasons:
-        return GateLine(expected, "failed", row.reasons[0])
+        return GateLine(expected, "failed", row.reasons[0], row=row)
     number = row.numbers.get(expected["metric"])
     if number is None:
-        return GateLine(expected, "not comparable", f"the row has no {expected['metric']}")
+        return GateLine(expected, "not comparable", f"the row has no {expected['metric']}", row=row)
     if interval:
         return _by_interval(expected, row, number)
     change = number.mean - expected["mean"]
     allowed = expected["tolerance"]
     verdict: Verdict = "regression" if change < -allowed else "better" if change > allowed else "ok"
-    return GateLine(expected, verdict, "", number.mean, number.n)
+    return GateLine(expected, verdict, "", number.mean, number.n, row=row)
 
 
 def _by_interval(expected: Mapping[str, Any], row: Row, number: Number) -> GateLine:
@@ -131,11 +143,11 @@ def _by_interval(expected: Mapping[str, Any], row: Row, number: Number) -> GateL
     common = sorted(set(was) & set(now), key=int)
     if len(common) < 2:
         why = f"{len(common)} seeds in common with the baseline, an interval needs 2"
-        return GateLine(expected, "not comparable", why, number.mean, number.n)
+        return GateLine(expected, "not comparable", why, number.mean, number.n, row=row)
     low, high = student_interval([now[seed] - was[seed] for seed in common])
     verdict: Verdict = "regression" if high < 0 else "better" if low > 0 else "ok"
     why = f"{len(common)} paired seeds"
-    return GateLine(expected, verdict, why, number.mean, number.n, (low, high))
+    return GateLine(expected, verdict, why, number.mean, number.n, (low, high), row)
 
 
 def _by_seed(row: Row, number: Number) -> dict[str, float]:
@@ -196,7 +208,11 @@ def write_baseline(records: Iterable[Record], tolerance: float, metric: str = "m
 def read_baseline(path: Path | str) -> dict[str, Any]:
     """A baseline file; NotComparable (3) where it is missing, BadData (2) where it says something else."""
     if not Path(path).is_file():
-        raise NotComparable("no such baseline", where=path, hint="write one from a run that you trust")
+        raise NotComparable(
+            "no such baseline",
+            where=path,
+            hint="write one from a run that you trust: wsssbench gate RUNS --baseline FILE --write",
+        )
     content = read_json(path, "baseline")
     check_baseline(content, path)
     return dict(content)

@@ -9,13 +9,23 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from wsssbench.locks import clear, hold
 from wsssbench.progress import Task
 from wsssbench.store import safe_name
 from wsssbench.timing import Cost, PhaseTimer
 from wsssbench.types import DatasetCard, content_key
+
+if TYPE_CHECKING:
+    from wsssbench.board import TrainingBoard
+
+
+@runtime_checkable
+class NotesRate(Protocol):
+    """A context that also keeps the learning rate of the step that `progress` reports next."""
+
+    rate: float | None
 
 
 @dataclass
@@ -41,6 +51,8 @@ class RunContext:
     costs: dict[Path, Cost] = field(default_factory=dict)  # of shared work, whoever did it
     away: float = 0.0  # seconds of this session inside shared work
     step_limit: int | None = None  # set by a measurement alone, whose folders no run reads: part of no key
+    board: TrainingBoard | None = None  # what --tensorboard asks for
+    rate: float | None = None  # the learning rate of the step that is reported next
 
     def seed(self, purpose: str) -> int:
         text = f"{self.run_seed}/{self.step}/{purpose}"
@@ -54,7 +66,9 @@ class RunContext:
             if self.renewed is not None and folder not in self.renewed:
                 clear(folder)
                 self.renewed.add(folder)
-            inner = replace(self, workdir=folder, step=work, images=0, timer=PhaseTimer(), costs={})
+            inner = replace(
+                self, workdir=folder, step=work, images=0, timer=PhaseTimer(), costs={}, rate=None
+            )
             start = time.perf_counter()
             try:
                 yield inner
@@ -85,6 +99,9 @@ class RunContext:
         self.images += images
         if self.task is not None:
             self.task.update(done, total, images, numbers)
-        line = {"done": done, "total": total, "time": round(time.time(), 2), "losses": numbers}
+        if self.board is not None:
+            self.board.progress(self.workdir.name, done, images, numbers, self.rate)
+        line: dict[str, Any] = {"done": done, "total": total, "time": round(time.time(), 2)}
+        line |= {"losses": numbers, "images": images, **({} if self.rate is None else {"rate": self.rate})}
         with (self.workdir / "log.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")

@@ -16,33 +16,50 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsssbench.artifacts import ArtifactFolder
+from wsssbench.cell_judging import (
+    cell_kinds,
+    cell_labels,
+    cell_scores,
+    cell_threshold,
+    is_tuned_elsewhere,
+    judged_files,
+    label_kind,
+)
 from wsssbench.context import RunContext
 from wsssbench.env import provenance
 from wsssbench.errors import WsssError
+from wsssbench.file_hashes import write_sums
 from wsssbench.fits import chain_of, code_of_fits, is_stale, read_fit, write_fit
-from wsssbench.hardware import Hardware
-from wsssbench.judge import COUNTS, score_folder
+from wsssbench.hardware import Hardware, is_deterministic
+from wsssbench.isolation import runner
+from wsssbench.isolation.marks import begin, is_foreign, isolation_of, lacks_isolation
+from wsssbench.judge import COUNTS
 from wsssbench.locks import clear, hold
 from wsssbench.masks import write_labels
-from wsssbench.plan import Cell, PlannedStep, Trial, cell_state, judged_kind, judged_step, learned_content
+from wsssbench.plan import Cell, PlannedStep, Trial, cell_state, judged_step, learned_content
 from wsssbench.predicting import artifact_name, outputs_of
 from wsssbench.progress import Progress, Task
-from wsssbench.stages import sigma_scale
 from wsssbench.store import atomic_write_text, write_record
-from wsssbench.thresholds import chosen_threshold
-from wsssbench.types import Kind, Maps, Outputs, Predictor, Record, Stage, View, plain
+from wsssbench.types import Kind, Outputs, Predictor, Record, Stage, View, plain
 
 if TYPE_CHECKING:
-    from wsssbench.types import Mask
+    from wsssbench.board import Board
+    from wsssbench.isolation.boxed import Isolation
 
 PREDICT_BATCH = 16  # images per call of a predictor that does not say how many it wants
+TOGETHER = 64  # images whose labels are made together: of real photographs a few sizes are common
 
 
 class Engine:
     """Runs the cells of one plan; fitted steps and artifacts are shared by key."""
 
-    def __init__(self, hardware: Hardware, limit: int | None, progress: Progress) -> None:
-        self.hardware, self.limit, self.progress = hardware, limit, progress
+    def __init__(
+        self, hardware: Hardware, limit: int | None, progress: Progress, board: Board | None = None,
+        isolation: Isolation | None = None,
+    ) -> None:  # fmt: skip
+        self.hardware, self.limit, self.progress, self.board = hardware, limit, progress, board
+        self.isolation = isolation  # where steps run in a sandbox
+        self.sandbox = isolation.sandbox if isolation else ""
         self._fitted: dict[str, Predictor] = {}
         # steps whose fit failed: their other cells fail at once
         self._broken: dict[str, Exception | SystemExit] = {}
@@ -54,19 +71,28 @@ class Engine:
         pending = [cell for cell in cells if cell.state in ("missing", "failed")]
         for cell in pending:
             self._note_demands(cell)
+        if cells and not pending:
+            self.progress.say(f"nothing to run: {_counted(cells)}; --rerun all runs what is done again")
         failed = 0
-        for cell in pending:
-            start = time.perf_counter()
-            with hold(cell.folder, self.progress.say):
-                names = [metric.name for metric in cell.metrics]
-                if cell.rerun != "all" and cell_state(cell.folder, cell.trial, "", names) == "done":
-                    self.progress.say(f"{cell.title}: done by another process meanwhile")
-                    continue
-                self._renew_steps(cell)
-                record = self._run_cell(cell)
-            failed += record.status == "failed"
-            self.progress.say(_line(cell, record, time.perf_counter() - start))
+        with self.progress.live():
+            for number, cell in enumerate(pending, 1):
+                self.progress.heading(cell.title, f"cell {number} of {len(pending)}")
+                failed += self._run_pending(cell)
         return failed
+
+    def _run_pending(self, cell: Cell) -> bool:
+        """Run a cell that was not done when it was planned, and say how it went; whether it failed."""
+        start = time.perf_counter()
+        with hold(cell.folder, self.progress.say):
+            names = [metric.name for metric in cell.metrics]
+            done = cell.rerun != "all" and cell_state(cell.folder, cell.trial, "", names) == "done"
+            if done and not (self.sandbox and lacks_isolation(cell.folder)):
+                self.progress.say(f"{cell.title}: done by another process meanwhile")
+                return False
+            self._renew_steps(cell)
+            record = self._run_cell(cell)
+        self.progress.say(_line(cell, record, time.perf_counter() - start))
+        return record.status == "failed"
 
     def _run_cell(self, cell: Cell) -> Record:
         trace = cell.folder / "traceback.txt"
@@ -84,31 +110,35 @@ class Engine:
 
     def _judge(self, cell: Cell) -> Record:
         artifacts = self._cell_artifacts(cell)
-        masks, data = cell.folder / "masks", cell.trial.dataset
-        threshold = self._threshold(cell, artifacts)
+        masks = cell.folder / "masks"
+        threshold = cell_threshold(cell, artifacts, lambda: self._tuning_artifacts(cell))
         with self.progress.task(f"{cell.title}: labels") as task:
             self._write_labels(cell, artifacts, masks, threshold, task)
-        by_labels = [metric for metric in cell.metrics if metric.needs == "labels"]
-        others = [metric for metric in cell.metrics if metric.needs != "labels"]
-        scores, counts = score_folder(data, cell.split, masks, by_labels, ids=cell.ids, threads=2)
-        if others:
-            from wsssbench.soft_judge import score_outputs
-
-            kinds = [metric.needs for metric in others]
-            scores |= score_outputs(data, cell.ids, lambda id: artifacts.read(id, kinds), others)
-        if threshold is not None and cell.identity.terms.threshold_policy != "fixed":
-            scores["threshold"] = {"value": threshold}
+        with self.progress.task(f"{cell.title}: scores"):
+            scores, counts = cell_scores(cell, masks, artifacts, threshold)
+        if self.board is not None:
+            self.board.cell(cell, scores)
         counts.save(cell.folder / COUNTS)
-        return self._record(cell, "ok", scores, self._timing(cell, artifacts))
+        hashes = self._hashes(cell, artifacts)
+        return self._record(cell, "ok", scores, self._timing(cell, artifacts), hashes=hashes)
 
     def _record(
-        self, cell: Cell, status: Any, scores: dict[str, Any], timing: dict[str, Any], reason: str = ""
+        self,
+        cell: Cell,
+        status: Any,
+        scores: dict[str, Any],
+        timing: dict[str, Any],
+        reason: str = "",
+        hashes: dict[str, str] | None = None,
     ) -> Record:
         seen = {
             **provenance(self.hardware.device),
             "code": code_of_fits(cell.trial),
             "cards": {p.name: plain(p.step.card) for p in cell.trial.steps},
             "dataset": plain(cell.trial.dataset.card),
+            "hashes": hashes or {},
+            **({"deterministic": True} if is_deterministic() else {}),
+            **isolation_of(cell, judged_step(cell.trial.steps, cell.stage), self.sandbox),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         return Record(cell.key, status, cell.trial.method, cell.identity, scores, timing, seen, reason)
@@ -138,16 +168,17 @@ class Engine:
         return self._fitted[planned.key]
 
     def _fit_or_restore(self, trial: Trial, planned: PlannedStep) -> Predictor:
-        ctx = self.context(trial, planned)
-        if read_fit(planned):
-            return planned.step.restore(ctx)
+        ctx, step = self.context(trial, planned), runner(self.isolation, trial, planned)
+        if read_fit(planned) and not (self.sandbox and is_foreign(planned.folder)):
+            return step.restore(ctx)
         view = View(trial.dataset, trial.dataset.card.fit_split, planned.step.card.supervision, self.limit)
         given = self._learned_from(trial, planned, view)
+        begin(planned.folder, self.sandbox)
         start = time.perf_counter()
         try:
             with self.progress.task(f"{planned.name} seed {trial.seed}: fit") as task:
                 ctx.task = task
-                predictor = planned.step.fit(view, given, ctx)
+                predictor = step.fit(view, given, ctx)
         finally:  # an interrupted fit goes on later, and its time counts too
             cost, ctx.task = ctx.spent(time.perf_counter() - start), None
         write_fit(planned, cost)
@@ -167,6 +198,7 @@ class Engine:
             step=planned.name,
             data=learned_content(trial.dataset),
             say=self.progress.say,
+            board=self.board.training(trial) if self.board else None,
             renewed=self._renewed if planned.folder in self._renewed else None,
         )
 
@@ -195,7 +227,7 @@ class Engine:
         name = artifact_name(split, tags_given, stage)
         folder = ArtifactFolder(planned.folder / "artifacts" / name, ids)
         wanted = sorted(set(kinds) | self._demands.get((planned.key, name), set()))
-        if folder.missing(kinds):
+        if folder.missing(kinds) or (self.sandbox and is_foreign(folder.folder)):
             before = self._before(trial, planned, split, tags_given, ids)
             predictor = self.fitted(trial, planned)
             if stage is not None and (len(stage.scales) > 1 or stage.flip):
@@ -206,6 +238,7 @@ class Engine:
                 hold(folder.folder, self.progress.say),
                 self.progress.task(f"{planned.name} seed {trial.seed}: predict {name}") as task,
             ):
+                begin(folder.folder, self.sandbox)
                 self._predict(trial, predictor, folder, before, wanted, tags_given, task)
         return folder
 
@@ -274,53 +307,42 @@ class Engine:
             stage=cell.stage,
         )
 
-    def _threshold(self, cell: Cell, artifacts: ArtifactFolder) -> float | None:
-        """The threshold of the cell's maps: of its identity, or chosen now by its policy."""
-        known, terms = cell.identity.threshold, cell.identity.terms
-        if known is None or "value" in known:
-            return known["value"] if known else None
-        data, ids = cell.trial.dataset, cell.tuned_on or cell.ids
-        if cell.tuned_on and data.card.label_split != cell.split:
-            artifacts = self.artifacts(
-                cell.trial,
-                judged_step(cell.trial.steps, cell.stage),
-                data.card.label_split,
-                ["maps"],
-                tags_given=cell.stage.tags_given,
-                ids=cell.tuned_on,
-            )
-        return chosen_threshold(terms.threshold_policy, data, ids, lambda id: maps_in(artifacts, id))
+    def _tuning_artifacts(self, cell: Cell) -> ArtifactFolder:
+        """The maps of the images whose masks choose the cell's threshold."""
+        return self.artifacts(
+            cell.trial,
+            judged_step(cell.trial.steps, cell.stage),
+            cell.trial.dataset.card.label_split,
+            ["maps"],
+            tags_given=cell.stage.tags_given,
+            ids=cell.tuned_on,
+        )
 
     def _write_labels(
         self, cell: Cell, artifacts: ArtifactFolder, masks: Path, threshold: float | None, task: Task
     ) -> None:
         """The labels that are judged, as palette PNGs in the cell's folder."""
-        kind = judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
+        kind, run = label_kind(cell), self.hardware
         assert kind is not None
         masks.mkdir(parents=True, exist_ok=True)
-        for done, id in enumerate(cell.ids, 1):
-            target = masks / f"{id}.png"
+        for first in range(0, len(cell.ids), TOGETHER):
+            ids = cell.ids[first : first + TOGETHER]
             if kind == "labels":
-                _share(artifacts.path(id, "labels"), target)
+                for id in ids:
+                    _share(artifacts.path(id, "labels"), masks / f"{id}.png")
             else:
-                write_labels(target, self._labels(cell, artifacts.read(id, [kind]), id, threshold))
-            task.update(done, len(cell.ids), 1, {})
+                found = [artifacts.read(id, [kind]) for id in ids]
+                made = cell_labels(cell, found, ids, threshold, backend=run.filter_backend, device=run.device)
+                for id, labels in zip(ids, made, strict=True):
+                    write_labels(masks / f"{id}.png", labels)
+            task.update(first + len(ids), len(cell.ids), len(ids), {})
 
-    def _labels(self, cell: Cell, found: Outputs, id: str, threshold: float | None) -> Mask:
-        """(H, W) labels of one image by the cell's stage."""
-        from wsssbench.refine import stage_labels
-
-        data = cell.trial.dataset
-        return stage_labels(
-            found,
-            data.image(id),
-            cell.stage.crf,
-            threshold=threshold,
-            tags=data.tags(id) if cell.stage.tags_given else None,
-            scale=sigma_scale(data.card),
-            backend=self.hardware.filter_backend,
-            device=self.hardware.device,
-        )
+    def _hashes(self, cell: Cell, artifacts: ArtifactFolder) -> dict[str, str]:
+        """The sums of the files that the scores came from, written; masks that are artifacts count once."""
+        tuning = self._tuning_artifacts(cell) if is_tuned_elsewhere(cell) else artifacts
+        made_from = judged_files(cell, artifacts, tuning)
+        masks = [cell.folder / "masks" / f"{id}.png" for id in cell.ids]
+        return write_sums(cell.folder, [*made_from, *masks, cell.folder / COUNTS], [COUNTS])
 
     def _timing(self, cell: Cell, artifacts: ArtifactFolder) -> dict[str, Any]:
         """Seconds and images of fitting and predicting, summed over the steps up to the judged one."""
@@ -352,18 +374,10 @@ class Engine:
         return costs
 
 
-def cell_kinds(cell: Cell) -> list[Kind]:
-    """The outputs that a cell reads: what its stage judges, and what its metrics ask for beside labels."""
-    kind = judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
-    more = {metric.needs for metric in cell.metrics if metric.needs != "labels"}
-    return sorted(more | {kind}) if kind else []
-
-
-def maps_in(artifacts: ArtifactFolder, id: str) -> Maps:
-    """The maps of one image."""
-    maps = artifacts.read(id, ["maps"]).maps
-    assert maps is not None
-    return maps
+def _counted(cells: Sequence[Cell]) -> str:
+    """How many cells are in which state: `3 done, 1 skip`."""
+    states = [cell.state for cell in cells]
+    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
 def _share(source: Path, target: Path) -> None:

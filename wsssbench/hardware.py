@@ -3,6 +3,8 @@ is not there is an error, never another one in its place."""
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -10,6 +12,8 @@ from wsssbench.errors import UnknownName, WsssError, nearest
 from wsssbench.settings import Settings
 
 BACKENDS = ("lattice", "exact", "pydensecrf")
+# cuBLAS repeats its sums only with a workspace of fixed size, named before CUDA starts
+CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 @dataclass(frozen=True)
@@ -46,3 +50,23 @@ def resolve_hardware(settings: Settings) -> Hardware:
         hint = "pip install 'wsssbench[pydensecrf]', or --filter lattice, the same operator"
         raise WsssError("pydensecrf is not installed", where="--filter", hint=hint)
     return Hardware(device, precision, settings.filter_backend)
+
+
+def compute_deterministically() -> None:
+    """Make torch choose operations that repeat bit for bit, and say where there is none.
+
+    An operation on the GPU that has no such form is used as it is, with a warning; on the CPU there is none
+    among those that this package uses. Call it before CUDA starts. docs/isolation.md lists the operations.
+    """
+    os.environ.setdefault(*CUBLAS_WORKSPACE)
+    import torch
+
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def is_deterministic() -> bool:
+    """Whether `compute_deterministically` was called in this process; torch is not imported to see."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.are_deterministic_algorithms_enabled())

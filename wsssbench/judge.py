@@ -8,21 +8,22 @@ a function. What the numbers mean is `wsssbench.metrics`.
 from __future__ import annotations
 
 import io
-import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wsssbench.dumps.array_files import read_npz
 from wsssbench.errors import BadData, WsssError
+from wsssbench.image_counts import ImageArrays, from_members, image_arrays, sparse_counts, to_members
 from wsssbench.masks import lacking_masks, missing_masks, read_labels
 from wsssbench.metrics import Iou, add_counts, confusion_counts
 from wsssbench.store import atomic_write_bytes
-from wsssbench.types import Counts, Dataset, Metric
+from wsssbench.types import IGNORE, Counts, Dataset, Metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,25 +32,33 @@ if TYPE_CHECKING:
 
 COUNTS = "counts.npz"
 COLUMNS = ("image", "gold", "predicted", "pixels")
+MOST_COUNTED = 2**53  # pixels of one triple
 
 
 @dataclass(frozen=True)
 class CountsTable:
-    """The sparse confusions of many images, one line per triple, ordered by image."""
+    """The sparse confusions of many images, one line per triple, ordered by image; and in `more` what other
+    metrics have counted in them, by metric and array."""
 
     ids: tuple[str, ...]
     image: NDArray[np.int32]  # (n,) index into `ids`
     gold: NDArray[np.int64]  # (n,) 0..K or 255
     predicted: NDArray[np.int64]  # (n,) 0..K or 255
     pixels: NDArray[np.int64]  # (n,)
+    more: Mapping[str, Mapping[str, ImageArrays]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, ids: Sequence[str], counts: Sequence[Counts]) -> CountsTable:
+    def of(
+        cls,
+        ids: Sequence[str],
+        counts: Sequence[Counts],
+        more: Mapping[str, Mapping[str, ImageArrays]] | None = None,
+    ) -> CountsTable:
         """The table of one triples mapping per id."""
         image = np.repeat(np.arange(len(ids), dtype=np.int32), [len(c["pixels"]) for c in counts])
         empty = np.zeros(0, np.int64)
         gold, predicted, pixels = (np.concatenate([empty, *(c[n] for c in counts)]) for n in COLUMNS[1:])
-        return cls(tuple(ids), image, gold, predicted, pixels)
+        return cls(tuple(ids), image, gold, predicted, pixels, more or {})
 
     def total(self) -> Counts:
         """Summed triples of all images."""
@@ -60,28 +69,37 @@ class CountsTable:
         buffer = io.BytesIO()
         gold, predicted = self.gold.astype(np.uint8), self.predicted.astype(np.uint8)
         ids = np.array(self.ids, dtype=np.str_)
-        np.savez_compressed(
-            buffer, ids=ids, image=self.image, gold=gold, predicted=predicted, pixels=self.pixels
-        )
+        own = {"ids": ids, "image": self.image, "gold": gold, "predicted": predicted, "pixels": self.pixels}
+        np.savez_compressed(buffer, **own, **to_members(self.more))  # type: ignore[arg-type]
         atomic_write_bytes(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path | str) -> CountsTable:
         """Read what `save` wrote; BadData names a missing, truncated or foreign file."""
+        if not Path(path).exists():
+            raise BadData("no such counts", where=path, hint="score the cell again")
         try:
-            data = io.BytesIO(Path(path).read_bytes())  # numpy leaks the handle of a file it cannot read
-            with np.load(data, allow_pickle=False) as file:
-                ids = tuple(str(id) for id in file["ids"])
-                image = file["image"].astype(np.int32)
-                gold, predicted, pixels = (file[name].astype(np.int64) for name in COLUMNS[1:])
-        except FileNotFoundError:
-            raise BadData("no such counts", where=path, hint="score the cell again") from None
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError) as error:
-            raise BadData(f"counts cannot be read ({error})", where=path, hint="score again") from error
-        lengths = {len(column) for column in (image, gold, predicted, pixels)}
-        if len(lengths) > 1 or (len(image) and not 0 <= image.min() <= image.max() < len(ids)):
+            file = read_npz(path)
+            ids = tuple(str(id) for id in file["ids"])
+            image, gold, predicted, pixels = (_column(file[name]) for name in COLUMNS)
+            more = from_members({name: array for name, array in file.items() if "/" in name}, len(ids))
+        except (BadData, ValueError, LookupError, TypeError) as error:
+            why = error.what if isinstance(error, BadData) else error
+            raise BadData(f"counts cannot be read ({why})", where=path, hint="score again") from error
+        columns = (image, gold, predicted, pixels)
+        most = (len(ids) - 1, IGNORE, IGNORE, MOST_COUNTED)
+        if len({len(column) for column in columns}) > 1 or any(
+            len(column) and not 0 <= column.min() <= column.max() <= limit
+            for column, limit in zip(columns, most, strict=True)
+        ):
             raise BadData("counts disagree with themselves", where=path, hint="score the cell again")
-        return cls(ids, image, gold, predicted, pixels)
+        return cls(ids, image.astype(np.int32), gold, predicted, pixels, more)
+
+
+def _column(values: NDArray[Any]) -> NDArray[np.int64]:
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise ValueError(f"a column of shape {values.shape} and type {values.dtype}")
+    return values.astype(np.int64)
 
 
 def score_split(
@@ -108,8 +126,7 @@ def score_split(
                 f"metric {metric.name} needs {metric.needs}, labels were given", where=metric.name
             )
     classes = len(dataset.card.class_names)
-    confused = ("from_confusion", "score_table")  # these score what is counted anyway
-    others = [m for m in metrics if type(m) is not Iou and not any(getattr(m, mark, 0) for mark in confused)]
+    others = [metric for metric in metrics if not is_of_counts(metric)]
 
     def count(id: str) -> tuple[Counts, list[Counts]]:
         gold, labels = dataset.mask(id), read(id)
@@ -118,18 +135,33 @@ def score_split(
 
     confusions: list[Counts] = []
     sums: dict[str, Counts] = {}
+    each: dict[str, list[Any]] = {metric.name: [] for metric in others}
     for confusion, more in _in_order(count, ids, threads):
         confusions.append(confusion)
         for metric, counts in zip(others, more, strict=True):
             sums[metric.name] = add_counts([sums[metric.name], counts] if metric.name in sums else [counts])
-    table = CountsTable.of(ids, confusions)
+            each[metric.name].append(sparse_counts(counts))
+    table = CountsTable.of(ids, confusions, {name: image_arrays(many) for name, many in each.items()})
+    scores = table_scores(table, [metric for metric in metrics if is_of_counts(metric)], classes)
+    for metric in others:
+        scores[metric.name] = {**metric.score(sums[metric.name], classes), "n_images": len(ids)}
+    return {metric.name: scores[metric.name] for metric in metrics}, table
+
+
+def is_of_counts(metric: Metric) -> bool:
+    """Whether the confusions of the images, counted anyway, are all that the metric scores."""
+    return type(metric) is Iou or any(getattr(metric, mark, 0) for mark in ("from_confusion", "score_table"))
+
+
+def table_scores(table: CountsTable, metrics: Sequence[Metric], classes: int) -> dict[str, dict[str, Any]]:
+    """Scores by metric name of those that follow from the counts alone, each with `n_images`."""
     total = table.total()
 
     def scored(metric: Metric) -> Mapping[str, Any]:
         whole = getattr(metric, "score_table", None)
-        return whole(table, classes) if whole else metric.score(sums.get(metric.name, total), classes)
+        return whole(table, classes) if whole else metric.score(total, classes)
 
-    return {metric.name: {**scored(metric), "n_images": len(ids)} for metric in metrics}, table
+    return {metric.name: {**scored(metric), "n_images": len(table.ids)} for metric in metrics}
 
 
 def _in_order(

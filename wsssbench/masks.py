@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image as PilImage
 
 from wsssbench.errors import BadData
+from wsssbench.image_files import LOSSLESS, is_scaled_grey, opened
 from wsssbench.store import atomic_write_bytes
 from wsssbench.types import Maps
 
@@ -58,13 +59,13 @@ def read_labels(path: Path | str) -> Labels:
 
     BadData names the file where it is missing, truncated, coloured or has values above 255.
     """
-    try:
-        with PilImage.open(path) as picture:
-            mode, array = picture.mode, np.asarray(picture)
-    except FileNotFoundError:
-        raise BadData("no such mask", where=path, hint="one <image id>.png per image is expected") from None
-    except (OSError, SyntaxError, ValueError, EOFError, PilImage.DecompressionBombError) as error:
-        raise BadData(f"mask cannot be read ({error})", where=path, hint="write the file again") from error
+    if not Path(path).exists():
+        raise BadData("no such mask", where=path, hint="one <image id>.png per image is expected")
+    with opened(path, "mask", LOSSLESS, hint="write the file again") as picture:
+        mode, scaled, array = picture.mode, is_scaled_grey(picture), np.asarray(picture)
+    if scaled:
+        what = "a grey mask of 2 or 4 bits, whose values are spread over 0..255"
+        raise BadData(what, where=path, hint="save it with 8 bits, or as a palette PNG")
     if mode not in MODES or array.ndim != 2:
         hint = "save class indices (mode P or L), not colours"
         raise BadData(f"mask has picture mode {mode}, not one channel", where=path, hint=hint)

@@ -208,7 +208,7 @@ def parse_value(text: str) -> Any:
 
     try:
         value = tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
-    except ValueError:  # no TOML, or a number of thousands of digits
+    except (ValueError, RecursionError):  # no TOML, or a number of thousands of digits
         return text
     return value if isinstance(value, (bool, int, float, str, list, dict)) else text  # no dates
 

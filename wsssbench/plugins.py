@@ -123,11 +123,7 @@ class Plugins:
         path = path.expanduser().resolve()
         if path in self._files:
             return ()
-        module = _run_file(path)
-        found = [*_classes_in(module, path), *_recipes_in(module, path)]
-        if not found:
-            what = "the plugin file defines no step, data set or metric"
-            raise WsssError(what, where=path, hint=_what_is_missing(module))
+        found = self._defined_in(path)
         for entry in found:
             for other in (*self._entries, *(e for e in found if e is not entry)):
                 if (other.group, other.name) == (entry.group, entry.name):
@@ -138,6 +134,10 @@ class Plugins:
         if len(steps) == 1:
             self._stems[path.stem] = steps[0]
         return tuple(e.name for e in found)
+
+    def _defined_in(self, path: Path) -> list[Entry]:
+        """What the file `path` defines: it is run."""
+        return defined_in(path)
 
     def check_all(self) -> list[Check]:
         """Import every plugin in a process of its own, two at a time; a crash there stays there."""
@@ -237,7 +237,17 @@ def _probe(value: str) -> str:
 # ------------------------------------------------------------------------------------------- local files
 
 
-def _run_file(path: Path) -> ModuleType:
+def defined_in(path: Path) -> list[Entry]:
+    """Entries of the classes and recipes of a plugin file, which is run; WsssError where there are none."""
+    module = run_file(path)
+    found = [*_classes_in(module, path), *_recipes_in(module, path)]
+    if not found:
+        what = "the plugin file defines no step, data set or metric"
+        raise WsssError(what, where=path, hint=_what_is_missing(module))
+    return found
+
+
+def run_file(path: Path) -> ModuleType:
     """`path` run as a module under a private name (in sys.modules, where dataclasses look for it)."""
     import hashlib
     import importlib.util

@@ -1,14 +1,20 @@
-"""What a person sees while a run goes on: a bar in a terminal, plain lines elsewhere. Never on stdout."""
+"""What a person sees while a run goes on: one quiet area in a terminal (`wsssbench.live_view`), plain lines
+elsewhere. Never on stdout."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from wsssbench.live_view import LiveView
 
 LINE_SECONDS = 10.0  # between two plain lines of one task
+BARE = ("dumb", "unknown")  # terminals in which no line can be written twice
 
 
 class Progress:
@@ -17,19 +23,50 @@ class Progress:
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self.stream = stream or sys.stderr
         self.quiet = quiet
-        self.fancy = self.stream.isatty() and not quiet
+        self.fancy = not quiet and self.stream.isatty() and os.environ.get("TERM", "dumb") not in BARE
+        self.view: LiveView | None = None
 
     def say(self, text: str) -> None:
-        """One line of talk."""
-        if not self.quiet:
+        """One line of talk; in a terminal it stands above the live area."""
+        if self.quiet:
+            return
+        if self.view is not None:
+            self.view.say(text)
+        else:
             print(text, file=self.stream, flush=True)
+
+    @contextmanager
+    def live(self) -> Iterator[None]:
+        """While inside, a terminal shows what goes on in one area below all that is said.
+
+        It is gone at the end, also after an error. Elsewhere, and inside another one, this does nothing.
+        """
+        if not self.fancy or self.view is not None:
+            yield
+            return
+        from wsssbench.live_view import LiveView
+
+        with LiveView(self.stream) as self.view:
+            try:
+                yield
+            finally:
+                self.view = None
+
+    def heading(self, text: str, place: str = "") -> None:
+        """What the next tasks are for, and where that stands: `cell 2 of 6`. Shown in a live area alone."""
+        if self.view is not None:
+            self.view.begin(text, place)
 
     @contextmanager
     def task(self, title: str) -> Iterator[Task]:
         """A unit of work called `title`; update it through the yielded task."""
-        task: Task = BarTask(title, self.stream) if self.fancy else Task(title, self)
-        with task:
-            yield task
+        alone = self.view is None
+        with self.live():
+            task = Task(title, self) if self.view is None else ShownTask(title, self.view)
+            with task:
+                yield task
+        if alone and isinstance(task, ShownTask) and task.shown:
+            self.say(task.shown)
 
 
 class Task:
@@ -56,37 +93,27 @@ class Task:
             self.shown, self.last = "", time.perf_counter()
 
 
-class BarTask(Task):
-    """A rich bar with step, images/s, ETA and losses."""
+class ShownTask(Task):
+    """The same in a live area, which looks at it when it is drawn."""
 
-    def __init__(self, title: str, stream: TextIO) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-        from rich.progress import Progress as Bar
-
-        self.title, self.meter = title, Meter()
-        self.bar = Bar(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]}"),
-            TextColumn("{task.fields[numbers]}", style="dim", markup=False),
-            console=Console(file=stream),
-        )
-        self.id = self.bar.add_task(title, total=None, speed="", numbers="")
+    def __init__(self, title: str, view: LiveView) -> None:
+        self.title, self.view = title, view
+        self.meter = Meter()
+        self.shown = ""
+        self.done = self.total = 0
+        self.numbers = ""
 
     def __enter__(self) -> Task:
-        self.bar.start()
+        self.view.task = self
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.bar.stop()
+        self.view.task = None
 
     def update(self, done: int, total: int, images: int, numbers: dict[str, float]) -> None:
         self.meter.add(done, total, images)
-        self.bar.update(
-            self.id, completed=done, total=total, speed=str(self.meter), numbers=show_numbers(numbers)
-        )
+        self.done, self.total, self.numbers = done, total, show_numbers(numbers)
+        self.shown = f"{self.title}: {done}/{total}  {self.meter}  {self.numbers}".rstrip()
 
 
 class Meter:
@@ -116,11 +143,20 @@ class Meter:
         units, since = done - self.first[0], now - self.first[1]
         self.left = since / units * (total - done) if units > 0 else None
 
+    @property
+    def ending(self) -> str:
+        """`ETA 0:08`; empty while it is not known."""
+        return "" if self.left is None else f"ETA {clock(self.left)}"
+
     def __str__(self) -> str:
-        if self.left is None:
-            return f"{self.rate:.1f} images/s"
-        minutes, seconds = divmod(round(self.left), 60)
-        return f"{self.rate:.1f} images/s  ETA {minutes}:{seconds:02d}"
+        return f"{self.rate:.1f} images/s  {self.ending}".rstrip()
+
+
+def clock(seconds: float) -> str:
+    """`0:07`, `12:31`, `1:02:03`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def show_numbers(numbers: dict[str, float]) -> str:

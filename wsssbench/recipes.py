@@ -83,6 +83,7 @@ def _steps_of(names: tuple[str, ...], plugins: Plugins, settings: Settings) -> t
     name = names[0]
     if len(names) > 1:
         return _load_all(names, " > ".join(names), plugins)
+    _refuse_shadow(name, plugins, settings)
     if name in settings.recipes:
         return _load_all(settings.recipes[name], name, plugins)
     if plugins.find("methods", name):
@@ -91,6 +92,20 @@ def _steps_of(names: tuple[str, ...], plugins: Plugins, settings: Settings) -> t
         return _load_all(names, name, plugins)
     known = sorted({*settings.recipes, *plugins.names("methods"), *plugins.names("steps")})
     raise UnknownName(f"unknown method {name!r}", hint=nearest(name, known))
+
+
+def _refuse_shadow(name: str, plugins: Plugins, settings: Settings) -> None:
+    """WsssError where a stranger's method hides a step of the name: a row would not show which one ran.
+
+    A method may be called like a step of its own distribution (or file), or be that very step. The user's own
+    tables go before both.
+    """
+    method, step = plugins.find("methods", name), plugins.find("steps", name)
+    own = name in settings.recipes or (step is not None and step.name != name)  # the stem of a file
+    if not own and method and step and method.origin != step.origin and method.value != step.value:
+        what = f"{name!r} is a method of {method.origin} and a step of {step.origin}"
+        hint = "rename one of them, or uninstall the distribution that you do not need"
+        raise WsssError(what, where=f"{method.value}, {step.value}", hint=hint)
 
 
 def _registered(name: str, plugins: Plugins) -> tuple[LoadedStep, ...]:

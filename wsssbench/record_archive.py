@@ -105,7 +105,15 @@ def _unpacked(path: Path, changed: int, size: int) -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as file:
                     target.write_bytes(file.read(LARGEST))
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        ValueError,
+        EOFError,
+        LookupError,
+        RuntimeError,
+    ) as error:
         hint = "`wsssbench export records RUNS FILE.zip` writes such files"
         raise BadData(f"not an archive of records ({error})", where=path, hint=hint) from error
     return folder / path.stem

@@ -9,11 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from wsssbench.errors import BadData
+from wsssbench.errors import BadData, NotComparable
 from wsssbench.hardware import Hardware
 from wsssbench.plan import PlannedStep, learned_content, step_key
+from wsssbench.stages import STAGES, custom_stage
 from wsssbench.store import StoredRecord, safe_name
-from wsssbench.types import DatasetCard, Record, StepCard
+from wsssbench.types import CrfSet, DatasetCard, Record, Stage, StepCard, Terms
 
 
 class RecordedData:
@@ -75,3 +76,30 @@ def planned_as_recorded(record: Record, base: Path, steps: Sequence[Any]) -> tup
         folder = base / f"{safe_name(known.name)}-{key[:8]}"
         planned.append(PlannedStep(known.name, step, key, known, folder, before))
     return tuple(planned)
+
+
+def recorded_stage(terms: Terms, custom: Mapping[str, Mapping[str, Any]]) -> Stage:
+    """The stage that a record was judged in; `custom` are the [stages.NAME] tables of today.
+
+    A custom stage that nobody has defined is read off the terms where no tags were given: then it judges the
+    segmentation. NotComparable where tags were: its labels may come from maps or be the recipe's own.
+    """
+    if not terms.custom and terms.stage in STAGES:
+        return STAGES[terms.stage]
+    if terms.stage in custom:
+        return custom_stage(terms.stage, custom[terms.stage])
+    if terms.tags_at_evaluation:
+        hint = f"give the settings file that defines it as [stages.{terms.stage}]: --config FILE"
+        raise NotComparable("this custom stage is not defined here", where=terms.stage, hint=hint)
+    names = [f.name for f in dataclasses.fields(CrfSet)]
+    return Stage(
+        name=terms.stage,
+        version=terms.stage_version,
+        judged="seg",
+        split="eval",
+        tags_given=False,
+        crf=CrfSet(**{name: terms.crf[name] for name in names}) if terms.crf else None,
+        scales=terms.scales,
+        flip=terms.flip,
+        custom=terms.custom,
+    )

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,7 +15,58 @@ from wsssbench.masks import argmax_labels, resize_bilinear, threshold_labels
 from wsssbench.ops.mean_field import mean_field
 from wsssbench.types import CrfSet, Maps, Outputs
 
+if TYPE_CHECKING:
+    from wsssbench.types import Image, Mask
+
 LOWEST = 1e-5  # probabilities are clipped here before the logarithm (RRM code, unary_from_softmax)
+TOGETHER = 8  # images of one size in one call of the filter: 21 labels at 500 x 375 are 130 MB of energies
+
+
+class CrfCase(NamedTuple):
+    """What a CRF is asked about one image: (H, W, 3) pixels, (L, h, w) planes of probabilities, and the
+    label in 0..254 that each plane stands for."""
+
+    image: Image
+    planes: NDArray[np.float32]
+    labels: NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class DenseCrf:
+    """A dense CRF: its parameters, the factor that the data set gives its widths, and where it runs."""
+
+    params: CrfSet
+    scale: float
+    backend: str
+    device: str = "cpu"
+
+    def labels(self, cases: Sequence[CrfCase]) -> list[Mask]:
+        """(H, W) labels per case. Cases of one size go through the filter together; that changes no label."""
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for at, case in enumerate(cases):
+            groups[(*case.image.shape, len(case.labels))].append(at)
+        found: dict[int, Mask] = {}
+        for members in groups.values():
+            for first in range(0, len(members), TOGETHER):
+                some = members[first : first + TOGETHER]
+                found.update(zip(some, self._of_one_size([cases[at] for at in some]), strict=True))
+        return [found[at] for at in range(len(cases))]
+
+    def _of_one_size(self, cases: Sequence[CrfCase]) -> list[Mask]:
+        """Planes are brought to the images' size as logarithms: of a softmax that is resizing its logits."""
+        shape = (cases[0].image.shape[0], cases[0].image.shape[1])
+        if len(cases[0].labels) == 1:  # nothing to choose from
+            return [np.full(shape, case.labels[0], np.uint8) for case in cases]
+        energies = [-resize_bilinear(np.log(np.clip(case.planes, LOWEST, 1.0)), shape) for case in cases]
+        marginals = mean_field(
+            torch.from_numpy(np.stack(energies)).to(self.device),
+            torch.from_numpy(np.stack([case.image for case in cases])).to(self.device),
+            self.params,
+            backend=self.backend,
+            scale=self.scale,
+        )
+        best = marginals.argmax(1).cpu().numpy()
+        return [np.asarray(case.labels, np.uint8)[which] for case, which in zip(cases, best, strict=True)]
 
 
 def planes_of_maps(maps: Maps, background: float) -> NDArray[np.float32]:
@@ -27,36 +83,46 @@ def planes_of_maps(maps: Maps, background: float) -> NDArray[np.float32]:
 
 
 def stage_labels(
-    found: Outputs,
-    image: NDArray[np.uint8],
-    crf: CrfSet | None,
+    found: Sequence[Outputs],
+    images: Sequence[Image],
+    crf: DenseCrf | None,
     *,
     threshold: float | None,
     tags: NDArray[np.bool_] | None,
-    scale: float,
-    backend: str,
-    device: str = "cpu",
-) -> NDArray[np.uint8]:
-    """(H, W) labels of one image by a stage's rule, from its labels, else its maps, else its probabilities.
+) -> list[Mask]:
+    """(H, W) labels of each image by a stage's rule, from its labels, else its maps, else its probabilities.
 
-    Maps need the `threshold`; `tags` (K,), where given, leave background and the tagged classes alone.
+    Maps need the `threshold`; `tags` (B, K), where given, leave background and the tagged classes alone.
     """
+    every = [None] * len(images) if tags is None else list(tags)
+    if crf is None:
+        return [_plain(*each, threshold) for each in zip(found, images, every, strict=True)]
+    cases = [_case(*each, threshold) for each in zip(found, images, every, strict=True)]
+    refined = iter(crf.labels([case for case in cases if isinstance(case, CrfCase)]))
+    return [next(refined) if isinstance(case, CrfCase) else case for case in cases]
+
+
+def _plain(found: Outputs, image: Image, tags: NDArray[np.bool_] | None, threshold: float | None) -> Mask:
     shape = (image.shape[0], image.shape[1])
     if found.labels is not None:
         return found.labels
-    if crf is None and found.maps is not None:
-        return threshold_labels(found.maps, _known(threshold), shape)
-    if crf is None:
-        return argmax_labels(_probs(found), shape, tags)
     if found.maps is not None:
-        planes = planes_of_maps(found.maps, _known(threshold))
+        return threshold_labels(found.maps, _known(threshold), shape)
+    return argmax_labels(_probs(found), shape, tags)
+
+
+def _case(
+    found: Outputs, image: Image, tags: NDArray[np.bool_] | None, threshold: float | None
+) -> CrfCase | Mask:
+    """What the CRF is asked; labels, where there are any, stay what they are."""
+    if found.labels is not None:
+        return found.labels
+    if found.maps is not None:
         labels = np.concatenate([[0], found.maps.classes + 1])
-    else:
-        kept = slice(None) if tags is None else np.append(True, tags)
-        planes, labels = _probs(found)[kept], np.arange(len(_probs(found)))[kept]
-    if len(labels) == 1:
-        return np.full(shape, labels[0], np.uint8)
-    return crf_labels(image, planes, labels, crf, scale=scale, backend=backend, device=device)
+        return CrfCase(image, planes_of_maps(found.maps, _known(threshold)), labels)
+    kept = slice(None) if tags is None else np.append(True, tags)
+    probs = _probs(found)
+    return CrfCase(image, probs[kept], np.arange(len(probs))[kept])
 
 
 def _known(threshold: float | None) -> float:
@@ -67,32 +133,3 @@ def _known(threshold: float | None) -> float:
 def _probs(found: Outputs) -> NDArray[np.float32]:
     assert found.probs is not None, "a stage judges labels, maps or probabilities"
     return found.probs
-
-
-def crf_labels(
-    image: NDArray[np.uint8],
-    planes: NDArray[np.float32],
-    labels: NDArray[np.integer],
-    crf: CrfSet,
-    *,
-    scale: float,
-    backend: str,
-    device: str = "cpu",
-) -> NDArray[np.uint8]:
-    """(H, W) labels: dense CRF over planes (L, h, w), where plane l stands for label `labels[l]`.
-
-    Planes are probabilities; they are brought to the size of `image` (H, W, 3) as logarithms, which for a
-    softmax is the same as resizing its logits.
-    """
-    shape = (image.shape[0], image.shape[1])
-    unary = -resize_bilinear(np.log(np.clip(planes, LOWEST, 1.0)), shape)
-    marginals = mean_field(
-        torch.from_numpy(np.ascontiguousarray(unary))[None].to(device),
-        torch.from_numpy(np.ascontiguousarray(image))[None].to(device),
-        crf,
-        backend=backend,
-        scale=scale,
-    )
-    best = marginals[0].argmax(0).cpu().numpy()
-    chosen: NDArray[np.uint8] = np.asarray(labels, np.uint8)[best]
-    return chosen

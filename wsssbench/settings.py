@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias, get_type_hints
 
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.options import coerce, parse_value
+from wsssbench.toml_file import MOST_BYTES, parse_toml
 
 FILE_NAME = "wsssbench.toml"
 TABLES = ("run", "steps", "datasets", "methods", "stages")
@@ -194,20 +195,14 @@ def _with_value(settings: Settings, table: str, name: str, key: str, value: Any)
 
 def _read_toml(path: Path) -> dict[str, Raw]:
     """The tables of the file; BadData or UnknownName where it cannot be one of ours."""
-    import tomllib
-
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(4 * MOST_BYTES).decode()
     except OSError as error:
         raise BadData(f"cannot be read: {error.strerror}", where=path, hint="check --config") from error
     except UnicodeDecodeError as error:
         raise BadData("not a text file in UTF-8", where=path, hint="check --config") from error
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        where = f"{path}:{line[1]}" if line else path
-        raise BadData(
-            f"not valid TOML: {error}", where=where, hint="mend that line; strings are quoted"
-        ) from None
+    tables = parse_toml(text, path, "mend that line; strings are quoted")
     for name, table in tables.items():
         if name not in TABLES:
             raise UnknownName(f"unknown table [{name}]", where=f"{path}: {name}", hint=nearest(name, TABLES))

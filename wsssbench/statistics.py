@@ -1,7 +1,8 @@
 """Is one method better than another? A paired bootstrap over images and seeds, and what it can show.
 
 Arrays of counts come in, differences with intervals go out; files, records and tables must not enter. Scores
-are those of `wsssbench.metrics.Iou`, computed for thousands of resamples at once.
+are those of `wsssbench.metrics` and of the confusion's other metrics, for thousands of resamples at once; how
+images and seeds are drawn is `wsssbench.bootstrap`.
 """
 
 from __future__ import annotations
@@ -12,19 +13,33 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wsssbench.bootstrap import (
+    LEVEL,
+    RESAMPLES,
+    interval_of,
+    rarest_class,
+    replicates,
+    student_over_normal,
+)
 from wsssbench.types import IGNORE
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from numpy.typing import NDArray
 
+    from wsssbench.bootstrap import Columns, Floats
     from wsssbench.judge import CountsTable
 
-    Floats = NDArray[np.float64]
+    Parts: TypeAlias = tuple[Floats, Floats, Floats]  # hit, truth, said: (..., C) each
 
-RESAMPLES, CHUNK = 10_000, 500
-LEVEL = 0.95
 POWER_FACTOR = 1.96 + 0.84  # standard errors that a two-sided test at 5 % finds with a power of 80 %
-SUMMARIES = ("miou", "miou_foreground", "precision", "recall")
+MAIN = ("miou", "miou_foreground", "precision", "recall")
+SUMMARIES = (
+    *MAIN,
+    *("pixel_accuracy", "coverage", "precision_of_labelled_pixels", "frequency_weighted_iou"),
+    *("fp_ratio", "fn_ratio", "fp_ratio_foreground", "fn_ratio_foreground", "image_miou"),
+)  # each is called as in the scores of its metric
 
 
 @dataclass(frozen=True)
@@ -49,15 +64,19 @@ class ImageCounts:
         return cls(hit, truth, said)
 
     def columns(self) -> NDArray[np.float32]:
-        """(n, 3 C): the three side by side."""
-        return np.concatenate([self.hit, self.truth, self.said], axis=1)
+        """(n, 3 C + 2): the three side by side, then whether the image has truth and its own mIoU (0..1)."""
+        known = np.asarray(self.truth.any(1))
+        parts = (part[known].astype(np.float64) for part in (self.hit, self.truth, self.said))
+        own = np.zeros((len(known), 2), np.float32)
+        own[known, 0], own[known, 1] = 1, mean_known(class_iou(*parts))
+        return np.concatenate([self.hit, self.truth, self.said, own], axis=1)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One score of two methods, in points: the second's is subtracted from the first's."""
+    """One score of two methods, in its unit: the second's is subtracted from the first's."""
 
-    score: str  # of SUMMARIES, or the name of a class (its IoU)
+    score: str  # of SUMMARIES, the name of a class (its IoU), or "metric.number"
     first: float
     second: float
     difference: float
@@ -65,6 +84,8 @@ class Difference:
     high: float
     p: float  # two-sided, that there is no difference
     smallest: float  # difference that such data would have shown in four of five studies
+    over: str = ""  # what was drawn: images, seeds, images and seeds
+    adjusted: float = float("nan")  # p for the number of methods (Holm)
 
     @property
     def shown(self) -> bool:
@@ -84,24 +105,23 @@ def compare_counts(
     """Differences of the summaries and of each class's IoU between two methods.
 
     `first[s]` and `second[s]` are the counts of training seed s; `class_names` are the C classes, background
-    first. Where all seeds judge the `same_images`, these are drawn again with replacement, the same for both
-    methods and all seeds, within strata of the rarest class that they show, so that no class is lost; then
-    seeds are drawn again. Where each seed has images of its own, its score varies with them already, and
-    seeds alone are drawn. A mean over few seeds varies more than resampling shows: the seeds' part is widened
-    so that the interval is Student's for n seeds. With one seed the interval is of images alone.
+    first. Images and seeds are drawn as `replicates` says, the same for both methods, images within strata of
+    the rarest class that they show, so that no class is lost.
     """
-    draw = np.random.default_rng(seed)
     pairs = [np.concatenate([a.columns(), b.columns()], axis=1) for a, b in zip(first, second, strict=True)]
     strata = [rarest_class(a.truth) for a in first]
-    point = np.stack([_scores(pair.sum(0, dtype=np.float64)[None])[:, 0] for pair in pairs])  # (S, 2, Q)
-    replicates = np.concatenate(
-        [
-            _resampled(pairs, strata, min(CHUNK, resamples - start), draw, same_images=same_images)
-            for start in range(0, resamples, CHUNK)
-        ]
+    both = [_scores(pair.sum(0, dtype=np.float64)[None])[0] for pair in pairs]
+    point = np.stack(both)  # (S, 2, Q)
+    drawn = replicates(
+        pairs, strata, _score_differences, same_images=same_images, resamples=resamples, seed=seed
     )
     names = [*SUMMARIES, *class_names]
-    return [_difference(name, point[:, :, q], replicates[:, q]) for q, name in enumerate(names)]
+    return [difference_of(name, point[:, :, q], drawn[:, q]) for q, name in enumerate(names)]
+
+
+def what_is_drawn(seeds: int, *, same_images: bool) -> str:
+    """Over what a difference of this many seeds is resampled."""
+    return "images" if seeds == 1 else "images and seeds" if same_images else "seeds"
 
 
 def student_interval(sample: Sequence[float]) -> tuple[float, float]:
@@ -113,88 +133,63 @@ def student_interval(sample: Sequence[float]) -> tuple[float, float]:
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def widening(seeds: int) -> float:
-    """What turns the resampled spread of a mean of n seeds into Student's: sqrt(n / (n - 1)) t_n-1 / z."""
-    return float(np.sqrt(seeds / (seeds - 1))) * _student_over_normal(seeds)
+def _score_differences(sums: Columns | Floats) -> Floats:
+    """(R, Q) scores of the first method less those of the second."""
+    both = _scores(sums)
+    return np.asarray(both[:, 0] - both[:, 1])
 
 
-def _student_over_normal(seeds: int) -> float:
-    from scipy import stats
-
-    tail = (1 + LEVEL) / 2
-    return float(stats.t.ppf(tail, seeds - 1) / stats.norm.ppf(tail))
-
-
-def rarest_class(truth: NDArray[np.float32]) -> NDArray[np.int64]:
-    """(n,) for each image the class of (n, C) that the fewest images show, among those it shows itself."""
-    shown = truth > 0
-    return np.asarray(np.where(shown, shown.sum(0), len(truth) + 1).argmin(1))
-
-
-def _resampled(
-    pairs: Sequence[NDArray[np.float32]],
-    strata: Sequence[NDArray[np.int64]],
-    count: int,
-    draw: np.random.Generator,
-    *,
-    same_images: bool,
-) -> Floats:
-    """(count, Q) differences of the seeds' mean, each from images and seeds drawn anew."""
-    seeds = len(pairs)
-    if same_images or seeds == 1:
-        weights = image_weights(strata[0], count, draw)
-        scores = [_scores(weights @ pair) for pair in pairs]
-    else:
-        scores = [_scores(pair.sum(0, keepdims=True)).repeat(count, axis=1) for pair in pairs]
-    each = np.stack([both[0] - both[1] for both in scores])  # (S, count, Q)
-    if seeds == 1:
-        return np.asarray(each[0])
-    drawn = each[draw.integers(0, seeds, (seeds, count)), np.arange(count)].mean(0)
-    middle = each.mean(0)
-    return np.asarray(middle + widening(seeds) * (drawn - middle))
-
-
-def image_weights(stratum: NDArray[np.int64], count: int, draw: np.random.Generator) -> NDArray[np.float32]:
-    """(count, n) how often each image is drawn; every stratum keeps its size."""
-    weights = np.zeros((count, len(stratum)), np.float32)
-    for value in np.unique(stratum):
-        members = np.flatnonzero(stratum == value)
-        drawn = draw.integers(0, len(members), (count, len(members)))
-        drawn += np.arange(count)[:, None] * len(members)
-        times = np.bincount(drawn.ravel(), minlength=count * len(members))
-        weights[:, members] = times.reshape(count, len(members))
-    return weights
-
-
-def _scores(sums: NDArray[np.float32] | Floats) -> Floats:
-    """(2, R, Q) scores in % of both methods from (R, 6 C) summed counts; NaN where a score is not defined."""
-    classes = sums.shape[1] // 6
-    hit, truth, said = sums.astype(np.float64).reshape(len(sums), 2, 3, classes).transpose(2, 1, 0, 3)
+def _scores(sums: Columns | Floats) -> Floats:
+    """(R, 2, Q) scores in % of both methods from (R, 2 M) summed columns; NaN: not defined."""
+    mine = sums.astype(np.float64).reshape(len(sums), 2, -1)
+    counts, (images, points) = mine[..., :-2], np.moveaxis(mine[..., -2:], -1, 0)
+    parts = counts.reshape(len(sums), 2, 3, -1).transpose(2, 0, 1, 3)
     with np.errstate(divide="ignore", invalid="ignore"):
-        present = truth > 0
-        iou = np.where(present, hit / (truth + said - hit), np.nan)
-        recall = np.where(present, hit / truth, np.nan)
-        precision = np.where(present & (said > 0), hit / said, np.nan)
-    means = [_mean(iou), _mean(iou[..., 1:]), _mean(precision), _mean(recall)]
-    return 100 * np.concatenate([np.stack(means, axis=-1), iou], axis=-1)
+        hit, truth, said = parts
+        image_miou = np.where(images > 0, points / images, np.nan)
+        iou = class_iou(hit, truth, said)
+        summaries = [*_summaries((hit, truth, said), iou), image_miou]
+    return 100 * np.concatenate([np.stack(summaries, axis=-1), iou], axis=-1)
 
 
-def _mean(values: Floats) -> Floats:
+def class_iou(hit: Floats, truth: Floats, said: Floats) -> Floats:
+    """(..., C) IoU in 0..1 of summed pixels, NaN for a class without truth."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(truth > 0, hit / (truth + said - hit), np.nan)
+
+
+def _summaries(parts: Parts, iou: Floats) -> list[Floats]:
+    """All of SUMMARIES but the last, as shares, (...) each."""
+    hit, truth, said = parts
+    present, union = truth > 0, truth + said - hit
+    recall = np.where(present, hit / truth, np.nan)
+    precision = np.where(present & (said > 0), hit / said, np.nan)
+    false, missed = (np.where(present, wrong / union, np.nan) for wrong in (said - hit, truth - hit))
+    total, labelled, right = (part.sum(-1) for part in (truth, said, hit))
+    return [
+        *(mean_known(iou), mean_known(iou[..., 1:]), mean_known(precision), mean_known(recall)),
+        *(right / total, labelled / total, right / labelled),
+        np.where(present, truth * iou, 0).sum(-1) / total,
+        *(mean_known(false), mean_known(missed), mean_known(false[..., 1:]), mean_known(missed[..., 1:])),
+    ]
+
+
+def mean_known(values: Floats) -> Floats:
     """Mean over the last axis of what is not NaN; NaN where nothing is."""
     known = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(known, values, 0).sum(-1) / known.sum(-1))
 
 
-def _difference(name: str, point: Floats, replicates: Floats) -> Difference:
-    """`point` (S, 2) are the scores themselves, `replicates` (R,) the resampled differences."""
+def difference_of(name: str, point: Floats, drawn: Floats) -> Difference:
+    """`point` (S, 2) are the scores of each seed themselves, `drawn` (R,) the resampled differences."""
     first, second = (float(x) for x in point.mean(0))
-    drawn = replicates[np.isfinite(replicates)]
+    drawn = drawn[np.isfinite(drawn)]
     if not len(drawn) or not np.isfinite(first - second):
-        return Difference(name, first, second, *[float("nan")] * 5)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        none = float("nan")
+        return Difference(name, first, second, none, none, none, none, none)
     return Difference(
-        name, first, second, first - second, float(low), float(high),
+        name, first, second, first - second, *interval_of(drawn),
         p=_p_value(first - second, drawn, len(point)), smallest=float(POWER_FACTOR * drawn.std()),
     )  # fmt: skip
 
@@ -208,10 +203,10 @@ def _p_value(difference: float, drawn: Floats, seeds: int) -> float:
     resampled = float(min(1.0, 2 * min(below, above)))
     if seeds == 1 or not drawn.std():
         return resampled
-    from scipy import stats
+    from scipy.special import stdtr  # scipy.stats would cost a second
 
-    error = drawn.std() / _student_over_normal(seeds)
-    return max(resampled, float(2 * stats.t.sf(abs(difference) / error, seeds - 1)))
+    error = drawn.std() / student_over_normal(seeds)
+    return max(resampled, float(2 * stdtr(seeds - 1, -abs(difference) / error)))
 
 
 def holm(values: Sequence[float]) -> list[float]:

@@ -1,9 +1,10 @@
 """Files that must appear whole or not at all, and the records of cells: where they lie, write, read, find.
 
 A record is one JSON file, `runs/<dataset>/<method>/seed0/<stage>-<split>-<key8>/record.json`, beside the
-cell's `counts.npz` and `masks/`. It holds the fields of `wsssbench.types.Record` under their own names:
-schema, key, status, method, identity (terms, recipe, ...), scores, timing, provenance, reason. No tables and
-no statistics here (`wsssbench.report`), no torch, no knowledge of plugins.
+cell's `counts.npz`, `masks/` and `sha256sums.txt` (of these and of the artifacts that were judged). It holds
+the fields of `wsssbench.types.Record` under their own names: schema, key, status, method, identity (terms,
+recipe, ...), scores, timing, provenance, reason. No tables and no statistics here (`wsssbench.report`), no
+torch, no knowledge of plugins.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from wsssbench.errors import BadData, WsssError
+from wsssbench.record_check import check_record
 from wsssbench.types import Record, RowIdentity, StepIdentity, Terms, plain
 
 RECORD = "record.json"
 SCHEMA = 1
+MOST_JSON_BYTES = 64 * 2**20  # of a record; large ones have one
 KNOWN_SCHEMAS = (1,)
 NOT_SEARCHED = ("steps", "masks", "artifacts")  # may hold ten thousands of files, never a record
 RESERVED = ("steps",)  # runs/<dataset>/steps belongs to the fitted steps
@@ -99,10 +102,14 @@ def write_record(folder: Path | str, record: Record) -> Path:
 def read_json(path: Path | str, what: str) -> Any:
     """The content of a JSON file; BadData names it where it is missing, truncated or says NaN."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        with Path(path).open("rb") as file:
+            data = file.read(MOST_JSON_BYTES + 1)
+        if len(data) > MOST_JSON_BYTES:
+            raise ValueError(f"more than {MOST_JSON_BYTES // 2**20} MiB")
+        return json.loads(data.decode(), parse_constant=_refuse_constant)
     except FileNotFoundError:
         raise BadData(f"no such {what}", where=path) from None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise BadData(
             f"{what} cannot be read ({error})", where=path, hint="restore or remove this file"
         ) from error
@@ -124,6 +131,7 @@ def read_record(path: Path | str) -> Record:
         )
         raise BadData(f"record has schema {content.get('schema')!r}", where=file, hint=hint)
     try:
+        check_record(content)
         return record_from_plain(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadData(f"record is damaged ({error})", where=file, hint="run the cell again") from error

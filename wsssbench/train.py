@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wsssbench.context import NotesRate
 from wsssbench.crops import Batch, CropBatches
 from wsssbench.errors import BadData, TrainingFailed, WsssError
 from wsssbench.nets.weights import read_tensors
@@ -25,6 +27,8 @@ CHECKPOINT_SECONDS = 60.0
 AHEAD = 4  # batches under way while a GPU trains
 POLY_POWER = 0.9  # DeepLab's schedule; RRM's code likewise (tool/torchutils.py)
 STEPS = "/steps"  # after a training's name: the purpose of the seed that its steps draw from
+NOTHING_MINED = 100  # batches; an epoch of a small data set
+HELD = "stopping after this step, with a checkpoint; once more to stop at once"
 
 Losses = dict[str, Tensor]  # named scalars; "total" is what is minimised
 
@@ -94,12 +98,16 @@ def train(
             _finite(values, name, step)
             if check is not None and ctx.step_limit is None:
                 check(values, step)
+            if isinstance(ctx, NotesRate):
+                ctx.rate = optimizer.param_groups[0]["lr"]
             ctx.progress(step + 1, end, len(batch.ids), {k: v.item() for k, v in values.items()})
             if interrupts.asked or time.perf_counter() - last_save > CHECKPOINT_SECONDS:
+                _finite_weights(model, name, step)
                 save_checkpoint(saved, model, optimizer, step + 1, check)
                 last_save = time.perf_counter()
             if interrupts.asked:
                 raise KeyboardInterrupt
+    _finite_weights(model, name, end)
     save_checkpoint(saved, model, optimizer, end)
 
 
@@ -126,6 +134,8 @@ class HeldInterrupts:
     def _note(self, number: int, frame: object) -> None:
         self.asked = True
         self._restore()
+        with suppress(RuntimeError):  # stderr was being written to when the signal came
+            print(HELD, file=sys.stderr, flush=True)
 
     def _restore(self) -> None:
         for number, handler in self._old.items():
@@ -156,7 +166,7 @@ def one_step(
     with ctx.phase("backward"):
         values["total"].backward()  # type: ignore[no-untyped-call]
     with ctx.phase("optimizer"):
-        norm = clipped(model, clip) if clip else torch.zeros(())
+        norm = clipped(model, clip or math.inf)  # a factor of 1 where nothing is to be clipped
         if torch.isfinite(norm):
             optimizer.step()
         else:
@@ -232,27 +242,49 @@ def load_checkpoint(
 
 
 class AliveCheck:
-    """Stops a run whose classifier has died: no better than guessing every tag by its frequency.
+    """Stops a run whose classifier has died: no better than guessing every tag by its frequency; and one whose
+    mining, where it has some, finds no pixel to learn from in NOTHING_MINED batches in a row.
 
     The mean classification loss of the last `window` steps is compared with the entropy of the tag
-    frequencies, the loss of a constant answer; steps before `patience` are not judged.
+    frequencies, the loss of a constant answer; steps before `patience` are not judged. `mined` among the
+    losses is the share of pixels that mining has labelled.
     """
 
     def __init__(self, frequencies: Tensor, *, patience: int, window: int = 40) -> None:
         p = frequencies.double().clamp(1e-6, 1 - 1e-6)
         self.guess = float(-(p * p.log() + (1 - p) * (1 - p).log()).mean())
         self.patience, self.window = patience, window
-        self.memory: list[float] = []  # the losses of the window, the last one last
+        self.losses: list[float] = []  # of the window, the last one last
+        self.empty = 0  # batches in a row without a mined pixel
+
+    @property
+    def memory(self) -> list[float]:
+        """What a resumed training must know, as plain numbers."""
+        return [float(self.empty), *self.losses]
+
+    @memory.setter
+    def memory(self, known: list[float]) -> None:
+        self.empty, self.losses = int(known[0]), list(known[1:])
 
     def __call__(self, losses: Losses, step: int) -> None:
-        self.memory = [*self.memory[-self.window + 1 :], float(losses["cls"])]
-        mean = math.fsum(self.memory) / len(self.memory)
-        if step >= self.patience and len(self.memory) == self.window and mean > self.guess:
+        self._mined(losses, step)
+        self.losses = [*self.losses[-self.window + 1 :], float(losses["cls"])]
+        mean = math.fsum(self.losses) / len(self.losses)
+        if step >= self.patience and len(self.losses) == self.window and mean > self.guess:
             raise TrainingFailed(
                 f"the classifier died: its loss over the last {self.window} steps is {mean:.3f}, "
                 f"guessing tag frequencies costs {self.guess:.3f}",
                 where=f"step {step}",
                 hint="lower the learning rate (option lr) or check the tags",
+            )
+
+    def _mined(self, losses: Losses, step: int) -> None:
+        self.empty = self.empty + 1 if "mined" in losses and not losses["mined"] else 0
+        if self.empty >= NOTHING_MINED:
+            raise TrainingFailed(
+                f"mining found no reliable pixel in {self.empty} batches in a row",
+                where=f"step {step}",
+                hint="look at the maps of the classifier (`--stages seed`), or ease the rule of mining",
             )
 
 
@@ -271,6 +303,14 @@ def _finite(values: Losses, name: str, step: int) -> None:
             where=f"{name}, step {step}",
             hint="lower the learning rate (option lr), or look at the images of this step in log.jsonl",
         )
+
+
+def _finite_weights(model: nn.Module, name: str, step: int) -> None:
+    """TrainingFailed, before they are saved, where an update has carried weights beyond all numbers."""
+    bad = [key for key, value in model.state_dict().items() if not bool(torch.isfinite(value).all())]
+    if bad:
+        what = f"not finite: {len(bad)} tensors of weights ({', '.join(bad[:3])})"
+        raise TrainingFailed(what, where=f"{name}, step {step}", hint="lower the learning rate (option lr)")
 
 
 def _timed(ctx: Context, batches: CropBatches, start: int, steps: int) -> Iterator[tuple[int, Batch]]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
+from wsssbench.printable import is_name
 from wsssbench.types import IGNORE, DatasetCard, content_key, option
 
 from .voc_check import PrepareReport, check
@@ -130,6 +131,9 @@ def _parsed(text: str, where: str) -> tuple[str, list[str]]:
     members = [name.strip() for name in rest.split("+")]
     if not new.strip() or not all(members):
         raise WsssError(f"{text!r} is no merge", where=where, hint="write NEW:OLD+OLD, as animal:cat+dog")
+    if not is_name(new) or set(new) & set("|;,"):
+        what = f"{new!r:.80} cannot be the name of a class"
+        raise WsssError(what, where=where, hint="one short line of text, without | ; and ,")
     return new.strip(), members
 
 

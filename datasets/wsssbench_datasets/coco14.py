@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from wsssbench.errors import BadData, nearest
+from wsssbench.image_files import picture_size, read_rgb
 from wsssbench.types import DatasetCard, option
 
 from .class_choice import ChosenClasses, ClassOptions
@@ -37,7 +38,6 @@ from .coco_tree import (
 )
 from .file_facts import cache_file, file_digests, split_fingerprint
 from .tag_files import require_tags
-from .voc_check import image_size, read_image
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags
@@ -228,11 +228,11 @@ class Coco14Files:
 
     def image(self, id: str) -> Image:
         """(H, W, 3) uint8 RGB as stored, grey ones expanded; BadData if missing or truncated."""
-        return read_image(self.image_path(id))
+        return read_rgb(self.image_path(id))
 
     def mask(self, id: str) -> Mask:
         """(H, W) uint8 in 0..80 or 255, of the image's size; BadData for anything else."""
-        return self.mask_of_size(id, image_size(self.image_path(id)))
+        return self.mask_of_size(id, picture_size(self.image_path(id)))
 
     def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
         """The mask, read or painted, checked to be of `size` (H, W) unless that is None."""

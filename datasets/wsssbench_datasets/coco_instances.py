@@ -7,6 +7,7 @@ mask is first asked for, as a few hundred MB of them are not needed for tags. No
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import threading
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from wsssbench.errors import BadData, UnknownName, nearest
+from wsssbench.image_files import MOST_PIXELS
 
 from .coco_classes import CATEGORIES
 from .file_facts import cache_file, remembered
@@ -23,9 +25,9 @@ from .file_facts import cache_file, remembered
 HINT = "unpack annotations_trainval2014.zip of cocodataset.org again"
 LABELS = {category: k + 1 for k, category in enumerate(CATEGORIES)}  # 1..90 with gaps -> 1..80
 STORE = "coco-catalogues-1.json"  # the number changes with the form of its entries
-MOST_PX = 20_000  # of an image's side
 FEWEST_NUMBERS = 6  # a polygon of fewer has no area; pycocotools would take four for a box
-FAR = 1e5  # coordinates beyond are no pixels: an outline that long would fill the memory
+FAR = 1e5  # coordinates beyond are no pixels
+LONGEST = 1e6  # pixels of an outline: one of a thousand long strokes would fill the memory
 
 Outline: TypeAlias = "tuple[array[float], ...] | array[int]"  # polygons (x, y, x, y, ...), or run lengths
 
@@ -104,7 +106,8 @@ def _parsed(path: Path) -> Mapping[str, Sequence[Any]]:
         if not isinstance(content, dict) or not isinstance(content.get(table), list):
             raise BadData(f"this is no instances file: no list {table!r} in it", where=path, hint=HINT)
     for category in content["categories"]:
-        known = isinstance(category, dict) and CATEGORIES.get(category.get("id"))  # type: ignore[arg-type]
+        number = category.get("id") if isinstance(category, dict) else None
+        known = CATEGORIES.get(number) if type(number) is int else None
         if not known or category.get("name") != known:
             what = f"the category {category!r:.80} is not COCO's{f', {known}' if known else ''}"
             raise BadData(what, where=path, hint="coco14 is for COCO's own 80 categories")
@@ -119,7 +122,7 @@ def _sizes(content: Mapping[str, Sequence[Any]], path: Path) -> dict[int, tuple[
             number, height, width = image["id"], image["height"], image["width"]
         except (TypeError, LookupError):
             number = height = width = None
-        if not all(type(v) is int and v > 0 for v in (number, height, width)) or max(height, width) > MOST_PX:
+        if not all(type(v) is int and v > 0 for v in (number, height, width)) or height * width > MOST_PIXELS:
             raise BadData(f"an image without number or size: {image!r:.80}", where=path, hint=HINT)
         sizes[number] = (height, width)
     return sizes
@@ -175,4 +178,9 @@ def _outline(given: Any, size: tuple[int, int]) -> Outline:
 
 def _are_points(polygon: array[float]) -> bool:
     near = min(polygon) > -FAR and max(polygon) < FAR and math.isfinite(sum(polygon))  # a NaN hides from min
-    return near and len(polygon) % 2 == 0
+    return near and len(polygon) % 2 == 0 and _length(polygon[::2]) + _length(polygon[1::2]) < LONGEST
+
+
+def _length(along: array[float]) -> float:
+    """How far an outline goes along one axis; pycocotools takes memory for each pixel of it."""
+    return sum(abs(b - a) for a, b in itertools.pairwise(along))

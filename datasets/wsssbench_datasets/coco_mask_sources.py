@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from wsssbench.image_files import FileFault
 from wsssbench.types import IGNORE
 
 from .coco_classes import CLASS_NAMES
@@ -19,7 +20,7 @@ from .coco_instances import Catalogue, catalogue, outlines
 from .coco_masks import PAINTING, Crowd, Overlap, painted
 from .coco_tree import coco_id, file_of, image_number
 from .file_facts import cache_file, file_digests, remembered
-from .voc_check import FileFault, in_threads, read_mask
+from .voc_check import in_threads, read_mask
 
 if TYPE_CHECKING:
     from wsssbench.types import Mask

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from wsssbench.errors import BadData
+from wsssbench.image_files import FileFault, picture_size, read_rgb
 from wsssbench.types import DatasetCard, content_key, option
 
 from .class_choice import ChosenClasses, ClassOptions
@@ -23,7 +24,7 @@ from .folder_check import survey
 from .folder_splits import SplitFiles, some_ids
 from .folder_tags import read_tags
 from .folder_toml import FILE, read_description
-from .voc_check import FileFault, PrepareReport, image_size, read_image
+from .voc_check import PrepareReport
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags
@@ -90,11 +91,11 @@ class FolderFiles:
 
     def image(self, id: str) -> Image:
         """(H, W, 3) uint8 RGB as stored, without EXIF rotation; BadData if missing or truncated."""
-        return read_image(self.image_path(id))
+        return read_rgb(self.image_path(id))
 
     def mask(self, id: str) -> Mask:
         """(H, W) uint8 in 0..K or 255, of the image's size; BadData for anything else."""
-        return self.mask_of_size(id, image_size(self.image_path(id)))
+        return self.mask_of_size(id, picture_size(self.image_path(id)))
 
     def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
         """The mask, checked to be of `size` (H, W) unless that is None."""
@@ -158,7 +159,7 @@ class FolderFiles:
         fit, sides = self.described.fit_split, []
         for id in self.ids(fit)[:MEASURED]:
             try:
-                sides.append(max(image_size(self.image_path(id))))
+                sides.append(max(picture_size(self.image_path(id))))
             except FileFault:
                 continue  # `prepare` lists them, and reading one ends a run
         if not sides:

@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from wsssbench.errors import BadData
+from wsssbench.image_files import FileFault, is_turned, picture_size, read_rgb
 
 from .voc_check import (
     JPEG_END,
     TAIL_BYTES,
-    FileFault,
+    TURNED,
     Finding,
     PrepareReport,
     Seen,
     SplitCounts,
     Surveyed,
-    image_size,
     in_threads,
-    read_image,
 )
 
 if TYPE_CHECKING:
@@ -70,6 +69,7 @@ def survey(dataset: Surveyed, whole: Described, unused: Sequence[str]) -> Prepar
     seen = dict(zip(has, looks, strict=True))
     figures = tuple(_figures(split, [seen[id] for id in dataset.ids(split)], names) for split in splits)
     notes = [note for id, look in seen.items() for note in _notes(names, id, look)]
+    notes += [Finding(TURNED, id) for id, look in seen.items() if look.turned]
     notes += [Finding("picture in no split", id) for id in unused]
     faults = tuple(fault for look in seen.values() for fault in look.faults)
     return PrepareReport(tuple(dataset.places()), figures, faults, tuple(notes))
@@ -93,7 +93,7 @@ def _look(dataset: Surveyed, id: str, masked: bool, tagged: bool) -> Seen:
             tags = dataset.tags(id)
         except BadData as error:
             faults.append(_finding("missing or wrong tags", error))
-    return Seen(tags, present, source, tuple(faults))
+    return Seen(tags, present, source, tuple(faults), size is not None and is_turned(dataset.image_path(id)))
 
 
 def _whole_size(dataset: Surveyed, id: str, faults: list[Finding]) -> tuple[int, int] | None:
@@ -103,9 +103,9 @@ def _whole_size(dataset: Surveyed, id: str, faults: list[Finding]) -> tuple[int,
     """
     try:
         path = dataset.image_path(id)
-        size = image_size(path)
+        size = picture_size(path)
         if not _ends_like_jpeg(path):
-            read_image(path)
+            read_rgb(path)
     except BadData as error:
         faults.append(_finding("unusable image", error))
         return None

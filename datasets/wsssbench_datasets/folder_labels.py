@@ -12,22 +12,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image as Pil
 
-from .voc_check import FileFault
+from wsssbench.image_files import (
+    LOSSLESS,
+    FileFault,
+    check_colours,
+    is_scaled_grey,
+    opened,
+    size_fault,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL import Image as Pil
 
     from wsssbench.types import Mask
 
-FORMATS = ("PNG", "BMP", "TIFF")  # lossless, and read by no other program
 INDEX_MODES = ("P", "L", "1", "I;16", "I")
 COLOUR_MODES = ("P", "L", "RGB", "RGBA")
 MOST_INDEX = 65535
-MOST_PIXELS = 100_000_000  # a few bytes of PNG can claim any size
 SHOWN = 3
-HINT = "restore this file; wsssbench prepare lists all"
 
 
 @dataclass(frozen=True)
@@ -50,23 +54,14 @@ class LabelCode:
         """
         values = self._values(path)
         if size is not None and values.shape != size:
-            what = f"a mask of {values.shape[1]}x{values.shape[0]} px for an image of {size[1]}x{size[0]} px"
-            raise FileFault("mask size", what, path, "image and mask must have the same size")
+            raise size_fault(values.shape, size, path)
         return self._labels(values, path)
 
     def _values(self, path: Path) -> NDArray[Any]:
         """(H, W) values of the file."""
-        try:
-            with Pil.open(path, formats=FORMATS) as picture:
-                if picture.width * picture.height > MOST_PIXELS:
-                    raise ValueError(f"{picture.width} x {picture.height} pixels")
-                self._check_mode(picture.mode, path)
-                return _colour_values(picture, path) if self.colours else _index_values(picture)
-        except FileNotFoundError as error:
-            raise FileFault("missing mask", "this mask is missing", path, HINT) from error
-        except (OSError, SyntaxError, ValueError, Pil.DecompressionBombError) as error:
-            what = f"this mask is truncated or damaged ({error})"
-            raise FileFault("damaged mask", what, path, HINT) from error
+        with opened(path, "mask", LOSSLESS) as picture:
+            self._check_mode(picture.mode, path)
+            return _colour_values(picture, path) if self.colours else _index_values(picture, path)
 
     def _check_mode(self, mode: str, path: Path) -> None:
         if self.colours and mode not in COLOUR_MODES:
@@ -106,7 +101,10 @@ class LabelCode:
         )
 
 
-def _index_values(picture: Pil.Image) -> NDArray[Any]:
+def _index_values(picture: Pil.Image, path: Path) -> NDArray[Any]:
+    if is_scaled_grey(picture):
+        what = "a grey mask of 2 or 4 bits, whose values are spread over 0..255"
+        raise FileFault("mask mode", what, path, "save it with 8 bits, or as a palette PNG")
     values = np.asarray(picture)
     if values.ndim != 2 or (values.size and (int(values.min()) < 0 or int(values.max()) > MOST_INDEX)):
         raise ValueError("indices outside 0..65535")
@@ -114,6 +112,7 @@ def _index_values(picture: Pil.Image) -> NDArray[Any]:
 
 
 def _colour_values(picture: Pil.Image, path: Path) -> NDArray[Any]:
+    check_colours(picture, "mask", path)
     pixels = np.asarray(picture.convert("RGBA"))
     if (pixels[..., 3] != 255).any():
         raise FileFault("mask mode", "a mask with transparent pixels", path, "save it as RGB PNG")

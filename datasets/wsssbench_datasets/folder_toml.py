@@ -7,7 +7,6 @@ error names the file, the key and the next step; a path that leaves the root is 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from typing import Any
 
 from wsssbench.errors import BadData, UnknownName, nearest
 from wsssbench.options import coerce
+from wsssbench.toml_file import MOST_BYTES, parse_toml
 from wsssbench.types import IGNORE, content_key
 
 from .folder_code import BACKGROUND, IGNORED, read_code
@@ -23,7 +23,6 @@ from .folder_labels import LabelCode
 
 FILE = "dataset.toml"
 FROM_MASKS = "masks"  # the value of `tags` for tags that are the classes of the mask
-MOST_BYTES = 2**20
 LOSSLESS = (".png", ".bmp", ".tif", ".tiff")
 LONGEST = 80  # of a name
 KEYS: Mapping[str, Any] = {
@@ -126,15 +125,7 @@ def read_description(root: Path) -> Description:
 
 
 def _parsed(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(read_text(path, MOST_BYTES, FILE))
-    except RecursionError as error:
-        raise BadData("not valid TOML: nested too deep", where=path, hint="see docs/own-data.md") from error
-    except ValueError as error:  # TOMLDecodeError, or a number of thousands of digits
-        line = re.search(r"at line (\d+)", str(error))
-        where = f"{path}:{line[1]}" if line else path
-        hint = "mend that line; strings are quoted"
-        raise BadData(f"not valid TOML: {str(error)[:200]}", where=where, hint=hint) from error
+    return parse_toml(read_text(path, MOST_BYTES, FILE), path, "mend that line; strings are quoted")
 
 
 def _typed(given: Mapping[str, Any], kinds: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -20,12 +20,14 @@ from wsssbench.dumps.numpy_pickles import NUMPY_NAMES, StoredArray, StoredScalar
 from wsssbench.dumps.safe_pickle import load_pickle
 from wsssbench.errors import BadData
 
+from .folder_files import read_small_file
 from .voc_lists import voc_id
 
 if TYPE_CHECKING:
     from wsssbench.types import Tags
 
 SHOWN = 5  # ids named in an error
+MOST_XML_BYTES = 2**22  # the largest of VOC has 20 kB
 NPY_HINT = "give a cls_labels.npy that holds a dict: image id -> multi-hot vector of the classes"
 
 
@@ -145,10 +147,7 @@ def read_xml_tags(path: Path, class_names: Sequence[str]) -> Tags:
 
 def _xml_root(path: Path) -> ET.Element:
     """The root element. UTF-16 (NUL bytes) is refused and UTF-8 forced, so that no encoding hides a DTD."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BadData(f"this annotation cannot be read ({error})", where=path) from error
+    data = read_small_file(path, MOST_XML_BYTES, "annotation")
     if re.search(rb"\x00|<!\s*(DOCTYPE|ENTITY)", data, re.IGNORECASE):
         raise BadData("refused: this annotation declares a document type, or is not UTF-8", where=path)
     try:

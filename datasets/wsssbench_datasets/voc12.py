@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from wsssbench.errors import BadData, UnknownName, nearest
+from wsssbench.image_files import picture_size, read_rgb
 from wsssbench.types import DatasetCard, option
 
 from .class_choice import ChosenClasses, ClassOptions
 from .file_facts import cache_file, file_digests, split_fingerprint
 from .tag_files import XmlTags, read_tag_file, require_tags
-from .voc_check import image_size, read_image, read_mask
+from .voc_check import read_mask
 from .voc_lists import SPLITS, find_tree, list_file, read_list
 
 if TYPE_CHECKING:
@@ -115,11 +116,11 @@ class Voc12Files:
 
     def image(self, id: str) -> Image:
         """(H, W, 3) uint8 RGB as stored, without EXIF rotation; BadData if missing or truncated."""
-        return read_image(self.image_path(id))
+        return read_rgb(self.image_path(id))
 
     def mask(self, id: str) -> Mask:
         """(H, W) uint8 in 0..20 or 255, of the image's size; BadData for anything else."""
-        return self.mask_of_size(id, image_size(self.image_path(id)))
+        return self.mask_of_size(id, picture_size(self.image_path(id)))
 
     def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
         """The mask, checked to be of `size` (H, W) unless that is None."""

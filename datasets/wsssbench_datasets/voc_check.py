@@ -15,31 +15,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
-from PIL import Image as Pil
 
 from wsssbench.errors import BadData
+from wsssbench.image_files import (
+    LOSSLESS,
+    FileFault,
+    is_scaled_grey,
+    is_turned,
+    opened,
+    picture_size,
+    read_rgb,
+    size_fault,
+)
+from wsssbench.printable import printable
 from wsssbench.types import IGNORE, DatasetCard
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from wsssbench.types import Image, Mask, Tags
+    from wsssbench.types import Mask, Tags
 
 JPEG_END = b"\xff\xd9"
 TAIL_BYTES = 64  # some writers pad a JPEG after its end marker
 SHOWN = 3  # examples printed of each kind of finding
+TURNED = "image that its EXIF data turns: read as stored"
 THREADS = min(4, os.cpu_count() or 1)
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-
-class FileFault(BadData):
-    """A file that cannot be used; `kind` is the group it is counted in."""
-
-    def __init__(self, kind: str, what: str, where: Path, hint: str = "") -> None:
-        super().__init__(what, where=where, hint=hint)
-        self.kind = kind
 
 
 def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
@@ -51,35 +54,17 @@ def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
 # ------------------------------------------------------------------------------------------ one checked file
 
 
-def read_image(path: Path) -> Image:
-    """(H, W, 3) uint8 RGB as stored: no EXIF rotation, grey and CMYK converted. Else FileFault."""
-    with _opened(path, "image") as picture:
-        try:
-            return np.array(picture.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise _damaged(path, "image", error) from error
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) from the header alone. FileFault if there is none."""
-    with _opened(path, "image") as picture:
-        return picture.height, picture.width
-
-
 def read_mask(path: Path, classes: int, size: tuple[int, int] | None = None) -> Mask:
     """(H, W) uint8 in 0..classes or 255: the stored indices, never the palette's colours.
 
     FileFault for a missing or damaged file, a PNG that is neither palette nor grey, a value out of range,
     and a size other than `size` (H, W).
     """
-    with _opened(path, "mask") as picture:
-        if picture.mode not in ("P", "L"):
+    with opened(path, "mask", LOSSLESS) as picture:
+        if picture.mode not in ("P", "L") or is_scaled_grey(picture):
             hint = "convert the colours back to class indices (palette PNG)"
-            raise FileFault("mask mode", f"a mask of mode {picture.mode}, not P or L", path, hint)
-        try:
-            mask = np.array(picture)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise _damaged(path, "mask", error) from error
+            raise FileFault("mask mode", f"a mask of mode {picture.mode}, not P or L of 8 bits", path, hint)
+        mask = np.array(picture)
     _check_mask(mask, path, classes, size)
     return mask
 
@@ -92,23 +77,7 @@ def _check_mask(mask: Mask, path: Path, classes: int, size: tuple[int, int] | No
         hint = f"class indices run from 0 (background) to {classes} without gaps"
         raise FileFault("mask values", what, path, hint)
     if size is not None and mask.shape != size:
-        what = f"a mask of {mask.shape[1]}x{mask.shape[0]} px for an image of {size[1]}x{size[0]} px"
-        raise FileFault("mask size", what, path)
-
-
-def _opened(path: Path, kind: str) -> Pil.Image:
-    try:
-        return Pil.open(path)
-    except FileNotFoundError as error:
-        what = f"this {kind} is missing"
-        raise FileFault(f"missing {kind}", what, path, "wsssbench prepare lists all") from error
-    except (OSError, SyntaxError, ValueError, Pil.DecompressionBombError) as error:
-        raise _damaged(path, kind, error) from error
-
-
-def _damaged(path: Path, kind: str, error: Exception) -> FileFault:
-    hint = "restore this file; wsssbench prepare lists all"
-    return FileFault(f"damaged {kind}", f"this {kind} is truncated or damaged ({error})", path, hint)
+        raise size_fault(mask.shape, size, path)
 
 
 # ------------------------------------------------------------------------------------------------ the survey
@@ -153,6 +122,7 @@ class Seen:
     mask_classes: NDArray[np.bool_] | None  # (K,) classes with pixels
     source: str  # that the mask came from
     faults: tuple[Finding, ...]
+    turned: bool = False  # EXIF data asks to show the image otherwise than it is stored
 
 
 @dataclass(frozen=True)
@@ -193,7 +163,8 @@ class PrepareReport:
         """What `wsssbench prepare` prints, line by line."""
         lines = [*self.places, *(line for split in self.splits for line in split.lines())]
         lines += [line for finding in (self.notes, self.faults) for line in _grouped(finding)]
-        return [*lines, "all files are usable" if self.ok else f"{len(self.faults):,} faults found"]
+        lines.append("all files are usable" if self.ok else f"{len(self.faults):,} faults found")
+        return [printable(line) for line in lines]
 
 
 def check(dataset: Surveyed, splits: Sequence[str]) -> PrepareReport:
@@ -209,13 +180,14 @@ def check(dataset: Surveyed, splits: Sequence[str]) -> PrepareReport:
     shared = set(ids.get(fit, ())) & set(ids.get(judged_split, ())) if fit != judged_split else set()
     faults += [Finding(f"{fit} image that is also in {judged_split}", id) for id in sorted(shared)]
     notes = [note for id, look in seen.items() for note in _tag_notes(dataset.card, id, look)]
+    notes += [Finding(TURNED, id) for id, look in seen.items() if look.turned]
     return PrepareReport(tuple(dataset.places()), counts, tuple(faults), tuple(notes))
 
 
 def _look_at_image(dataset: Surveyed, id: str) -> Seen:
     faults: list[Finding] = []
     _size_of_whole(dataset.image_path(id), faults)
-    return Seen(None, None, "", tuple(faults))
+    return Seen(None, None, "", tuple(faults), is_turned(dataset.image_path(id)))
 
 
 def _look(dataset: Surveyed, id: str) -> Seen:
@@ -231,7 +203,8 @@ def _look(dataset: Surveyed, id: str) -> Seen:
         tags = dataset.tags(id)
     except BadData as error:
         faults.append(Finding("missing or damaged tags", f"{error.what} [{error.where}]"))
-    return Seen(tags, present, dataset.mask_source(id), tuple(faults))
+    turned = is_turned(dataset.image_path(id))
+    return Seen(tags, present, dataset.mask_source(id), tuple(faults), turned)
 
 
 def _size_of_whole(path: Path, faults: list[Finding]) -> tuple[int, int] | None:
@@ -240,11 +213,11 @@ def _size_of_whole(path: Path, faults: list[Finding]) -> tuple[int, int] | None:
     A JPEG that lacks its end marker is decoded to be sure; decoding all would take minutes on a full VOC.
     """
     try:
-        size = image_size(path)
+        size = picture_size(path)
         with path.open("rb") as file:
             file.seek(-min(TAIL_BYTES, path.stat().st_size), os.SEEK_END)
             if JPEG_END not in file.read():
-                read_image(path)
+                read_rgb(path)
     except FileFault as fault:
         faults.append(Finding(fault.kind, f"{fault.what} [{fault.where}]"))
         return None

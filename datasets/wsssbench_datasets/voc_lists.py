@@ -10,6 +10,8 @@ from pathlib import Path
 
 from wsssbench.errors import BadData
 
+from .folder_files import checked_id
+
 SPLITS = ("train", "train_aug", "val", "test")
 LIST_FOLDERS = ("Segmentation", "SegmentationAug")
 LIST_STEMS = ("{}", "{}(id)", "{}_id")  # val.txt, val(id).txt, val_id.txt: all are in circulation
@@ -72,6 +74,7 @@ def _add(seen: dict[str, int], id: str, number: int, path: Path) -> None:
     where = f"{path}, line {number}"
     if id in ("", ".", ".."):
         raise BadData("no image id on this line", where=where)
+    checked_id(id, where)
     if id in seen:
         what = f"the id {id} occurs twice (first on line {seen[id]})"
         raise BadData(what, where=where, hint="remove one of the two lines")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsssbench.errors import WsssError
-from wsssbench.refine import LOWEST, crf_labels, planes_of_maps
+from wsssbench.refine import LOWEST, CrfCase, DenseCrf, planes_of_maps
 from wsssbench.stages import sigma_scale
 from wsssbench.types import Artifacts, Context, CrfSet, Kind, Outputs, StepCard, View, option
 
@@ -39,9 +39,10 @@ class CrfPredictor:
     def __init__(self, config: CrfConfig, ctx: Context) -> None:
         c = config
         self.ctx, self.background = ctx, c.background
-        self.crf = CrfSet(
+        params = CrfSet(
             c.gauss_xy, c.gauss_compat, c.bilateral_xy, c.bilateral_rgb, c.bilateral_compat, c.iterations
         )
+        self.crf = DenseCrf(params, sigma_scale(ctx.card), ctx.filter_backend, ctx.device)
 
     def __call__(
         self,
@@ -52,22 +53,10 @@ class CrfPredictor:
     ) -> Sequence[Outputs]:
         with self.ctx.phase("crf"):
             every = [None] * len(images) if tags is None else list(tags)
-            return [Outputs(labels=self._labels(*each)) for each in zip(images, given, every, strict=True)]
-
-    def _labels(self, image: Tensor, given: Outputs, tags: NDArray[np.bool_] | None) -> NDArray[np.uint8]:
-        pixels = image.permute(1, 2, 0).cpu().numpy()
-        planes, labels = self._planes(given, tags)
-        if len(labels) == 1:  # nothing but background
-            return np.full(pixels.shape[:2], labels[0], np.uint8)
-        return crf_labels(
-            pixels,
-            planes,
-            labels,
-            self.crf,
-            scale=sigma_scale(self.ctx.card),
-            backend=self.ctx.filter_backend,
-            device=self.ctx.device,
-        )
+            pixels = [image.permute(1, 2, 0).cpu().numpy() for image in images]
+            planes = [self._planes(*each) for each in zip(given, every, strict=True)]
+            cases = [CrfCase(image, *each) for image, each in zip(pixels, planes, strict=True)]
+            return [Outputs(labels=labels) for labels in self.crf.labels(cases)]
 
     def _planes(
         self, given: Outputs, tags: NDArray[np.bool_] | None

@@ -28,6 +28,7 @@ from wsssbench_methods.foreign_files import (
 )
 
 NAMED = 5  # missing files that an error names
+UNKNOWN = "not known: it is no threshold of the files' maker"
 WORDS = {"labels": "mask", "maps": "maps", "probs": "probabilities"}
 
 
@@ -82,7 +83,9 @@ class Import:
     Config = ImportConfig
     presets: ClassVar[dict[str, dict[str, object]]] = {}
     path_option = "folder"
-    card = StepCard("import", "1", "labels", supervision=("unknown",), gives=("labels", "maps", "probs"))
+    card = StepCard(
+        "import", "1", "labels", supervision=("unknown",), gives=("labels", "maps", "probs"), tuned_on=UNKNOWN
+    )
 
     def __init__(self, config: ImportConfig) -> None:
         self.config, self.folder = config, Path(config.folder).expanduser()

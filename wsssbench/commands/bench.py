@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -30,21 +30,33 @@ def bench_command(flags: Mapping[str, Any]) -> int:
     )
     use_machine()
     protocol = BenchProtocol(warmup=flags["warmup"], repeats=flags["repeats"])
-    trials, hardware = bench_trials(settings, plugins), resolve_hardware(settings)
+    trials, progress = bench_trials(settings, plugins), Progress(quiet=flags["quiet"])
+    records = measured(trials, settings, protocol, progress, _complain)
+    click.echo(render((), "json" if flags["as_json"] else "md", throughput_tables(records)), nl=False)
+    return 1 if len(records) < len(trials) else 0
+
+
+def measured(
+    trials: Sequence[Trial],
+    settings: Settings,
+    protocol: BenchProtocol,
+    progress: Progress,
+    failed: Callable[[str, BaseException], None],
+) -> list[BenchRecord]:
+    """The records of the trials, written to the folder of runs; `failed` hears of those that have none."""
     _check_runs(settings)
-    progress = Progress(quiet=flags["quiet"])
-    records: list[BenchRecord] = []
-    for trial in trials:
+    hardware, records = resolve_hardware(settings), list[BenchRecord]()
+    for trial in trials:  # without a live area, which would be drawn while laps are timed
+        title = f"{trial.method} on {trial.dataset.card.name}"
         try:
             record = bench_trial(trial, hardware, protocol, progress.say)
         except (Exception, SystemExit) as error:  # a plugin's failure: the other methods go on
-            _complain(trial, error)
+            failed(title, error)
             continue
         path = write_bench(settings.runs, record)
         progress.say(f"{trial.method} on {record.dataset}: {path}")
         records.append(record)
-    click.echo(render((), "json" if flags["as_json"] else "md", throughput_tables(records)), nl=False)
-    return 1 if len(records) < len(trials) else 0
+    return records
 
 
 def _settings_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,9 +88,9 @@ def _check_runs(settings: Settings) -> None:
         ) from error
 
 
-def _complain(trial: Trial, error: BaseException) -> None:
+def _complain(title: str, error: BaseException) -> None:
     """Say why a method could not be measured; with -v, the traceback too."""
     if click.get_current_context().find_root().params.get("verbose"):
         traceback.print_exception(error)
     kind = "" if isinstance(error, WsssError) else f"{type(error).__name__}: "
-    click.echo(f"FAILED {trial.method} on {trial.dataset.card.name}: {kind}{error}", err=True)
+    click.echo(f"FAILED {title}: {kind}{error}", err=True)

@@ -11,14 +11,28 @@ from typing import Any
 import click
 import numpy as np
 
+from wsssbench.bootstrap import LEVEL
 from wsssbench.errors import BadData, NotComparable, UnknownName, WsssError, nearest
 from wsssbench.judge import COUNTS, CountsTable
-from wsssbench.report.rows import configuration
-from wsssbench.statistics import LEVEL, SUMMARIES, Difference, ImageCounts, compare_counts, holm
+from wsssbench.metric_differences import Judged, metric_differences
+from wsssbench.plugins import Plugins
+from wsssbench.report.conditions import FACTS, row_conditions, shared_conditions
+from wsssbench.report.rows import Row, configuration, rows_of
+from wsssbench.statistics import (
+    SUMMARIES,
+    Difference,
+    ImageCounts,
+    compare_counts,
+    holm,
+    what_is_drawn,
+)
 from wsssbench.store import StoredRecord, find_records
-from wsssbench.types import plain
+from wsssbench.types import Metric, plain
 
+RUN_FIRST = "`wsssbench run` makes them"
 MOVERS = 5  # classes that are shown at most
+# what SUMMARIES and `wsssbench errors` show of them, and what is no score of the method
+COVERED = ("iou", "accuracy", "error_ratios", "per_image", "compatible", "error_ladder", "threshold")
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,9 @@ class Comparison:
     images: int  # judged by each seed
     same_images: bool
     differences: tuple[Difference, ...]  # the summaries, then each class
+    others: tuple[Difference, ...] = ()  # of the other metrics that both have recorded
     adjusted: float = 1.0  # p of the mIoU, adjusted for the number of methods in this stage
+    rows: tuple[Row, ...] = ()  # of the two methods, for what made them
 
     @property
     def miou(self) -> Difference:
@@ -69,7 +85,9 @@ def compare_methods(
     for name in methods:
         known = sorted({c.record.method for c in good})
         if name not in known:
-            raise UnknownName(f"no results of {name!r}", where="compare", hint=nearest(name, known))
+            raise UnknownName(
+                f"no results of {name!r}", where="compare", hint=nearest(name, known) if known else RUN_FIRST
+            )
     places: dict[tuple[str, str], dict[str, list[StoredRecord]]] = {}
     for cell in good:
         terms = cell.record.identity.terms
@@ -80,12 +98,30 @@ def compare_methods(
     for place in places.values():
         others = [name for name in dict.fromkeys(methods[1:]) if name in place and methods[0] in place]
         here = [_compare(place[methods[0]], place[name], resamples, seed) for name in others]
-        adjusted = holm([c.miou.p for c in here])
-        found += [replace(c, adjusted=p) for c, p in zip(here, adjusted, strict=True)]
+        found += _adjusted(here)
     if not found:
         what = f"stage {stage}" if stage else "any stage"
         raise NotComparable(f"{methods[0]} and the others share no results of {what}", where="compare")
     return found
+
+
+def _adjusted(here: Sequence[Comparison]) -> list[Comparison]:
+    """The same with p adjusted, score by score, for the number of methods."""
+    lines = [(i, d) for i, c in enumerate(here) for d in (*c.differences, *c.others) if np.isfinite(d.p)]
+    found: dict[tuple[int, str], float] = {}
+    for score in dict.fromkeys(d.score for _, d in lines):
+        family = [(i, d.p) for i, d in lines if d.score == score]
+        for (i, _), p in zip(family, holm([p for _, p in family]), strict=True):
+            found[i, score] = p
+
+    def mended(i: int, many: Sequence[Difference]) -> tuple[Difference, ...]:
+        return tuple(replace(d, adjusted=found.get((i, d.score), d.adjusted)) for d in many)
+
+    done = [
+        replace(c, differences=mended(i, c.differences), others=mended(i, c.others))
+        for i, c in enumerate(here)
+    ]
+    return [replace(c, adjusted=c.miou.adjusted) for c in done]
 
 
 def _compare(first: list[StoredRecord], second: list[StoredRecord], resamples: int, seed: int) -> Comparison:
@@ -104,18 +140,33 @@ def _compare(first: list[StoredRecord], second: list[StoredRecord], resamples: i
         raise NotComparable(
             f"{names} share no seed", where=one.stage, hint=f"run both with seeds {sorted(mine)}"
         )
-    pairs = [_paired(mine[s], theirs[s], len(one.classes)) for s in seeds]
+    count = len(one.classes)
+    pairs = [_paired(mine[s], theirs[s], count) for s in seeds]
+    counts = [tuple(ImageCounts.of(side.table, count) for side in pair) for pair in pairs]
     truth = [a.truth for a, _ in pairs]
     same = all(t.shape == truth[0].shape and (t == truth[0]).all() for t in truth)
-    classes = ["background", *one.classes]
+    drawn: dict[str, Any] = {"same_images": same, "resamples": resamples, "seed": seed}
     differences = compare_counts(
-        [a for a, _ in pairs], [b for _, b in pairs], classes,
-        same_images=same, resamples=resamples, seed=seed,
-    )  # fmt: skip
+        [a for a, _ in counts], [b for _, b in counts], ["background", *one.classes], **drawn
+    )
+    others = [d for name, metric in _other_metrics(pairs)
+              for d in metric_differences(name, metric, pairs, count, **drawn)]  # fmt: skip
+    over = what_is_drawn(len(seeds), same_images=same)
     return Comparison(
         one.dataset, one.stage, first[0].record.method, second[0].record.method,
-        tuple(seeds), len(truth[0]), same, tuple(differences),
+        tuple(seeds), len(truth[0]), same, tuple(replace(d, over=over) for d in differences),
+        tuple(replace(d, over=d.over or over) for d in others),
+        rows=tuple(row for cells in (first, second) for row in rows_of(c.record for c in cells)),
     )  # fmt: skip
+
+
+def _other_metrics(pairs: Sequence[tuple[Judged, Judged]]) -> list[tuple[str, Metric | None]]:
+    """What all cells have recorded beside IoU and what follows from it; None for what is not installed."""
+    each = [side.scores for pair in pairs for side in pair]
+    names = [n for n in each[0] if n not in COVERED and all(n in scores for scores in each)]
+    plugins = Plugins()
+    known = plugins.names("metrics")
+    return [(name, plugins.load("metrics", name)() if name in known else None) for name in names]
 
 
 def _one_configuration(cells: list[StoredRecord]) -> None:
@@ -128,17 +179,21 @@ def _one_configuration(cells: list[StoredRecord]) -> None:
         raise NotComparable(f"{method} was run in several ways", where=", ".join(sorted(names)), hint=hint)
 
 
-def _paired(first: StoredRecord, second: StoredRecord, classes: int) -> tuple[ImageCounts, ImageCounts]:
-    """The counts of two cells, checked to be of the same images."""
-    tables = [CountsTable.load(cell.path.parent / COUNTS) for cell in (first, second)]
-    counts = [ImageCounts.of(table, classes) for table in tables]
-    if tables[0].ids != tables[1].ids or not np.array_equal(counts[0].truth, counts[1].truth):
+def _paired(first: StoredRecord, second: StoredRecord, classes: int) -> tuple[Judged, Judged]:
+    """Two cells with their counts, checked to be of the same images."""
+    mine, theirs = (_judged(cell, classes) for cell in (first, second))
+    if mine.table.ids != theirs.table.ids or not np.array_equal(mine.truth, theirs.truth):
         raise BadData(
             f"the counts are not of the same images and truth as those in {first.path.parent}",
             where=second.path.parent,
             hint="judge both again: wsssbench run --rerun all",
         )
-    return counts[0], counts[1]
+    return mine, theirs
+
+
+def _judged(cell: StoredRecord, classes: int) -> Judged:
+    table = CountsTable.load(cell.path.parent / COUNTS)
+    return Judged(table, ImageCounts.of(table, classes).truth, cell.record.scores)
 
 
 # -------------------------------------------------------------------------------------------------- output
@@ -150,39 +205,52 @@ def as_text(found: Sequence[Comparison]) -> str:
     for dataset, stage in dict.fromkeys((c.dataset, c.stage) for c in found):
         here = [c for c in found if (c.dataset, c.stage) == (dataset, stage)]
         parts += [f"## {dataset}: {stage}", _table(here), *filter(None, map(_movers, here))]
+        parts += _conditions(here)
     return "\n\n".join([*parts, _reading(found)])
 
 
 def _table(here: Sequence[Comparison]) -> str:
     from tabulate import tabulate
 
+    heads = ["difference", "score", "first", "second", "first - second [95 %]", "p", "p (Holm)", "smallest"]
     lines = [
-        [
-            f"{c.first} - {c.second}" if d is c.miou else "",
-            d.score,
-            f"{d.first:.2f}",
-            f"{d.second:.2f}",
-            f"{d.difference:+.2f} [{d.low:+.2f}, {d.high:+.2f}]",
-            f"{d.p:.4f}",
-            f"{c.adjusted:.4f}" if d is c.miou else "",
-            f"{d.smallest:.2f}",
-            f"{len(c.seeds)}" if d is c.miou else "",
-        ]
+        [_names(c) * (d is c.miou), *_cells(d), str(len(c.seeds)) * (d is c.miou)]
         for c in here
-        for d in c.differences[: len(SUMMARIES)]
+        for d in (*c.differences[: len(SUMMARIES)], *c.others)
+        if not _is_plain(d, c)
     ]
-    heads = [
-        "difference",
-        "score",
-        "first",
-        "second",
-        "first - second [95 %]",
-        "p",
-        "p (Holm)",
-        "smallest",
-        "seeds",
-    ]
-    return str(tabulate(lines, heads, "github", disable_numparse=True))
+    return str(tabulate(lines, [*heads, "seeds"], "github", disable_numparse=True))
+
+
+def _is_plain(d: Difference, c: Comparison) -> bool:
+    """Whether a line would say nothing: what no prediction changes, and what only silence tells apart."""
+    if d.score == "precision_of_labelled_pixels":
+        return all(x.first == x.second == 100 for x in c.differences if x.score == "coverage")
+    return d is not c.miou and d.first == d.second and d.low == d.high == 0
+
+
+def _cells(d: Difference) -> list[str]:
+    numbers = [d.score, f"{d.first:.2f}", f"{d.second:.2f}"]
+    if not np.isfinite(d.low):
+        return [*numbers, f"{d.first - d.second:+.2f}", "", "", ""]
+    interval = f"{d.difference:+.2f} [{d.low:+.2f}, {d.high:+.2f}]"
+    return [*numbers, interval, f"{d.p:.4f}", f"{d.adjusted:.4f}", f"{d.smallest:.2f}"]
+
+
+def _names(c: Comparison) -> str:
+    return f"{_marked(c, c.first)} - {_marked(c, c.second)}"
+
+
+def _marked(c: Comparison, method: str) -> str:
+    """The method's name with what is not as usual about it."""
+    badges = dict.fromkeys(badge for row in c.rows if row.method == method for badge in row.badges)
+    return method + "".join(f" [{badge}]" for badge in badges)
+
+
+def _conditions(here: Sequence[Comparison]) -> list[str]:
+    """What all rows of a table have in common, and what each method has."""
+    rows = list({row.method: row for c in here for row in c.rows}.values())
+    return [f"{shared_conditions(rows[0].terms)} {row_conditions(rows)}"] if rows else []
 
 
 def _movers(c: Comparison) -> str:
@@ -198,20 +266,35 @@ def _reading(found: Sequence[Comparison]) -> str:
     nested = any(not c.same_images and len(c.seeds) > 1 for c in found)
     return " ".join(
         [
-            f"Points, on cells paired by seed; intervals of {LEVEL:.0%} by a paired bootstrap",
+            "Points (ratios of activation), on cells paired by seed;",
+            f"intervals of {LEVEL:.0%} by a paired bootstrap",
             "over seeds, each with images of its own."
             if nested
             else "over images (by rarest class) and seeds.",
             "One seed: how training varies is not in the interval." if one_seed else "",
-            "p is two-sided; Holm's is for the mIoU of all methods of a table.",
+            _over_seeds_alone(found),
+            "p is two-sided; Holm's is for the methods of a table, score by score.",
             "smallest: the difference that such data show in four of five studies.",
         ]
     ).replace("  ", " ")
 
 
+def _over_seeds_alone(found: Sequence[Comparison]) -> str:
+    """Which metrics have kept no counts of the images."""
+    alone = [d for c in found if c.same_images or len(c.seeds) == 1 for d in c.others if d.over == "seeds"]
+    names = ", ".join(dict.fromkeys(d.score.partition(".")[0] for d in alone))
+    return f"Over seeds alone, and for one seed without an interval: {names}." if names else ""
+
+
 def _as_data(c: Comparison) -> dict[str, Any]:
     """With null for what is not defined."""
-    data = {**asdict(c), "differences": [asdict(d) for d in c.differences]}
-    for line in data["differences"]:
+    data = asdict(replace(c, rows=()))
+    del data["rows"]
+    data["terms"] = plain(c.rows[0].terms) if c.rows else {}
+    data["methods"] = {
+        row.method: {"badges": list(row.badges), **{name: fact(row) for name, fact in FACTS.items()}}
+        for row in c.rows
+    }
+    for line in (*data["differences"], *data["others"]):
         line |= {k: None for k, v in line.items() if isinstance(v, float) and not np.isfinite(v)}
     return data

@@ -1,66 +1,114 @@
-"""`wsssbench errors`: what each kind of error costs in finished cells (the ladder, where masks and data set
-are there), and where they err (slices, from their counts alone). Nothing is written; torch must not enter."""
+"""`wsssbench errors`: what each kind of error costs in finished cells (the ladder, from what was counted in
+their images or else from masks and data set), and where they err (slices, from their counts alone).
+
+Nothing is written; torch must not enter.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
 from wsssbench.commands.judged_data import JudgedData, differences
+from wsssbench.error_intervals import Cell, difference_estimates, method_estimates
 from wsssbench.errors import BadData, NotComparable, WsssError
 from wsssbench.judge import COLUMNS, COUNTS, CountsTable, score_split
 from wsssbench.masks import read_labels
 from wsssbench.metrics import Iou, checked
 from wsssbench.process import keep_memory
-from wsssbench.report.tables import grid
-from wsssbench.scores.ladder import KINDS, ErrorLadder
+from wsssbench.report.rows import configuration
+from wsssbench.scores.ladder import ErrorLadder
 from wsssbench.scores.slices import Slice, all_slices
 from wsssbench.store import StoredRecord, find_records
-from wsssbench.types import Dataset, Record, plain
+from wsssbench.types import Dataset, Record, content_key, plain
+
+if TYPE_CHECKING:
+    from wsssbench.error_intervals import Estimates
+    from wsssbench.image_counts import ImageArrays
 
 MASKS = "masks"
-LADDER_READING = (
-    "A wrong pixel has one kind: abstained (no label), wrong tag (a class that the image does not have), "
-    "class swap (another class of the image), boundary (object and background confused near an outline, "
-    "within 2 % of the image diagonal: all of an object that is thinner than twice that), context false "
-    "positive (object for background elsewhere), part only (background for object elsewhere, missed objects "
-    "among them). What kinds gain alone does not add up: mIoU is no sum of errors."
-)
-READING = (
-    "IoU and recall are means over classes; by the number of classes in the image the background is one of "
-    "them, else it is none. The size of a class is its area over that of the image; company judges the "
-    "classes that are found both alone and with others."
-)
 
 
 @dataclass(frozen=True)
 class CellErrors:
-    """What is known of one cell; `ladder` is `ErrorLadder`'s scores, None where it could not be counted."""
+    """What is known of one cell; `ladder` is `ErrorLadder`'s scores, None where it could not be counted, and
+    `counts` what it has counted in each image."""
 
     title: str
     cell: StoredRecord
     table: CountsTable
     slices: tuple[Slice, ...]
     ladder: Mapping[str, Any] | None = None
+    counts: Mapping[str, ImageArrays] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MethodErrors:
+    """The cells of one method and configuration, and its numbers over their seeds with intervals; `less` is
+    the first method's less these."""
+
+    title: str
+    cells: tuple[CellErrors, ...]
+    estimates: Estimates
+    less: Estimates = field(default_factory=dict)
 
 
 def errors_command(
-    cells: Sequence[Path], options: Sequence[str], config: Path | None, as_json: bool, no_ladder: bool
+    cells: Sequence[Path],
+    options: Sequence[str],
+    config: Path | None,
+    resamples: int,
+    as_json: bool,
+    no_ladder: bool,
 ) -> None:
-    """Print slices and ladders of the records at or below `cells`, a column for each."""
+    """Print slices and ladders of the records at or below `cells`, a column for each method."""
+    from wsssbench.commands.error_tables import as_data, as_text
+
     keep_memory()
+    methods = found_errors(cells, options, config, resamples=resamples, ladder=not no_ladder)
+    click.echo(json.dumps(as_data(methods), indent=1, allow_nan=False) if as_json else as_text(methods))
+
+
+def found_errors(
+    cells: Sequence[Path], options: Sequence[str], config: Path | None, *, resamples: int, ladder: bool
+) -> list[MethodErrors]:
+    """Slices, and with `ladder` the costs of errors, of the records at or below `cells`, by method."""
     found = sliced(cells)
-    if not no_ladder:
+    if ladder:
         judged = JudgedData(options, config)
         found = [_with_ladder(cell, judged) for cell in found]
-    click.echo(json.dumps(_as_data(found), indent=1, allow_nan=False) if as_json else as_text(found))
+    return by_method(found, resamples)
+
+
+def by_method(found: Sequence[CellErrors], resamples: int) -> list[MethodErrors]:
+    """The cells by method and configuration, in order, with intervals over images and seeds."""
+    groups: dict[tuple[str, str], list[CellErrors]] = {}
+    for cell in found:
+        record = cell.cell.record
+        groups.setdefault((record.method, content_key(configuration(record))), []).append(cell)
+    names = titles([group[0].cell.record for group in groups.values()])
+    all_cells = [[_to_resample(cell) for cell in group] for group in groups.values()]
+    return [
+        MethodErrors(
+            name,
+            tuple(group),
+            method_estimates(cells, resamples),
+            difference_estimates(all_cells[0], cells, resamples) if cells is not all_cells[0] else {},
+        )
+        for name, group, cells in zip(names, groups.values(), all_cells, strict=True)
+    ]
+
+
+def _to_resample(cell: CellErrors) -> Cell:
+    identity = cell.cell.record.identity
+    return Cell.of(identity.seed, cell.table, len(identity.terms.classes), cell.counts)
 
 
 def sliced(places: Sequence[Path]) -> list[CellErrors]:
@@ -107,14 +155,18 @@ def _sliced(cell: StoredRecord, title: str) -> CellErrors:
 
 def _with_ladder(cell: CellErrors, judged: JudgedData) -> CellErrors:
     """The same with its ladder, or as it is, and why, where masks or data set are not there."""
+    known = cell.table.more.get(ErrorLadder.name)
+    if known:
+        classes = len(cell.cell.record.identity.terms.classes)
+        scores = ErrorLadder().score({name: array.total() for name, array in known.items()}, classes)
+        ladder = {**scores, "n_images": len(cell.table.ids)}
+        return dataclasses.replace(cell, ladder=ladder, counts=known)
     folder = cell.cell.path.parent / MASKS
     if not folder.is_dir():
         click.echo(f"{cell.title}: no ladder, the cell has no masks", err=True)
         return cell
     dataset = _dataset_of(cell, judged)
-    if dataset is None:
-        return cell
-    return dataclasses.replace(cell, ladder=count_ladder(cell, dataset, folder))
+    return cell if dataset is None else count_ladder(cell, dataset, folder)
 
 
 def _dataset_of(cell: CellErrors, judged: JudgedData) -> Dataset | None:
@@ -135,8 +187,8 @@ def _dataset_of(cell: CellErrors, judged: JudgedData) -> Dataset | None:
         return None
 
 
-def count_ladder(cell: CellErrors, dataset: Dataset, folder: Path) -> dict[str, Any]:
-    """The scores of `ErrorLadder`; BadData where masks and truth do not give the counts of the cell."""
+def count_ladder(cell: CellErrors, dataset: Dataset, folder: Path) -> CellErrors:
+    """The cell with its ladder; BadData where masks and truth do not give its counts."""
 
     def path(id: str) -> Path:
         return folder / f"{id}.png"
@@ -152,88 +204,5 @@ def count_ladder(cell: CellErrors, dataset: Dataset, folder: Path) -> dict[str, 
     if any(not np.array_equal(getattr(table, name), getattr(cell.table, name)) for name in COLUMNS):
         hint = "open the data set that was judged, or judge again; --no-ladder shows the slices alone"
         raise BadData("masks and truth do not give the cell's counts", where=folder, hint=hint)
-    return scores[ErrorLadder.name]
-
-
-# ------------------------------------------------------------------------------------------------ output
-
-
-def as_text(found: Sequence[CellErrors]) -> str:
-    """Markdown: the ladder's three tables, the table of slices, and how to read them."""
-    terms = found[0].cell.record.identity.terms
-    drawn = " (drawn anew from each seed)" * (not terms.split_fingerprint)
-    parts = [f"## {terms.dataset}: {terms.stage} on {terms.split}{drawn}, errors"]
-    counted = [cell for cell in found if cell.ladder is not None]
-    if counted:
-        parts += [
-            "mIoU (%) after repairing one kind of error after the other",
-            grid(_ladder_lines(counted)),
-            "mIoU (points) gained by repairing one kind alone",
-            grid(_kind_lines(counted, "alone", "+.2f")),
-            "Share of the wrong pixels (%)",
-            grid(_kind_lines(counted, "share", ".1f")),
-            LADDER_READING,
-        ]
-    return "\n\n".join([*parts, "Slices (%)", grid(_slice_lines(found)), READING])
-
-
-def _ladder_lines(found: Sequence[CellErrors]) -> list[dict[str, str]]:
-    steps = [(cell.title, [cell.ladder["miou"], *(m for _, m in cell.ladder["ladder"])])
-             for cell in found if cell.ladder is not None]  # fmt: skip
-    names = ("nothing", *(f"+ {_words(kind)}" for kind in KINDS))
-    return [{"repaired": name, **{title: _number(mious[i]) for title, mious in steps}}
-            for i, name in enumerate(names)]  # fmt: skip
-
-
-def _kind_lines(found: Sequence[CellErrors], part: str, form: str) -> list[dict[str, str]]:
-    parts = [(cell.title, cell.ladder[part]) for cell in found if cell.ladder is not None]
-    return [{"kind": _words(kind), **{title: _number(values[kind], form) for title, values in parts}}
-            for kind in KINDS]  # fmt: skip
-
-
-def _slice_lines(found: Sequence[CellErrors]) -> list[dict[str, str]]:
-    """Two lines per slice that any cell has images of."""
-    lines = []
-    for group, name in dict.fromkeys((s.group, s.name) for cell in found for s in cell.slices):
-        here = {c.title: s for c in found for s in c.slices if (s.group, s.name) == (group, name)}
-        if not any(part.images for part in here.values()):
-            continue
-        head = {
-            "slice": f"{group}: {name}",
-            "images": _range(s.images for s in here.values()),
-            "classes": _range(s.classes for s in here.values()),
-        }
-        for score, title in (("iou", "IoU"), ("recall", "recall")):
-            values = {c.title: _number(getattr(here.get(c.title), score, None)) for c in found}
-            lines.append({**head, "score": title, **values})
-    return lines
-
-
-def _range(numbers: Any) -> str:
-    """ "5", or "4 to 6" where seeds draw different images."""
-    known = list(numbers)
-    return " to ".join(map(str, sorted({min(known), max(known)})))
-
-
-def _number(value: float | None, form: str = ".2f") -> str:
-    return "" if value is None else format(value, form)
-
-
-def _words(kind: str) -> str:
-    return kind.replace("_", " ")
-
-
-def _as_data(found: Sequence[CellErrors]) -> dict[str, Any]:
-    """JSON types, with null for what is not defined."""
-    cells = [
-        {
-            "title": cell.title,
-            "method": cell.cell.record.method,
-            "seed": cell.cell.record.identity.seed,
-            "record": str(cell.cell.path),
-            "ladder": cell.ladder,
-            "slices": [plain(part) for part in cell.slices],
-        }
-        for cell in found
-    ]
-    return {"terms": plain(found[0].cell.record.identity.terms), "cells": cells}
+    counts = table.more[ErrorLadder.name]
+    return dataclasses.replace(cell, ladder=scores[ErrorLadder.name], counts=counts)

@@ -85,7 +85,7 @@ class FittedRun:
         """(H, W) labels of one image, in {0..K, 255}."""
         import torch
 
-        from wsssbench.refine import stage_labels
+        from wsssbench.refine import DenseCrf, stage_labels
 
         pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(self.hardware.device)
         wants: list[tuple[Kind, ...]] = [*(step.takes for step in self.steps[1:]), (self.kind,)]
@@ -93,16 +93,15 @@ class FittedRun:
         for predictor, want in zip(self.predictors, wants, strict=True):
             (outputs,) = predictor([pixels], None, [found], frozenset(want))
             found = Outputs(**{kind: getattr(outputs, kind) for kind in want})
-        return stage_labels(
-            found,
-            image,
-            self.stage.crf,
+        crf, run = self.stage.crf, self.hardware
+        (labels,) = stage_labels(
+            [found],
+            [image],
+            DenseCrf(crf, sigma_scale(self.card), run.filter_backend, run.device) if crf else None,
             threshold=self._cut() if self.kind == "maps" else None,
             tags=None,
-            scale=sigma_scale(self.card),
-            backend=self.hardware.filter_backend,
-            device=self.hardware.device,
         )
+        return labels
 
     def _cut(self) -> float:
         """The threshold of the record, or the step's own where the cell did not judge maps."""

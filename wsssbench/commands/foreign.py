@@ -93,12 +93,12 @@ def _labels(dump: Dump, dataset: Dataset, id: str, stage: Stage, threshold: floa
     tags = dataset.tags(id) if stage.tags_given else None
     image = dataset.image(id)
     if stage.crf is not None:
-        from wsssbench.refine import stage_labels  # late: it needs torch
+        from wsssbench.refine import DenseCrf, stage_labels  # late: it needs torch
 
-        return stage_labels(
-            dump.outputs(), image, stage.crf, threshold=threshold, tags=tags,
-            scale=sigma_scale(dataset.card), backend=FILTER,
-        )  # fmt: skip
+        crf = DenseCrf(stage.crf, sigma_scale(dataset.card), FILTER)
+        known = None if tags is None else tags[None]
+        (labels,) = stage_labels([dump.outputs()], [image], crf, threshold=threshold, tags=known)
+        return labels
     if dump.maps is not None and threshold is not None:
         return threshold_labels(dump.maps, threshold, image.shape[:2])
     assert dump.probs is not None

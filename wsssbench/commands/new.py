@@ -57,7 +57,6 @@ def new(kind: str, name: str, out: Path) -> None:
     """Write a small package NAME with a step (a method), dataset or metric of your own that works.
 
     It has one module to change, a test that passes, a README and a CI file.
-    Example: wsssbench new step my-method
     """
     folder = write_package(kind, name, out)
     click.echo(f"wrote {folder}: {KINDS[kind][1]} {name}, with a test and CI")

@@ -15,17 +15,26 @@ from wsssbench.store import atomic_write_text, find_records
 from wsssbench.types import Dataset, Record
 
 
-def page_command(runs: Sequence[Path], html: Path, limited: bool, options: Sequence[str]) -> None:
-    """Write the page of all records below `runs` to `html`."""
+def page_command(
+    runs: Sequence[Path], html: Path, limited: bool, options: Sequence[str], published: bool = False
+) -> None:
+    """Write the page of all records below `runs` to `html`; `published`: what others report too."""
+    atomic_write_text(html, page_text(runs, limited, options, published))
+    click.echo(f"wrote {html} ({html.stat().st_size / 1e6:.1f} MB)", err=True)
+
+
+def page_text(runs: Sequence[Path], limited: bool, options: Sequence[str], published: bool = False) -> str:
+    """The page of all records below `runs` in one string."""
     from wsssbench.bench.record import find_benches
     from wsssbench.report.page import html_page
+    from wsssbench.report.published import load_published
 
     cells = [stored for root in runs for stored in find_records(root)]
     benches = [bench for root in runs for bench in find_benches(root)]
     stale = stale_keys([cell.record for cell in cells], Plugins())
     opener = Telling(options)
-    atomic_write_text(html, html_page(cells, benches, open_data=opener, limited=limited, stale=stale))
-    click.echo(f"wrote {html} ({html.stat().st_size / 1e6:.1f} MB)", err=True)
+    reported = load_published() if published else ()
+    return html_page(cells, benches, open_data=opener, limited=limited, stale=stale, published=reported)
 
 
 class Telling:

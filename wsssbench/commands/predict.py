@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 from PIL import Image as PilImage
-from PIL import ImageOps
 
+from wsssbench.commands.export.cells import find_cell
 from wsssbench.commands.fitted import FittedRun
 from wsssbench.commands.setup import open_plugins
 from wsssbench.errors import BadData
+from wsssbench.image_files import read_rgb
 from wsssbench.masks import write_labels
 from wsssbench.report.montage import overlay
 from wsssbench.store import atomic_write_bytes
@@ -32,7 +33,7 @@ def predict_command(
     targets = output_paths(images, out)
     for path in images:  # a bad picture is found before the network is loaded
         read_picture(path)
-    fitted = FittedRun(cell, device, open_plugins(files))
+    fitted = fitted_run(cell, device, files)
     if fitted.stale:
         click.echo("the code of this run's steps has changed since it was fitted", err=True)
     found: set[int] = set()
@@ -44,6 +45,12 @@ def predict_command(
     names = {k + 1: name for k, name in enumerate(fitted.card.class_names)}
     legend = ", ".join(f"{k} {names[k]}" for k in sorted(found) if k in names)
     click.echo(f"{len(images)} masks in {out}; labels: 0 background{', ' + legend if legend else ''}")
+
+
+def fitted_run(cell: Path, device: str, files: Sequence[Path] = ()) -> FittedRun:
+    """The fitted steps of a cell; a folder above it will do where only one there was judged without tags."""
+    found = find_cell(cell, lambda record: not record.identity.terms.tags_at_evaluation)
+    return FittedRun(found.path, device, open_plugins(files))
 
 
 def output_paths(images: Sequence[Path], out: Path) -> dict[Path, Path]:
@@ -70,13 +77,7 @@ def _overlay_path(target: Path) -> Path:
 
 def read_picture(path: Path) -> Image:
     """(H, W, 3) uint8 RGB, turned upright as its EXIF data says; BadData where it is no picture."""
-    try:
-        with PilImage.open(path) as picture:
-            return np.array(ImageOps.exif_transpose(picture).convert("RGB"))
-    except FileNotFoundError:
-        raise BadData("no such image", where=path, hint="check the path") from None
-    except (OSError, SyntaxError, ValueError, EOFError, PilImage.DecompressionBombError) as error:
-        raise BadData(f"image cannot be read ({error})", where=path, hint="save it again as PNG") from error
+    return read_rgb(path, upright=True, hint="check the path, or save it again as PNG")
 
 
 def _write(target: Path, image: Image, labels: Mask) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-A_PATH = click.Path(path_type=Path)
+from wsssbench.commands.option_groups import A_PATH, DATA_HELP, options, settings_file
+from wsssbench.completion import complete_rows, complete_stages
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -21,11 +22,15 @@ def _rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Which rows: the same for both commands."""
     for option in (
         click.option("--limited", is_flag=True, help="Also runs made with --limit."),
-        click.option("--stage", "stages", multiple=True, help="One stage only, as seg. Repeatable."),
         click.option(
-            "--method", "methods", multiple=True, help="These methods only, in this order. Repeatable."
+            "--stage", "stages", multiple=True, help="One stage only, as seg. Repeatable.",
+            shell_complete=complete_stages,
         ),
-    ):
+        click.option(
+            "--method", "methods", multiple=True, help="These methods only, in this order. Repeatable.",
+            shell_complete=complete_rows,
+        ),
+    ):  # fmt: skip
         command = option(command)
     return command
 
@@ -42,7 +47,6 @@ def plot(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
 
     mIoU by method with seeds and intervals, IoU by class, training curves, and where the run has their
     metrics threshold curves, precision against coverage, error ladders and reliability diagrams.
-    Example: wsssbench plot runs --out figures --format pdf --method rrm --method cam
     """
     from wsssbench.commands.plot import plot_command
     from wsssbench.commands.setup import default_runs
@@ -66,16 +70,13 @@ def plot(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
     help="Which: those nearest the median per-image mIoU of the first method, or drawn with --seed.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Of --images random.")
-@click.option(
-    "-o", "options", multiple=True, metavar="NAME.KEY=VALUE", help="Of the data set, as voc12.root=FOLDER."
-)
-@click.option("--config", type=A_PATH, help="Settings file (default: ./wsssbench.toml).")
+@options(DATA_HELP)
+@settings_file
 def paper(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
     """Write what a paper needs of RUNS: LaTeX tables, the protocol in words, a figure of masks, hashes.
 
     The figure shows the same images for all methods, chosen by a rule that its caption states. It needs the
     data set and the masks of the cells; without them the rest is written.
-    Example: wsssbench paper runs --out bundle --method rrm --method cam --stage seg
     """
     from wsssbench.commands.paper import paper_command
 

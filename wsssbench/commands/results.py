@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,19 +15,30 @@ from wsssbench.commands.setup import open_settings
 from wsssbench.commands.sources import stale_keys
 from wsssbench.errors import NotComparable, UnknownName, WsssError, nearest
 from wsssbench.plugins import Plugins
+from wsssbench.printable import is_name
 from wsssbench.process import keep_memory
 from wsssbench.store import atomic_write_text, cell_folder, find_records, write_record
 from wsssbench.types import SUPERVISION, Dataset, Record, RowIdentity, StepIdentity, Terms, content_key, plain
 
+if TYPE_CHECKING:
+    from wsssbench.commands.foreign import Reading
+    from wsssbench.judge import CountsTable
+    from wsssbench.types import Mask, Metric, Outputs
+
+NOTHING = "next: `wsssbench run --method constant --dataset shapes` makes a first row"
 UNKNOWN = "unknown"  # what a foreign method has learned from, where nobody says
 
 
-def report_command(runs: Sequence[Path], format: str, out: Path | None, limited: bool) -> None:
-    """Print (or write to `out`) the tables of all records below `runs`."""
+def report_command(
+    runs: Sequence[Path], format: str, out: Path | None, limited: bool, published: bool = False
+) -> None:
+    """Print (or write to `out`) the tables of the records below `runs`; `published`: what others report."""
     from wsssbench.report import report
 
     records = [stored.record for root in runs for stored in find_records(root)]
-    text = report(runs, format, limited, stale_keys(records, Plugins()))
+    text = report(runs, format, limited, stale_keys(records, Plugins()), published)
+    if not records:
+        click.echo(NOTHING, err=True)
     if out is None:
         click.echo(text, nl=False)
     else:
@@ -50,7 +60,11 @@ def gate_command(
         raise WsssError("a tolerance is a number of points", where="--tolerance", hint="as --tolerance 1.5")
     content = write_baseline([s.record for root in runs for s in find_records(root)], tolerance)
     if not content["rows"]:
-        raise NotComparable("no records to make a baseline of", where=", ".join(map(str, runs)))
+        raise NotComparable(
+            "no records to make a baseline of",
+            where=", ".join(map(str, runs)),
+            hint="`wsssbench run` makes them",
+        )
     atomic_write_text(baseline, json.dumps(content, indent=1) + "\n")
     click.echo(f"wrote {len(content['rows'])} rows to {baseline}", err=True)
     return 0
@@ -69,6 +83,7 @@ def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
 def score_files(folder: Path, flags: Mapping[str, Any]) -> tuple[Record, Path]:
     """The record of the files in `folder`, kept as a cell, and where it lies; `flags` as of the command."""
     from wsssbench.commands.foreign import Reading, as_label_maps
+    from wsssbench.metric_choice import load_metrics
     from wsssbench.plan import open_dataset, terms_of
     from wsssbench.stages import resolve_stages
 
@@ -79,14 +94,18 @@ def score_files(folder: Path, flags: Mapping[str, Any]) -> tuple[Record, Path]:
     supervision = _supervision(flags["supervision"])
     if not flags["name"].strip():
         raise WsssError("the row has no name", where="--as", hint="as --as my-method")
+    if not is_name(flags["name"]):
+        what = f"{flags['name']!r:.80} is no name of a row"
+        raise WsssError(what, where="--as", hint="one printable line of at most 200 characters")
     dataset = open_dataset(flags["dataset"], plugins, settings, flags["seed"])
     terms = terms_of(dataset, stage, "fixed", settings.limit)
     identity = foreign_identity(flags["name"], terms, supervision, flags["seed"], flags["threshold"])
     reading = Reading(flags["format"], flags["threshold"], flags["class_index"], flags["rescale"])
-    ids = dataset.ids(terms.split)[: terms.limit]
+    ids, metrics = dataset.ids(terms.split)[: terms.limit], load_metrics(flags["metrics"] or (), plugins)
     with as_label_maps(folder, dataset, ids, stage, terms.split, reading) as (masks, backend):
         identity = replace(identity, filter_backend=backend)
-        return _score(masks, folder, flags["name"], dataset, identity, settings.runs)
+        scores, counts = _judged(masks, folder, dataset, ids, terms, metrics, reading)
+        return _kept(masks, folder, flags["name"], dataset, identity, settings.runs, scores, counts)
 
 
 def _supervision(given: Sequence[str] | None) -> tuple[str, ...]:
@@ -119,44 +138,77 @@ def foreign_identity(
     )
 
 
-def _score(
-    masks: Path, folder: Path, name: str, dataset: Dataset, identity: RowIdentity, runs: Path
+def _judged(
+    masks: Path,
+    folder: Path,
+    dataset: Dataset,
+    ids: Sequence[str],
+    terms: Terms,
+    metrics: Sequence[Metric],
+    reading: Reading,
+) -> tuple[dict[str, Any], CountsTable]:
+    """Scores by metric, and counts; metrics of maps and probabilities judge the files themselves."""
+    from wsssbench.dumps import find_dump
+    from wsssbench.judge import score_folder
+    from wsssbench.soft_judge import score_outputs
+
+    def outputs(id: str) -> Outputs:
+        return reading.of(find_dump(folder, id), len(terms.classes)).outputs()
+
+    by_labels = [metric for metric in metrics if metric.needs == "labels"]
+    others = [metric for metric in metrics if metric.needs != "labels"]
+    scores, counts = score_folder(dataset, terms.split, masks, by_labels, ids=ids, threads=2)
+    return {**scores, **score_outputs(dataset, ids, outputs, others)}, counts
+
+
+def _kept(
+    masks: Path,
+    folder: Path,
+    name: str,
+    dataset: Dataset,
+    identity: RowIdentity,
+    runs: Path,
+    scores: Mapping[str, Any],
+    counts: CountsTable,
 ) -> tuple[Record, Path]:
-    """Judge `masks` first, then write them, counts and record: what cannot be scored leaves nothing.
+    """Write the masks, counts and record of what has been judged: what cannot be scored leaves nothing.
 
     `folder` is where they came from.
     """
-    from wsssbench.judge import COUNTS, score_folder
+    from wsssbench.file_hashes import write_sums
+    from wsssbench.judge import COUNTS
     from wsssbench.locks import hold
 
     terms, key = identity.terms, content_key(identity)
-    scores, counts = score_folder(dataset, terms.split, masks, limit=terms.limit, threads=2)
     cell = cell_folder(runs, terms.dataset, name, identity.seed, terms.stage, terms.split, key)
     with hold(cell, lambda text: click.echo(text, err=True)):
         digest = _keep_masks(masks, cell / "masks", counts.ids)
         counts.save(cell / COUNTS)
-        seen = _provenance(dataset, {"folder": str(folder), "sha256": digest})
+        kept = [cell / "masks" / f"{id}.png" for id in counts.ids]
+        hashes = write_sums(cell, [*kept, cell / COUNTS], [COUNTS])
+        seen = _provenance(dataset, {"folder": str(folder), "sha256": digest}, hashes)
         record = Record(key, "ok", name, identity, scores, {}, seen)
         return record, write_record(cell, record)
 
 
 def _keep_masks(source: Path, target: Path, ids: Sequence[str]) -> str:
-    """Copy the labels as palette PNGs; sha256 (hex) over ids and label bytes.
+    """Copy the labels as palette PNGs; `labels_sha256` of them.
 
     Copies, not links: what the owner does to the files later must not change the cell.
     """
+    from wsssbench.file_hashes import labels_sha256
     from wsssbench.masks import read_labels, write_labels
 
-    whole = hashlib.sha256()
-    target.mkdir(parents=True, exist_ok=True)
-    for id in ids:
+    def kept(id: str) -> Mask:
         labels = read_labels(source / f"{id}.png")
-        whole.update(f"{id} {labels.shape} ".encode() + labels.tobytes())
         write_labels(target / f"{id}.png", labels)
-    return whole.hexdigest()
+        return labels
+
+    target.mkdir(parents=True, exist_ok=True)
+    return labels_sha256(ids, kept)
 
 
-def _provenance(dataset: Dataset, labels: Mapping[str, str]) -> dict[str, Any]:
+def _provenance(dataset: Dataset, labels: Mapping[str, str], hashes: Mapping[str, str]) -> dict[str, Any]:
     from wsssbench.env import provenance
 
     finished = datetime.now(UTC).isoformat(timespec="seconds")
@@ -165,6 +217,7 @@ def _provenance(dataset: Dataset, labels: Mapping[str, str]) -> dict[str, Any]:
         "code": {},
         "cards": {},
         "labels": labels,
+        "hashes": dict(hashes),
         "dataset": plain(dataset.card),
         "finished": finished,
     }

@@ -2,39 +2,68 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import click
 
+from wsssbench.board import Board, open_board
 from wsssbench.commands.setup import open_settings
 from wsssbench.engine import Engine
-from wsssbench.hardware import resolve_hardware
+from wsssbench.hardware import compute_deterministically, resolve_hardware
+from wsssbench.isolation.planning import isolated_cells, isolated_plugins, open_isolation
 from wsssbench.plan import Cell, make_plan, refreshed
 from wsssbench.process import use_machine
 from wsssbench.progress import Progress
 from wsssbench.report.rows import Row, rows_of
 from wsssbench.report.tables import render
 from wsssbench.settings import Settings
-from wsssbench.store import read_record
+from wsssbench.store import read_record, safe_name
 
 
 def run_command(flags: Mapping[str, Any]) -> int:
     """Run what the flags ask for; the exit code: 0, or 1 where a cell failed."""
-    settings, plugins = open_settings(
-        _settings_flags(flags), flags["config"], flags["options"], flags["weights"]
-    )
-    progress = Progress(quiet=flags["quiet"])
-    use_machine()
-    cells = make_plan(settings, plugins)
+    progress, isolate = Progress(quiet=flags["quiet"]), bool(flags.get("isolate"))
+    if flags.get("deterministic"):
+        compute_deterministically()
+    with progress.live():
+        progress.heading("planning")
+        settings, plugins = open_settings(
+            _settings_flags(flags), flags["config"], flags["options"], flags["weights"],
+            isolated_plugins(isolate),
+        )  # fmt: skip
+        board = open_board(settings.runs, progress.say) if flags["tensorboard"] else None
+        cells = make_plan(settings, plugins)
+        cells = isolated_cells(cells, settings) if isolate else cells
+        if not flags["dry_run"]:
+            failed = run_cells(cells, settings, progress, board, isolate=isolate)
+            cells = refreshed(cells)
+            progress.heading("drawing a picture of masks")
+            pictures = draw_masks(judged_cells(cells), settings.runs)
     if flags["dry_run"]:
         click.echo(plan_table(cells))
         return 0
-    failed = Engine(resolve_hardware(settings), settings.limit, progress).run(cells)
-    cells = refreshed(cells)
-    _show(cells, settings, progress, as_json=flags["as_json"])
+    rows = rows_of_cells(judged_cells(cells), limited=settings.limit is not None)
+    show(rows, settings.runs, progress, as_json=flags["as_json"])
+    for text in (*skipped(cells), *(f"picture of masks: {picture}" for picture in pictures)):
+        progress.say(text)
     return 1 if failed else 0
+
+
+def run_cells(
+    cells: Sequence[Cell], settings: Settings, progress: Progress, board: Board | None = None,
+    *, isolate: bool = False,
+) -> int:  # fmt: skip
+    """Run the cells that are not done; the number of cells that failed. Sets torch's number of threads."""
+    use_machine()
+    with board or nullcontext(), open_isolation(isolate, progress.say) as boxes:
+        failed = Engine(resolve_hardware(settings), settings.limit, progress, board, boxes).run(cells)
+    if board is not None:
+        progress.say(board.ending())
+    return failed
 
 
 def _settings_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,14 +98,22 @@ def plan_table(cells: Sequence[Cell]) -> str:
     return tabulate(lines, ["data set", "method", "seed", "stage", "split", "key", "state"], "github")
 
 
-def _show(cells: Sequence[Cell], settings: Settings, progress: Progress, *, as_json: bool) -> None:
-    kept = judged_cells(cells)
-    click.echo(render(rows_of_cells(kept, limited=settings.limit is not None), "json" if as_json else "md"))
-    for cell in cells:
-        if cell.state == "skip":
-            progress.say(f"skipped {cell.title}: {cell.reason}")
-    for picture in draw_masks(kept, settings.runs):
-        progress.say(f"picture of masks: {picture}")
+def show(rows: Sequence[Row], runs: Path, progress: Progress, *, as_json: bool) -> None:
+    """The rows on stdout: what fits a terminal, elsewhere whole tables."""
+    if as_json or not sys.stdout.isatty():
+        click.echo(render(rows, "json" if as_json else "md"))
+        return
+    from wsssbench.report.terminal import print_rows
+
+    print_rows(rows)
+    progress.say(
+        f"next: wsssbench report {runs}  (every number; --html report.html: with charts and pictures)"
+    )
+
+
+def skipped(cells: Sequence[Cell]) -> list[str]:
+    """Why cells were left out, a line each."""
+    return [f"skipped {cell.title}: {cell.reason}" for cell in cells if cell.state == "skip"]
 
 
 def judged_cells(cells: Sequence[Cell]) -> list[Cell]:
@@ -115,7 +152,7 @@ def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
             labels = [read_labels(cell.folder / "masks" / f"{id}.png") for id in ids]
             title = f"{cell.trial.method} ({cell.stage.name})"
             columns.append((title, [overlay(i, m) for i, m in zip(images, labels, strict=True)]))
-        path = runs / name / "masks.png"
+        path = runs / safe_name(name) / "masks.png"
         legend = {k + 1: v for k, v in enumerate(data.card.class_names)}
         montage(path, columns, legend=legend)
         pictures.append(path)

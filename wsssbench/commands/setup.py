@@ -13,20 +13,24 @@ from wsssbench.recipes import resolve_recipe
 from wsssbench.settings import Settings, check_names, find_settings, load_settings, with_options, with_weights
 
 
-def open_plugins(files: Iterable[Path]) -> Plugins:
-    """Everything installed, and the local files."""
-    plugins = Plugins()
+def open_plugins(files: Iterable[Path], table: Plugins | None = None) -> Plugins:
+    """Everything installed (or `table`), and the local files."""
+    plugins = Plugins() if table is None else table
     for path in files:
         plugins.add_file(path)
     return plugins
 
 
 def open_settings(
-    flags: Mapping[str, Any], config: Path | None, options: Sequence[str], weights: Sequence[str] = ()
-) -> tuple[Settings, Plugins]:
-    """Settings (defaults < file < flags < -o, --weights) with every name checked, and the plugins."""
+    flags: Mapping[str, Any], config: Path | None, options: Sequence[str], weights: Sequence[str] = (),
+    table: Plugins | None = None,
+) -> tuple[Settings, Plugins]:  # fmt: skip
+    """Settings (defaults < file < flags < -o, --weights) with every name checked, and the plugins.
+
+    `table` is what plugin files are added to, where it is not what `Plugins()` finds.
+    """
     settings = load_settings(find_settings(config), flags)
-    plugins = open_plugins(settings.plugins)
+    plugins = open_plugins(settings.plugins, table)
     steps, datasets = plugins.names("steps"), plugins.names("datasets")
     check_names(settings, steps, datasets)
     settings = with_options(settings, options, steps, datasets)

@@ -22,11 +22,12 @@ from wsssbench.types import Record
 
 def source_file(entry: Entry) -> Path | None:
     """The file of the module that the entry names; no module and no parent package is imported."""
-    return entry.file or _module_file(entry.value.partition(":")[0].strip())
+    return entry.file or module_file(entry.value.partition(":")[0].strip())
 
 
 @cache
-def _module_file(module: str) -> Path | None:
+def module_file(module: str) -> Path | None:
+    """The source file of a module by its dotted name; None where there is none."""
     top, *below = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -43,7 +44,7 @@ def _module_file(module: str) -> Path | None:
 def definition(entry: Entry) -> ast.ClassDef | ast.expr | None:
     """The class, or the value of the assignment, that the entry names at the top level of its module."""
     path, name = source_file(entry), entry.value.rpartition(":")[2].split(" ")[0].split(".")[0]
-    tree = _parsed(path) if path else None
+    tree = parsed(path) if path else None
     for node in tree.body if tree else ():
         if isinstance(node, ast.ClassDef) and node.name == name:
             return node
@@ -56,7 +57,8 @@ def definition(entry: Entry) -> ast.ClassDef | ast.expr | None:
 
 
 @cache
-def _parsed(path: Path) -> ast.Module | None:
+def parsed(path: Path) -> ast.Module | None:
+    """The syntax tree of a file; None where it cannot be read or is no Python."""
     try:
         return ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):

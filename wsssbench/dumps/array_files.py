@@ -12,6 +12,8 @@ import zipfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import numpy as np
+
 from wsssbench.dumps.numpy_pickles import (
     NpyHeader,
     StoredArray,
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
 MOST_FILE_BYTES = 2**31  # logits of 81 classes at 2048 x 2048 pixels have 1.4e9
-MOST_UNPACKED_BYTES = 2**31  # of a compressed .npz
+MOST_UNPACKED_BYTES = 2**30  # of a compressed .npz, of which a MB can claim a GB
 HINT = "write the file again; .npy, .npz, torch.save's files and PNG are read"
 
 
@@ -73,6 +75,20 @@ def parse_arrays(data: bytes, where: object) -> NDArray[Any] | dict[Any, Any]:
     except Exception as error:  # at a garbled file zipfile and its like raise nearly anything
         reason = str(error).partition("\n")[0][:160] or type(error).__name__
         raise BadData(f"cannot read this file ({reason})", where=where, hint=HINT) from error
+
+
+def read_npz(path: Path | str) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz by name, of which no more is unpacked than the file can honestly hold.
+
+    BadData for a file that is missing, damaged, or anything but an .npz of plain arrays.
+    """
+    data = read_bytes(path)
+    if data[:4] != ZIP:
+        raise BadData("this is no .npz file", where=path, hint=HINT)
+    found = parse_arrays(data, path)
+    if not isinstance(found, dict) or not all(isinstance(value, np.ndarray) for value in found.values()):
+        raise BadData("this file holds more than plain arrays", where=path, hint=HINT)
+    return found
 
 
 def settled(value: Any) -> Any:
@@ -128,7 +144,7 @@ def _parse_npz(data: bytes) -> dict[str, Any]:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
         if sum(member.file_size for member in members) > MOST_UNPACKED_BYTES:
-            raise ValueError("its arrays claim more than 2 GiB")
+            raise ValueError("its arrays claim more than 1 GiB")
         for member in members:
             with archive.open(member) as stream:
                 header = read_npy_header(stream)

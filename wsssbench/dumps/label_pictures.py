@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image as PilImage
 
 from wsssbench.errors import BadData
+from wsssbench.image_files import MOST_PIXELS, check_colours, opened
 from wsssbench.masks import read_labels, voc_palette
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from wsssbench.types import Mask
 
 PNG = b"\x89PNG\r\n\x1a\n"
-MOST_PIXELS = 40_000_000  # 6000 x 6000 and more; a few bytes of PNG can claim any size
 COLOURED = (2, 6)  # colour types of PNG: RGB and RGBA
 HINT = "save class indices (mode P or L), or the exact colours of the VOC palette"
 
@@ -56,11 +55,9 @@ def read_picture(path: Path | str) -> Mask:
 
 
 def _labels_of_colours(path: Path | str) -> Mask:
-    try:
-        with PilImage.open(path, formats=["PNG"]) as picture:
-            pixels = np.asarray(picture.convert("RGBA"))
-    except (OSError, SyntaxError, ValueError, EOFError, PilImage.DecompressionBombError) as error:
-        raise BadData(f"mask cannot be read ({error})", where=path, hint="write the file again") from error
+    with opened(path, "mask", ["PNG"], hint="write the file again") as picture:
+        check_colours(picture, "mask", path)
+        pixels = np.asarray(picture.convert("RGBA"))
     if (pixels[..., 3] != 255).any():
         raise BadData("a label map with transparent pixels", where=path, hint=HINT)
     return colours_to_labels(pixels[..., :3], path)

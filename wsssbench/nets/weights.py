@@ -4,6 +4,9 @@ known by their sha256. What a format looks like inside is its own reader's busin
 from __future__ import annotations
 
 import hashlib
+import re
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ from wsssbench.nets.mxnet_params import LIST_MAGIC, read_mxnet_params
 from wsssbench.nets.safetensors_file import read_safetensors
 
 Format = Literal["torch", "safetensors", "mxnet"]
+REFUSED, FOREIGN = "Weights only load failed", re.compile(r"GLOBAL ([\w.]+)")  # in what torch says
 PARALLEL = "module."  # what DataParallel puts before every key
 HINT = "give a state dict saved by torch.save, a safetensors file or MXNet's .params; \
 a file that needs code to load is refused"
@@ -27,11 +31,40 @@ def read_tensors(path: Path) -> Any:
 
     Raises ValueError, in one line, where the file is damaged or needs code to be loaded.
     """
+    _check_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle's protocol: what matters is whether it can be read
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # at a garbled file its readers raise nearly anything
-        reason = str(error).partition("\n")[0][:120]
-        raise ValueError(reason or type(error).__name__) from error
+        raise ValueError(_reason(str(error)) or type(error).__name__) from error
+
+
+def _check_archive(path: Path) -> None:
+    """ValueError for a zip that torch.save does not write: its members lie in it as they are, once each, so
+    that none can unpack to more than the file has."""
+    try:
+        with path.open("rb") as stream:
+            if stream.read(2) != b"PK":
+                return
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ValueError(str(error).partition("\n")[0][:120]) from error
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("compressed members, which torch.save does not write")
+    if sum(member.file_size for member in members) > path.stat().st_size:
+        raise ValueError("its members claim more bytes than it has")
+
+
+def _reason(said: str) -> str:
+    """One line of what torch says of a file that it cannot load, without its advice to load it anyway."""
+    asked = FOREIGN.search(said)
+    if asked:
+        return f"refused: it asks for {asked[1]}, which has no place in weights"
+    if said.startswith(REFUSED):
+        return "refused: it holds more than tensors and plain values, or is damaged"
+    return said.partition("\n")[0][:120]
 
 
 def weight_format(path: str | Path) -> Format:

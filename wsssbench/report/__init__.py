@@ -20,15 +20,18 @@ def report(
     format: str = "md",
     limited: bool = False,
     stale: Collection[str] = (),
+    published: bool = False,
 ) -> str:
     """The tables of all records below the folders `runs`, as "md", "csv", "json" or "tex"; throughput last.
 
     A table of throughput is another kind of table: in json its `stage` is "bench" and it has a `machine` in
     the place of terms; in csv its lines have the same `stage`, and columns of their own. `limited` also shows
-    runs made with --limit; `stale` holds the keys of records whose code has changed since. BadData where a
+    runs made with --limit; `stale` holds the keys of records whose code has changed since. With
+    `published`, what others report stands below each table of the same terms. BadData where a
     folder does not exist or a record is damaged, UnknownName for another format.
     """
     from wsssbench.bench.record import find_benches
+    from wsssbench.report.published import load_published
     from wsssbench.report.rows import rows_of
     from wsssbench.report.tables import render
     from wsssbench.report.throughput import throughput_tables
@@ -37,6 +40,6 @@ def report(
     rows = rows_of(records, limited=limited, stale=stale)
     benches = throughput_tables(bench for root in runs for bench in find_benches(root))
     if rows or benches or format != "md":
-        return render(rows, format, benches)
+        return render(rows, format, benches, load_published() if published else ())
     hidden = len({record.key for record in records})
     return f"No rows: {hidden} records, all of runs with --limit.\n" if hidden else "No records yet.\n"

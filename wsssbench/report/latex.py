@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from wsssbench.report.conditions import row_conditions
 from wsssbench.report.rows import Number, Row
 from wsssbench.report.tables import definition, heading, other_metrics
 
@@ -24,7 +25,11 @@ SYMBOLS = {
 }
 NONE = "--"
 DAGGER, STAR = r"$^\dagger$", r"$^\ast$"
-SHOWN_ELSEWHERE = ("oracle threshold", "stale", "custom stage", "limit")  # by a sign, or in the caption
+SHOWN_ELSEWHERE = (  # by a sign, a symbol of supervision, or in the caption
+    *("oracle threshold", "stale", "custom stage", "limit"),
+    *("masks seen", "supervision unknown", "saliency", "text"),
+)
+TOLD = ("threshold", "filter backend", "arithmetic", "pretraining", "scales of the steps")
 SPECIAL = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     **{c: f"{{{c}}}" for c in "[]*"},  # after a line's end they would be an argument of it
@@ -46,9 +51,18 @@ def escaped(text: str) -> str:
     return "".join(c if c in "-'" and i not in doubled else SPECIAL.get(c, c) for i, c in enumerate(shown))
 
 
-def latex_document(tables: Sequence[Sequence[Row]], others: Sequence[Mapping[str, Any]] = ()) -> str:
-    """All `tables` of equal terms, then `others` (the JSON form of tables of another kind)."""
+def latex_document(
+    tables: Sequence[Sequence[Row]],
+    others: Sequence[Mapping[str, Any]] = (),
+    reported: Sequence[Mapping[str, Any]] = (),
+) -> str:
+    """All `tables` of equal terms, then `others` (the JSON form of tables of another kind).
+
+    `reported` holds what stands below each table, in the same form; mostly nothing.
+    """
     parts = [latex_table(table, tables) for table in tables if table]
+    if reported:
+        parts = [part for pair in zip(parts, map(_other_table, reported), strict=True) for part in pair]
     return "\n".join([HEAD, *parts, *(_other_table(data) for data in others)])
 
 
@@ -169,6 +183,8 @@ def _legend(table: Sequence[Row]) -> str:
         parts.append("Bold: the highest mean mIoU of the ranked rows here, whether or not intervals overlap.")
     if any(row.rank is None and not row.failed for row in table):
         parts.append("Below the line: learned from masks, a ceiling that is not ranked.")
+    own_crf = table[0].terms.crf is None  # else the definition has the stage's
+    parts.append(escaped(row_conditions(table, ("CRF", *TOLD) if own_crf else TOLD)))
     if any(_has(row, "oracle") for row in table):
         parts.append(rf"{DAGGER} The threshold was chosen on the judged masks.")
     if any(_has(row, "stale") for row in table):
@@ -194,7 +210,18 @@ def _label(*names: str) -> str:
     return "-".join(re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") for name in names)
 
 
-TEXT_COLUMNS = ("Method", "Sup.", "Backbone", "step", "what")
+TEXT_COLUMNS = (
+    "Method",
+    "Sup.",
+    "Backbone",
+    "step",
+    "what",
+    "Second stage",
+    "Pretraining",
+    "Scales",
+    "CRF",
+    "Source",
+)
 
 
 def _alignment(columns: Sequence[str]) -> str:
@@ -229,15 +256,23 @@ OTHER: Mapping[str, tuple[str, Callable[[Any], str]]] = {
     "images_per_s": ("images/s", "{:.1f}".format),
     "median_ms": ("median ms", "{:.1f}".format),
     "batch": ("batch", str),
+    "backbone": ("Backbone", escaped),  # from here on of published numbers
+    "second_stage": ("Second stage", escaped),
+    "pretraining": ("Pretraining", escaped),
+    "miou": ("mIoU", str),
+    "scales": ("Scales", escaped),
+    "crf": ("CRF", escaped),
+    "source": ("Source", escaped),
 }
 
 
 def _other_table(data: Mapping[str, Any]) -> str:
-    """A table of throughput, from its JSON form."""
+    """A table of throughput or of published numbers, from its JSON form."""
     rows: Sequence[Mapping[str, Any]] = data["rows"]
     kept = [name for name in OTHER if any(row.get(name) is not None for row in rows)]
+    left = "".join(f"% {' '.join(line.split())}\n" for line in data.get("left_out_lines", ()))
     if not rows or not kept:
-        return f"% {data['dataset']}: {data['stage']}: nothing was measured\n"
+        return f"% {data['dataset']}: {data['stage']}: {data.get('nothing', 'nothing was measured')}\n{left}"
     columns = [OTHER[name][0] for name in kept]
     body = "\n".join(" & ".join(_other_cell(row, name) for name in kept) + r" \\" for row in rows)
     machine = ", ".join(
@@ -245,8 +280,8 @@ def _other_table(data: Mapping[str, Any]) -> str:
     )
     title = f"{data['dataset']}: {data['stage']}" + (f" on {machine}" if machine else "")
     caption = f"{escaped(title)}. {_sentences(data['definition'])}"
-    label = f"tab:{_label(data['dataset'], data['stage'], machine)}"
-    return _environment(caption, label, _alignment(columns), " & ".join(columns), body)
+    label = f"tab:{_label(data['dataset'], data['stage'], machine or data.get('label', ''))}"
+    return _environment(caption, label, _alignment(columns), " & ".join(columns), body) + left
 
 
 def _other_cell(row: Mapping[str, Any], name: str) -> str:

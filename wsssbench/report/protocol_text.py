@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wsssbench.report.conditions import ground_truth, judged_size, row_conditions
 from wsssbench.report.rows import Row
 from wsssbench.types import Record, Terms
 
@@ -20,12 +21,7 @@ POLICIES = {
     "oracle": "Thresholds of maps were chosen on the judged masks themselves: these numbers are an upper "
     "bound, not results that a method could reach without masks.",
 }
-TAGS = {
-    "xml": "from the annotated objects of the data set",
-    "file": "from a file of tags",
-    "mask": "from the pixel masks",
-    "generated": "from the generator",
-}
+MADE_WITH = ("filter backend", "arithmetic", "pretraining", "scales of the steps")
 
 
 def protocol_text(table: Sequence[Row], records: Sequence[Record]) -> str:
@@ -40,6 +36,7 @@ def protocol_text(table: Sequence[Row], records: Sequence[Record]) -> str:
         _evaluation(terms),
         _threshold(table, terms),
         _post(terms),
+        row_conditions(table, ("CRF", *MADE_WITH) if terms.crf is None else MADE_WITH),
         _score(table, terms),
         _statistics(table),
     ]
@@ -74,17 +71,16 @@ def _learning(table: Sequence[Row], terms: Terms, card: Mapping[str, Any]) -> st
         kinds.setdefault(said, []).append(row.title)
     learned = "; ".join(f"{', '.join(names)} from {said}" for said, names in kinds.items())
     split = f" on the split {card['fit_split']}" if card.get("fit_split") else ""
-    source = TAGS.get(str(card.get("label_source", "")), "")
-    tags = f" Image tags come {source}." if source else ""
-    return f"The methods learned{split} as follows: {learned}.{tags}"
+    sources = row_conditions(table, ("image tags from", "masks seen"))
+    return f"The methods learned{split} as follows: {learned}. {sources}"
 
 
 def _evaluation(terms: Terms) -> str:
     given = "are given to the methods" if terms.tags_at_evaluation else "are not given to the methods"
-    size = (
-        "at the size of the image" if terms.resolution == "image" else f"at the resolution {terms.resolution}"
+    return (
+        f"At evaluation, image tags {given}; labels are judged {judged_size(terms)} against the masks of the "
+        f"split: {ground_truth(terms)}."
     )
-    return f"At evaluation, image tags {given}; labels are judged {size}."
 
 
 def _threshold(table: Sequence[Row], terms: Terms) -> str:

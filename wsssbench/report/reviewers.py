@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from wsssbench.plugins import dataset_plugin
 from wsssbench.types import Record, plain
 
 PATH = re.compile(r"(?<![^=:,\s\[\"'])(?:~|/|[A-Za-z]:[\\/])[^,\s\]\"']*")  # begins a word, or follows = : ,
@@ -60,10 +61,9 @@ def without_folders(word: str) -> str:
 def built_command(record: Record) -> list[str]:
     """A command that asks for what the record's identity says, each option by name."""
     identity, terms = record.identity, record.identity.terms
-    head = ["--dataset", terms.dataset]
-    options = [
-        f"{_of('datasets', terms.dataset, record)}.{k}={_toml(v)}" for k, v in terms.dataset_options.items()
-    ]
+    plugin = dataset_plugin(terms.dataset)
+    head = ["--dataset", plugin]
+    options = [f"{_of('datasets', plugin, record)}.{k}={_toml(v)}" for k, v in terms.dataset_options.items()]
     tail = ["--limit", str(terms.limit)] if terms.limit is not None else []
     if identity.recipe[0].name.startswith("import:"):
         known = ["--stage", terms.stage, "--as", record.method, "--seed", str(identity.seed)]
@@ -89,7 +89,8 @@ CHOSEN = ("held-out", "label-free", "oracle")
 
 def _of(group: str, name: str, record: Record) -> str:
     """The name that -o takes: with its group where a step and the data set are called alike."""
-    both = name == record.identity.terms.dataset and any(s.name == name for s in record.identity.recipe)
+    plugin = dataset_plugin(record.identity.terms.dataset)
+    both = name == plugin and any(s.name == name for s in record.identity.recipe)
     return f"{group}.{name}" if both else name
 
 
@@ -137,6 +138,8 @@ def _facts(record: Record) -> list[str]:
     ]
     known = {"judged split": terms.split_fingerprint, "split learned from": identity.fit_fingerprint}
     lines += [f"{name}: sha256 {digest}" for name, digest in known.items() if digest]
+    files = record.provenance.get("hashes") or {}  # `wsssbench verify` compares them
+    lines += [f"{name}: sha256 {digest}" for name, digest in files.items()]
     labels = record.provenance.get("labels", {}).get("sha256")
     return [*lines, f"labels: sha256 {labels}"] if labels else lines
 

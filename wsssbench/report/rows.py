@@ -20,6 +20,8 @@ STAGES = ("seed", "pseudo", "seg", "seg+crf", "seg+ms", "seg+ms+crf")  # order o
 CEILING = "full"  # the recipe that other rows are a percentage of
 MAIN = "iou"  # numbers of this metric carry no prefix
 TIMES = ("train_images_per_s", "predict_images_per_s")
+USUAL_WEIGHTS = ("", "none", "imagenet")  # anything else has seen more than image tags of other images
+SHORT = 4  # letters of an abbreviation: coco, clip, sam
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,11 @@ class Row:
     judged: tuple[int, ...]  # number of classes in the means; several where seeds draw their own data
     n_images: int | None
     pretraining: str
-    badges: tuple[str, ...]  # oracle, stale, custom stage, limit 8, 1 failed ...
+    badges: tuple[str, ...]  # what is not as usual: oracle, masks seen, COCO weights, limit 8, 1 failed ...
     reasons: tuple[str, ...] = ()  # of failed cells
     rank: int | None = None  # within equal terms; None for failures and the ceiling
     of_full: float | None = None  # mIoU in % of the `full` row with the same backbone
+    label_source: str = ""  # where image tags come from, of the data set's card: xml, file, mask, generated
 
     @property
     def terms(self) -> Terms:
@@ -165,8 +168,9 @@ def _row(terms_hash: str, cells: Sequence[Record], variant: str, stale: Collecti
         left_out=tuple(sorted({int(k) for scores in main for k in scores.get("left_out", ())})),
         n_images=next((int(scores["n_images"]) for scores in main if "n_images" in scores), None),
         pretraining=_pretraining(cells[0]),
-        badges=tuple(_badges(cells, good, stale)),
+        badges=(*_unusual(cells[0]), *_badges(cells, good, stale)),
         reasons=tuple(dict.fromkeys(record.reason for record in cells if record.status == "failed")),
+        label_source=", ".join(dict.fromkeys(filter(None, map(_label_source, cells)))),
     )
 
 
@@ -175,6 +179,11 @@ def _pretraining(record: Record) -> str:
     cards = record.provenance.get("cards", {}).values()
     seen = dict.fromkeys(card["pretraining"] for card in cards if card.get("pretraining"))
     return ", ".join(name for name in seen if name != "none") or ("none" if seen else "")
+
+
+def _label_source(record: Record) -> str:
+    """Where the image tags of the data set come from; empty where the record does not say."""
+    return str(record.provenance.get("dataset", {}).get("label_source", ""))
 
 
 def _at(values: Any, index: int) -> Any:
@@ -202,6 +211,23 @@ def _numbers(good: Sequence[Record]) -> dict[str, Number]:
     return {name: number for name, number in found.items() if number is not None}
 
 
+def _unusual(cell: Record) -> Iterator[str]:
+    """What had a part in a row that image tags and ImageNet weights alone would not have."""
+    supervision, terms = cell.identity.supervision, cell.identity.terms
+    if "masks" in supervision:
+        yield "masks seen"
+    yield from (name for name in supervision if name in ("saliency", "text"))
+    if "unknown" in supervision:
+        yield "supervision unknown"
+    if terms.threshold_policy == "held-out" and cell.identity.threshold is not None:
+        yield "held-out masks"
+    if "tags" in supervision and _label_source(cell) == "mask":
+        yield "tags from masks"
+    for name in _pretraining(cell).split(", "):
+        if name.lower() not in USUAL_WEIGHTS:
+            yield f"{name.upper() if len(name) <= SHORT else name} weights"
+
+
 def _badges(cells: Sequence[Record], good: Sequence[Record], stale: Collection[str]) -> Iterator[str]:
     terms = cells[0].identity.terms
     seeds = [record.identity.seed for record in good]
@@ -217,6 +243,9 @@ def _badges(cells: Sequence[Record], good: Sequence[Record], stale: Collection[s
         yield f"{len(cells) - len(good)} of {len(cells)} failed"
     if len(set(seeds)) < len(seeds):
         yield "a seed twice"
+    if good and all(record.provenance.get("isolation") for record in good):
+        drawn = good[0].provenance.get("dataset", {}).get("generated")
+        yield "isolated; its data can be drawn from the seed" if drawn else "isolated"
 
 
 # ------------------------------------------------------------------------------------------------- ranking

@@ -11,13 +11,30 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from wsssbench.errors import UnknownName, nearest
+from wsssbench.printable import printable
+from wsssbench.report.conditions import (
+    FACTS,
+    augmentation,
+    crf_of_row,
+    crf_words,
+    ground_truth,
+    judged_size,
+    masks_seen,
+    row_conditions,
+    threshold_words,
+)
 from wsssbench.report.rows import Number, Row
 from wsssbench.types import Terms, plain
 
+if TYPE_CHECKING:
+    from wsssbench.report.published import Published
+    from wsssbench.report.published_text import ReportedBlock
+
 FORMATS = ("md", "csv", "json", "tex")
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the begin of one
 DETAILS = (
     "compatible",
     "error_ladder",
@@ -40,23 +57,48 @@ class OtherTable(Protocol):
         ...
 
 
-def render(rows: Sequence[Row], format: str = "md", others: Sequence[OtherTable] = ()) -> str:
-    """`rows`, then `others`, as text in "md", "csv", "json" or "tex"; UnknownName for another format."""
+def render(
+    rows: Sequence[Row],
+    format: str = "md",
+    others: Sequence[OtherTable] = (),
+    published: Sequence[Published] = (),
+) -> str:
+    """`rows`, then `others`, as text in "md", "csv", "json" or "tex"; UnknownName for another format.
+
+    Of `published` those that fit stand below each table of rows, which are then marked as measured.
+    """
     if format not in FORMATS:
         raise UnknownName(f"no format {format!r}", hint=nearest(format, FORMATS))
     tables = [list(group) for _, group in groupby(rows, key=lambda row: row.terms_hash)]
+    blocks = _reported(tables, published)
     if format == "json":
-        data = [*(_table_data(table) for table in tables), *(other.data() for other in others)]
+        data = [_table_data(table, block) for table, block in zip(tables, blocks, strict=True)]
+        data += [other.data() for other in others]
         return json.dumps(data, indent=1, allow_nan=False) + "\n"
     if format == "csv":
-        lines = [_line_data(row) for table in tables for row in table]
+        lines = [line for pair in zip(tables, blocks, strict=True) for line in _lines(*pair)]
         return _csv([*lines, *(line for other in others for line in other.lines())])
     if format == "tex":
         from wsssbench.report.latex import latex_document
 
-        return latex_document(tables, [other.data() for other in others])
+        below = [block.tex_data() for block in blocks if block]
+        return latex_document(tables, [other.data() for other in others], below)
     texts = [_markdown(table, tables) for table in tables]
-    return "\n".join([*texts, *(other.markdown() for other in others)])
+    shown = [
+        f"{text}\n{block.markdown()}" if block else text for text, block in zip(texts, blocks, strict=True)
+    ]
+    return "\n".join([*shown, *(other.markdown() for other in others)])
+
+
+def _reported(
+    tables: Sequence[Sequence[Row]], published: Sequence[Published]
+) -> Sequence[ReportedBlock | None]:
+    """What stands below each table; None everywhere unless published numbers are asked for."""
+    if not published:
+        return [None] * len(tables)
+    from wsssbench.report.published_text import reported_blocks
+
+    return reported_blocks(tables, published)
 
 
 # ------------------------------------------------------------------------------------------------ markdown
@@ -95,8 +137,13 @@ def grid(lines: Sequence[dict[str, str]]) -> str:
     from tabulate import tabulate  # late: not needed by csv, json and --help
 
     kept = [name for name in lines[0] if any(line[name] for line in lines)]
-    body = [[line[name].replace("|", "\\|").replace("\n", " ") for name in kept] for line in lines]
-    return str(tabulate(body, headers=kept, tablefmt="github", disable_numparse=True))
+    body = [[_cell(line[name]) for name in kept] for line in lines]
+    return str(tabulate(body, headers=list(map(_cell, kept)), tablefmt="github", disable_numparse=True))
+
+
+def _cell(text: str) -> str:
+    """`text` in one cell of a markdown table."""
+    return printable(text.replace("|", "\\|").replace("\n", " "))
 
 
 def _spread(number: Number | None) -> str:
@@ -126,11 +173,13 @@ def row_cells(row: Row, table: Sequence[Row]) -> dict[str, str]:
         "% of full": "" if row.of_full is None else f"{row.of_full:.1f}",
         "supervision": ", ".join(row.identity.supervision) or "none",
         "tags at evaluation": "yes" if row.terms.tags_at_evaluation else "no",
-        "threshold": _threshold(row),
-        "CRF": _crf(row),
+        "threshold": threshold_words(row),
+        "CRF": crf_of_row(row),
         "backend": row.identity.filter_backend,
-        "arithmetic": row.identity.precision if _mixed(table) else "",
-        "pretraining": row.pretraining,
+        "arithmetic": row.identity.precision if _mixed(table, "arithmetic") else "",
+        "pretraining": FACTS["pretraining"](row),
+        "image tags from": FACTS["image tags from"](row) if _mixed(table, "image tags from") else "",
+        "scales of the steps": FACTS["scales of the steps"](row),
         **other_metrics(row, table),
         "train images/s": _plain_mean(numbers.get("train_images_per_s"), 1),
         "predict images/s": _plain_mean(numbers.get("predict_images_per_s"), 1),
@@ -157,31 +206,8 @@ def _title(metric: str, name: str) -> str:
     return metric if number == metric else f"{metric}: {number}"
 
 
-def _mixed(table: Sequence[Row]) -> bool:
-    return len({row.identity.precision for row in table}) > 1
-
-
-def _threshold(row: Row) -> str:
-    """The policy, and the value where this row has one."""
-    if row.identity.threshold is None:
-        return "none"
-    value = row.identity.threshold.get("value")
-    shown = "" if value is None or row.terms.threshold_policy != "fixed" else f" {value}"
-    return f"{row.terms.threshold_policy}{shown}"
-
-
-def _crf(row: Row) -> str:
-    """The stage's CRF, or where the recipe has one of its own."""
-    if row.terms.crf is not None:
-        c = dict(row.terms.crf)
-        gauss = f"G {c.get('gauss_xy')}/{c.get('gauss_compat')}"
-        widths = f"{c.get('bilateral_xy')}/{c.get('bilateral_rgb')}/{c.get('bilateral_compat')}"
-        scale = c.get("xy_scale", 1)
-        return f"{gauss} B {widths} t {c.get('iterations')}" + (f" xy x{scale:.3g}" if scale != 1 else "")
-    refined = ["crf" in step.name for step in row.identity.recipe]
-    if any(refined[:-1]):
-        return "on training labels"  # the network that learned from them is judged as it is
-    return "in recipe" if refined[-1] else "no"
+def _mixed(table: Sequence[Row], fact: str) -> bool:
+    return len({FACTS[fact](row) for row in table}) > 1
 
 
 def class_lines(table: Sequence[Row]) -> list[dict[str, str]]:
@@ -211,19 +237,21 @@ def definition(table: Sequence[Row]) -> str:
     left = ", ".join(names[k] for k in sorted(out) if k < len(names))
     judged = _range([k for other in table for k in other.judged])
     drawn = " (drawn anew from each seed)" if not terms.split_fingerprint else ""
-    post = "no CRF" if terms.crf is None else "a dense CRF"
-    if terms.crf and terms.crf.get("xy_scale", 1) != 1:
-        post += f" (spatial widths in pixels of a VOC image, times {terms.crf['xy_scale']:.3g})"
-    tests = f"scales {', '.join(f'{s:g}' for s in terms.scales)}, {'flip' if terms.flip else 'no flip'}"
+    post = "no CRF" if terms.crf is None else f"a dense CRF ({crf_words(terms.crf)}"
+    if terms.crf:
+        scaled = terms.crf.get("xy_scale", 1) != 1
+        post += "; spatial widths in pixels of a VOC image, times xy)" if scaled else ")"
     oracle = " Oracle thresholds were chosen on the judged masks: no fair row." * (
         terms.threshold_policy == "oracle"
     )
     return (
         f"Stage {terms.stage} (version {terms.stage_version}) on {terms.dataset} {terms.dataset_version}, "
         f"split {terms.split}{drawn}, {row.n_images if row.n_images is not None else 'all'} images"
-        f"{f' (limit {terms.limit})' if terms.limit is not None else ''}; image tags are "
+        f"{f' (limit {terms.limit})' if terms.limit is not None else ''}; truth: {ground_truth(terms)}, "
+        f"judged {judged_size(terms)}; image tags are "
         f"{'given' if terms.tags_at_evaluation else 'not given'} at evaluation; threshold policy "
-        f"{terms.threshold_policy}; {post}, {tests} added by the stage. mIoU, precision and recall (%) are "
+        f"{terms.threshold_policy}; {post}, {augmentation(terms)} added by the stage. "
+        f"{row_conditions(table, ('masks seen', 'image tags from'))} mIoU, precision and recall (%) are "
         f"means over the {judged} classes with truth pixels, background included "
         f"(foreground mIoU: without it); left out: {left or 'no class'}. Void pixels are not judged; "
         "abstaining counts as a miss; coverage is the share of pixels that got a label. "
@@ -242,14 +270,14 @@ def _number_data(number: Number | None) -> dict[str, Any] | None:
     return {"mean": number.mean, **spread, "n": number.n, "values": list(number.values)}
 
 
-def _table_data(table: Sequence[Row]) -> dict[str, Any]:
-    """One table as JSON types."""
+def _table_data(table: Sequence[Row], block: ReportedBlock | None = None) -> dict[str, Any]:
+    """One table as JSON types; its rows say that they are measured where reported numbers stand below."""
     terms = table[0].terms
     head = {"dataset": terms.dataset, "stage": terms.stage, "split": terms.split}
-    rows = [_row_data(row) for row in table]
-    return {**head, "terms_hash": table[0].terms_hash, "terms": plain(terms), "rows": rows} | {
-        "definition": definition(table)
-    }
+    origin = {"origin": "measured"} if block else {}
+    rows = [{**origin, **_row_data(row)} for row in table]
+    data = {**head, "terms_hash": table[0].terms_hash, "terms": plain(terms), "rows": rows}
+    return {**data, "definition": definition(table), **({"reported": block.data()} if block else {})}
 
 
 def _row_data(row: Row) -> dict[str, Any]:
@@ -264,12 +292,21 @@ def _row_data(row: Row) -> dict[str, Any]:
         "seeds": list(row.seeds),
         "percent_of_full": row.of_full,
         "pretraining": row.pretraining,
+        "label_source": row.label_source,
+        "masks_seen": masks_seen(row),
         "numbers": {name: _number_data(number) for name, number in row.numbers.items()},
         "per_class_iou": {n: _number_data(v) for n, v in zip(names, row.per_class, strict=True)},
         "left_out": [names[k] for k in row.left_out],
         "n_images": row.n_images,
         "identity": {k: v for k, v in plain(row.identity).items() if k not in ("terms", "seed")},
     }
+
+
+def _lines(table: Sequence[Row], block: ReportedBlock | None) -> list[dict[str, Any]]:
+    """The flat csv lines of one table, those of its reported numbers last."""
+    if block is None:
+        return [_line_data(row) for row in table]
+    return [*({"origin": "measured", **_line_data(row)} for row in table), *block.lines()]
 
 
 def _line_data(row: Row) -> dict[str, Any]:
@@ -282,6 +319,10 @@ def _line_data(row: Row) -> dict[str, Any]:
     line |= {name: "; ".join(map(str, data[name])) for name in ("reasons", "badges", "seeds", "left_out")}
     line |= {"n_images": row.n_images, "supervision": "; ".join(row.identity.supervision)}
     line |= {"backend": row.identity.filter_backend, "pretraining": row.pretraining}
+    line |= {"masks_seen": data["masks_seen"], "label_source": row.label_source}
+    line |= {"threshold": threshold_words(row), "crf": crf_of_row(row), "ground_truth": ground_truth(terms)}
+    line |= {"resolution": terms.resolution, "test_time": augmentation(terms)}
+    line |= {"scales_of_steps": FACTS["scales of the steps"](row), "arithmetic": row.identity.precision}
     for name, number in row.numbers.items():
         low, high = number.interval or (None, None)
         line |= {f"{name}_mean": number.mean, f"{name}_sd": number.sd, f"{name}_n": number.n}
@@ -294,7 +335,12 @@ def _csv(lines: Sequence[dict[str, Any]]) -> str:
     """Lines under the union of their columns, in order of first appearance."""
     columns = list(dict.fromkeys(name for line in lines for name in line))
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_no_formula, columns))
+    writer.writerows([_no_formula(line.get(name, "")) for name in columns] for line in lines)
     return text.getvalue()
+
+
+def _no_formula(value: Any) -> Any:
+    """`value`; text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value

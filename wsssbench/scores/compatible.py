@@ -141,8 +141,12 @@ EVALUATORS: Mapping[str, Callable[[Counts, int], FieldScore]] = {
 class Compatible(ConfusionMetric):
     """The mIoU that each of the field's evaluators would print for the same labels, and how far it is off.
 
-    For reading beside old tables, never for ranking: the definitions differ (see the functions of
-    `wsssbench.scores.compatible`, read in the public code of the repositories that they name).
+    For reading beside old tables, never for ranking. All take IoU_k = TP / (TP + FP + FN) and differ in what
+    255 in a prediction is and which classes the mean runs over: chainercv (bare, as IRN's and ReCAM's CAM
+    evaluation calls it) has a class 255, irn (eval_sem_seg) makes it background, seam_counters (SEAM,
+    MCTformer, PuzzleCAM) give classes without truth 0, fast_hist (deeplab-pytorch, CLIP-ES, AFA, ToCo,
+    WeCLIP) counts it for another class, pseudo_scores (AFA, ToCo, WeCLIP) leave it out of the truth. Source:
+    the public code of these repositories; the functions of `wsssbench.scores.compatible` say it in full.
     """
 
     name: str = "compatible"

@@ -28,8 +28,11 @@ NAMED = 10  # worst images that are listed by name
 
 
 class PerImage:
-    """IoU of each image, its mean, and the worst: `score_images`.
+    """IoU of each image, its mean, and the worst (Csurka et al., BMVC 2013; Wang et al., NeurIPS 2023).
 
+    IoU_ik = TP / (TP + FP + FN) of class k in image i, for the classes that image i shows; image_miou = mean
+    over images of the mean over their classes, class_miou = mean over classes of the mean over the images
+    that show them, and both again over the worst 10 % alone: `score_images` says more.
     The judge asks `score_table` with the confusion of every image. What `score` says of summed counts is
     true of one image alone, and takes a sum for one large image.
     """

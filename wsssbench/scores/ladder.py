@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.metrics import Iou, confusion_counts, percent
+from wsssbench.metrics import confusion_counts, mean, percent
 from wsssbench.scores.boundary import band_px, boundary_band, without_void
+from wsssbench.scores.matrix import per_class_percent
 from wsssbench.types import IGNORE, Counts, Kind
 
 if TYPE_CHECKING:
@@ -88,10 +89,10 @@ def ladder_counts(
     where: object = "",
     truth: object = "",
 ) -> Counts:
-    """Pixels of one image: "right" (C,) and "wrong" (kinds, C, C + 1: kind, truth, prediction), int64.
+    """Pixels of one image, int64: "right" (C,) by label; wrong ones as "missed" (kinds, C) by kind and truth
+    and as "false" (kinds, C) by kind and what was said (nowhere, of what abstains).
 
-    `classes` is K; the last column of predictions is 255. BadData as `confusion_counts`, and for tags that
-    are not K.
+    `classes` is K. BadData as `confusion_counts`, and for tags that are not K.
     """
     confusion = confusion_counts(gold, predicted, classes, where, truth)
     if tags is not None and len(tags) != classes:
@@ -99,26 +100,30 @@ def ladder_counts(
     known = (confusion["gold"] == confusion["predicted"]) & (confusion["gold"] != IGNORE)
     right = np.zeros(classes + 1, np.int64)
     right[confusion["gold"][known]] = confusion["pixels"][known]
-    shape = (len(KINDS), classes + 1, classes + 2)
     kinds = error_kinds(gold, predicted, tags)
     wrong = kinds != NO_ERROR
-    column = np.minimum(predicted[wrong], classes + 1)
-    cells = np.ravel_multi_index((kinds[wrong], gold[wrong], column), shape)
-    dense = np.bincount(cells, minlength=int(np.prod(shape))).astype(np.int64)
-    return {"right": right, "wrong": dense.reshape(shape)}
+    said = wrong & (predicted != IGNORE)
+    return {
+        "right": right,
+        "missed": _by_kind(kinds[wrong], gold[wrong], classes),
+        "false": _by_kind(kinds[said], predicted[said], classes),
+    }
+
+
+def _by_kind(kinds: NDArray[np.int64], labels: Mask, classes: int) -> NDArray[np.int64]:
+    """(kinds, C) int64 pixels."""
+    shape = (len(KINDS), classes + 1)
+    cells = np.ravel_multi_index((kinds, labels), shape)
+    return np.bincount(cells, minlength=int(np.prod(shape))).astype(np.int64).reshape(shape)
 
 
 def repaired_miou(counts: Counts, classes: int, kinds: Collection[str]) -> float | None:
     """mIoU in % (that of `Iou`) if every pixel of these kinds had the label of its truth."""
     repaired = np.isin(KINDS, list(kinds))
-    matrix = counts["wrong"][~repaired].sum(0)
-    diagonal = np.arange(classes + 1)
-    matrix[diagonal, diagonal] += counts["right"] + counts["wrong"][repaired].sum((0, 2))
-    gold, column = np.nonzero(matrix)
-    predicted = np.where(column > classes, IGNORE, column)
-    triples = {"gold": gold, "predicted": predicted, "pixels": matrix[gold, column]}
-    miou: float | None = Iou().score(triples, classes)["miou"]
-    return miou
+    hit = counts["right"] + counts["missed"][repaired].sum(0)
+    truth = counts["right"] + counts["missed"].sum(0)
+    union = truth + counts["false"][~repaired].sum(0)
+    return mean(per_class_percent(hit, np.where(truth > 0, union, 0)))
 
 
 class ErrorLadder:
@@ -143,7 +148,7 @@ class ErrorLadder:
         """miou (%), alone (kind: points gained), ladder ([kind, mIoU once it and those before are repaired]),
         share (kind: % of the wrong pixels). None where undefined."""
         miou = repaired_miou(counts, classes, ())
-        pixels = counts["wrong"].sum((1, 2))
+        pixels = counts["missed"].sum(1)
         each = {kind: repaired_miou(counts, classes, (kind,)) for kind in KINDS}
         return {
             "miou": miou,

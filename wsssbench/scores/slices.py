@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsssbench.metrics import Iou, add_counts, mean
+from wsssbench.metrics import mean
 from wsssbench.scores.matrix import per_class_percent
 from wsssbench.types import IGNORE
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from wsssbench.judge import CountsTable
 
-    Pixels = NDArray[np.int64]  # (n, C) of each image and class
+    Ints = NDArray[np.int64]
+    Bools = NDArray[np.bool_]
 
 SMALL, LARGE = 5, 20  # % of the image: a class below the first is small, above the second large
 SIZES = (f"under {SMALL} %", f"{SMALL} to {LARGE} %", f"over {LARGE} %")
@@ -42,13 +43,68 @@ class Slice:
     per_class: tuple[float | None, ...]  # IoU in %, (C,), background first
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """(n, C) int64 pixels of each image and class with truth: right ones, by truth, by prediction."""
+
+    hit: Ints
+    truth: Ints
+    said: Ints
+
+    @classmethod
+    def of(cls, table: CountsTable, classes: int) -> Pixels:
+        """`classes` is K; what abstains is predicted nowhere."""
+        known = table.gold != IGNORE
+        sides = (
+            (table.gold, known & (table.gold == table.predicted)),
+            (table.gold, known),
+            (table.predicted, known & (table.predicted != IGNORE)),
+        )
+        found = [np.zeros((len(table.ids), classes + 1), np.int64) for _ in sides]
+        for dense, (labels, kept) in zip(found, sides, strict=True):
+            np.add.at(dense, (table.image[kept], labels[kept]), table.pixels[kept])
+        return cls(*found)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What belongs to a slice, and which classes its means run over."""
+
+    group: str
+    name: str
+    member: Bools  # (n, C) whether a class of an image is in the slice
+    judged: Bools  # (C,)
+
+    def score(self, pixels: Pixels) -> Slice:
+        """Pool the pixels of the members."""
+        hit, truth, said = (np.where(self.member, x, 0).sum(0) for x in _sides(pixels))
+        iou = per_class_percent(hit, np.where(truth > 0, truth + said - hit, 0))
+        recall = per_class_percent(hit, truth)
+        judged = np.flatnonzero(self.judged)
+        return Slice(
+            self.group,
+            self.name,
+            images=int(self.member.any(1).sum()),
+            classes=len(judged),
+            iou=mean(iou[k] for k in judged),
+            recall=mean(recall[k] for k in judged),
+            per_class=tuple(iou),
+        )
+
+
+def _sides(pixels: Pixels) -> tuple[Ints, Ints, Ints]:
+    return pixels.hit, pixels.truth, pixels.said
+
+
 def all_slices(table: CountsTable, classes: int) -> list[Slice]:
     """The slices by number of classes, by size and by company, in this order; `classes` is K."""
-    return [
-        *class_number_slices(table, classes),
-        *size_slices(table, classes),
-        *company_slices(table, classes),
-    ]
+    pixels = Pixels.of(table, classes)
+    return [part.score(pixels) for part in slice_parts(table, pixels)]
+
+
+def slice_parts(table: CountsTable, pixels: Pixels) -> list[Part]:
+    """What `all_slices` scores; which images and classes are in a part follows from the truth alone."""
+    return [*_class_numbers(pixels), *_sizes(table, pixels), *_company(pixels)]
 
 
 def class_number_slices(table: CountsTable, classes: int) -> list[Slice]:
@@ -57,25 +113,20 @@ def class_number_slices(table: CountsTable, classes: int) -> list[Slice]:
     Scores are `Iou`'s miou and recall over the images of the slice: background included, over the classes
     that the slice shows. Images without any truth belong to none.
     """
-    truth = _pixels(table, classes, table.gold, table.gold != IGNORE)
+    pixels = Pixels.of(table, classes)
+    return [part.score(pixels) for part in _class_numbers(pixels)]
+
+
+def _class_numbers(pixels: Pixels) -> list[Part]:
+    truth = pixels.truth
     number = np.minimum((truth[:, 1:] > 0).sum(1), len(NUMBERS) - 1)
     found = []
     for n, name in enumerate(NUMBERS):
         chosen = (number == n) & truth.any(1)
         if n or chosen.any():
-            found.append(_image_slice(table, classes, chosen, name))
+            member = np.repeat(chosen[:, None], truth.shape[1], axis=1)
+            found.append(Part("classes in the image", name, member, (truth[chosen] > 0).any(0)))
     return found
-
-
-def _image_slice(table: CountsTable, classes: int, chosen: NDArray[np.bool_], name: str) -> Slice:
-    kept = chosen[table.image]
-    triples = {column: getattr(table, column)[kept] for column in ("gold", "predicted", "pixels")}
-    scores = Iou().score(add_counts([triples]), classes)
-    judged = classes + 1 - len(scores["left_out"])
-    per_class = tuple(scores["per_class"])
-    return Slice(
-        "classes in the image", name, int(chosen.sum()), judged, scores["miou"], scores["recall"], per_class
-    )
 
 
 def size_slices(table: CountsTable, classes: int) -> list[Slice]:
@@ -85,11 +136,16 @@ def size_slices(table: CountsTable, classes: int) -> list[Slice]:
     of the image, void included: below 5 %, 5 to 20 % (both included), above 20 %. IoU_k and recall_k pool the
     images in which class k has that size; what is taken for k in images without it is in no slice.
     """
-    truth = _pixels(table, classes, table.gold, table.gold != IGNORE)[:, 1:]
+    pixels = Pixels.of(table, classes)
+    return [part.score(pixels) for part in _sizes(table, pixels)]
+
+
+def _sizes(table: CountsTable, pixels: Pixels) -> list[Part]:
     area = np.zeros(len(table.ids), np.int64)
     np.add.at(area, table.image, table.pixels)
-    size = (100 * truth >= SMALL * area[:, None]).astype(int) + (100 * truth > LARGE * area[:, None])
-    return _class_slices(table, classes, "size of the class", SIZES, np.where(truth > 0, size, -1))
+    share = 100 * pixels.truth
+    size = (share >= SMALL * area[:, None]).astype(int) + (share > LARGE * area[:, None])
+    return _class_parts("size of the class", SIZES, pixels, size)
 
 
 def company_slices(table: CountsTable, classes: int) -> list[Slice]:
@@ -98,58 +154,28 @@ def company_slices(table: CountsTable, classes: int) -> list[Slice]:
     Co-occurring classes are what image tags cannot tell apart. The means run over the classes that are found
     in both slices, so that they differ by the company and not by the class.
     """
-    present = _pixels(table, classes, table.gold, table.gold != IGNORE)[:, 1:] > 0
-    company = np.broadcast_to((present.sum(1) > 1)[:, None], present.shape).astype(int)
-    index = np.where(present, company, -1)
-    return _class_slices(table, classes, "company of the class", COMPANY, index, shared=True)
+    pixels = Pixels.of(table, classes)
+    return [part.score(pixels) for part in _company(pixels)]
 
 
-def _class_slices(
-    table: CountsTable,
-    classes: int,
-    group: str,
-    names: Sequence[str],
-    index: NDArray[np.int_],
-    *,
-    shared: bool = False,
-) -> list[Slice]:
-    """One slice per name: `index` (n, K) says to which one each class of each image belongs, -1 to none."""
-    known = table.gold != IGNORE
-    sides = (
-        (table.gold, known & (table.gold == table.predicted)),
-        (table.gold, known),
-        (table.predicted, known & (table.predicted != IGNORE)),
-    )
-    counts = [_pixels(table, classes, labels, kept)[:, 1:] for labels, kept in sides]
-    members = [index == s for s in range(len(names))]
+def _company(pixels: Pixels) -> list[Part]:
+    others = (pixels.truth[:, 1:] > 0).sum(1) > 1
+    company = np.repeat(others[:, None].astype(int), pixels.truth.shape[1], axis=1)
+    return _class_parts("company of the class", COMPANY, pixels, company, shared=True)
+
+
+def _class_parts(
+    group: str, names: Sequence[str], pixels: Pixels, index: NDArray[np.int_], *, shared: bool = False
+) -> list[Part]:
+    """One part per name: `index` (n, C) says to which one each foreground class that an image shows belongs.
+
+    Where they are `shared`, the classes that all of them show are judged, else each part's own.
+    """
+    index = np.where(pixels.truth > 0, index, -1)
+    index[:, 0] = -1
+    members = [index == part for part in range(len(names))]
     shown = np.stack([member.any(0) for member in members])
     judged = shown & (shown[shown.any(1)].all(0) if shared else True)
     return [
-        _class_slice(group, name, member, counts, np.flatnonzero(kept))
-        for name, member, kept in zip(names, members, judged, strict=True)
+        Part(group, name, member, kept) for name, member, kept in zip(names, members, judged, strict=True)
     ]
-
-
-def _class_slice(
-    group: str, name: str, member: NDArray[np.bool_], counts: Sequence[Pixels], judged: NDArray[np.int_]
-) -> Slice:
-    """Pool `counts` (hit, truth, predicted; (n, K) each) where `member`; means over the classes `judged`."""
-    hit, truth, said = ((pixels * member).sum(0) for pixels in counts)
-    iou = per_class_percent(hit, np.where(truth > 0, truth + said - hit, 0))
-    recall = per_class_percent(hit, truth)
-    return Slice(
-        group,
-        name,
-        images=int(member.any(1).sum()),
-        classes=len(judged),
-        iou=mean(iou[k] for k in judged),
-        recall=mean(recall[k] for k in judged),
-        per_class=(None, *iou),
-    )
-
-
-def _pixels(table: CountsTable, classes: int, labels: NDArray[np.int64], kept: NDArray[np.bool_]) -> Pixels:
-    """(n, C) int64: pixels of each image by `labels`, of the lines that are kept."""
-    dense = np.zeros((len(table.ids), classes + 1), np.int64)
-    np.add.at(dense, (table.image[kept], labels[kept]), table.pixels[kept])
-    return dense

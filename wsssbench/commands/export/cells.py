@@ -34,7 +34,7 @@ def find_cell(place: Path, suits: Callable[[Record], bool] = lambda record: True
         raise BadData("there is no cell of a run here", where=place, hint="`wsssbench run` makes them")
     if len(chosen) != 1:
         names = [str(stored.path.parent.relative_to(place)) for stored in chosen or found]
-        what = f"{len(names)} cells are here, and {'each' if chosen else 'none'} of them could be exported"
+        what = f"{len(names)} cells are here, and {'each' if chosen else 'none'} of them could be meant"
         raise BadData(what, where=place, hint=f"name one: {some(names)}")
     (stored,) = chosen
     if stored.record.status == "failed":

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-A_PATH = click.Path(path_type=Path)
+from wsssbench.commands.option_groups import A_PATH, DATA_HELP, options, plugin_files, quiet, settings_file
+from wsssbench.completion import complete_device
 
 
 @click.group()
@@ -21,11 +22,17 @@ def export() -> None:
 @click.option("--competition", type=click.Choice(["comp5", "comp6"]), help="Default: by the row's data.")
 @click.option("--list", "listed", type=A_PATH, help="Ids to predict (default: the tree's test.txt).")
 @click.option("--images", type=A_PATH, help="Folder of <id>.jpg (default: the tree's JPEGImages).")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-@click.option("--plugin", "plugins", multiple=True, type=A_PATH, help="A Python file with steps.")
-@click.option("-o", "options", multiple=True, metavar="voc12.KEY=VALUE", help="As voc12.root=FOLDER.")
-@click.option("--config", type=A_PATH, help="Settings file.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda or cuda:N.",
+    shell_complete=complete_device,
+)
+@plugin_files
+@options(DATA_HELP)
+@settings_file
+@quiet
 def voc12_test(cell: Path, **flags: Any) -> None:
     """Predict VOC's test images as CELL predicts, and pack them as the VOC server takes them.
 

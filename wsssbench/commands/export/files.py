@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from PIL import Image as PilImage
 
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.commands.export.cells import cell_ids, find_cell, judged_outputs, some, title
 from wsssbench.dumps.exporters import write_psa_dict
 from wsssbench.errors import BadData, WsssError
+from wsssbench.image_files import picture_size
 from wsssbench.masks import lacking_masks, missing_masks, read_labels, write_labels
 from wsssbench.plan import PlannedStep
 from wsssbench.plugins import dataset_plugin
@@ -65,11 +65,7 @@ def _masks(stored: StoredRecord) -> Path:
 
 def _size(path: Path) -> tuple[int, int]:
     """(H, W) of a picture, from its header."""
-    try:
-        with PilImage.open(path) as picture:
-            return picture.height, picture.width
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BadData(f"mask cannot be read ({error})", where=path, hint="run the cell again") from error
+    return picture_size(path, "mask", "run the cell again")
 
 
 def _check_maps(stored: StoredRecord, planned: PlannedStep, outputs: ArtifactFolder) -> None:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 import click
-import numpy as np
-from PIL import Image as PilImage
 
 from wsssbench.commands.export.cells import some
 from wsssbench.commands.export.competition import VOC
@@ -22,7 +20,7 @@ from wsssbench.plugins import Plugins
 from wsssbench.settings import Settings
 
 if TYPE_CHECKING:
-    from wsssbench.types import Dataset, Image
+    from wsssbench.types import Dataset
 
 TEST_IMAGES = 1456  # of VOC 2012
 JPEGS = "JPEGImages"
@@ -90,25 +88,3 @@ def _check_there(paths: Mapping[str, Path]) -> None:
         what = f"{len(missing):,} of {len(paths):,} test images are missing: {some(missing)}"
         hint = "VOC's test images are an archive of their own: unpack it there, or give --images FOLDER"
         raise BadData(what, where=paths[missing[0]].parent, hint=hint)
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) from the header."""
-    with _opened(path) as picture:
-        return picture.height, picture.width
-
-
-def read_image(path: Path) -> Image:
-    """(H, W, 3) uint8 RGB as stored, without EXIF rotation: the server compares sizes."""
-    with _opened(path) as picture:
-        try:
-            return np.array(picture.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise BadData(f"this image is damaged ({error})", where=path, hint="restore it") from error
-
-
-def _opened(path: Path) -> PilImage.Image:
-    try:
-        return PilImage.open(path)
-    except (OSError, SyntaxError, ValueError, PilImage.DecompressionBombError) as error:
-        raise BadData(f"this image cannot be read ({error})", where=path, hint="restore it") from error

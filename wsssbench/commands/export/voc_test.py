@@ -14,10 +14,11 @@ import click
 
 from wsssbench.commands.export.cells import find_cell, title
 from wsssbench.commands.export.competition import VOC, competition_of
-from wsssbench.commands.export.voc_images import image_size, read_image, test_images
+from wsssbench.commands.export.voc_images import test_images
 from wsssbench.commands.setup import open_settings
 from wsssbench.dumps.voc_server import Competition, verify_voc_archive, write_voc_archive
 from wsssbench.errors import BadData, WsssError
+from wsssbench.image_files import picture_size, read_rgb
 from wsssbench.plugins import Plugins
 from wsssbench.progress import Progress
 from wsssbench.settings import Settings
@@ -46,7 +47,7 @@ def voc12_test_command(cell: Path, flags: Mapping[str, Any]) -> None:
     competition, reasons = competition_of(stored.record, flags["competition"])
     settings, plugins = _settings(flags)
     images = test_images(flags["listed"], flags["images"], settings, plugins)
-    sizes = {id: image_size(path) for id, path in images.items()}
+    sizes = {id: picture_size(path) for id, path in images.items()}
     out = flags["out"] or Path(_default_name(stored, competition))
     if out.is_dir():
         raise BadData("this is a folder", where=out, hint="--out names the archive, as results.tar.gz")
@@ -54,7 +55,7 @@ def voc12_test_command(cell: Path, flags: Mapping[str, Any]) -> None:
     with Progress(quiet=flags["quiet"]).task(f"{title(stored.record)}: VOC test") as task:
 
         def counted(id: str) -> Mask:
-            found = labels(read_image(images[id]))
+            found = labels(read_rgb(images[id]))
             done.append(id)
             task.update(len(done), len(images), 1, {})
             return found

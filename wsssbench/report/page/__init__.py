@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from wsssbench.bench.record import BenchRecord
     from wsssbench.report.page.sections import Section
     from wsssbench.report.page.template import Part
+    from wsssbench.report.published import Published
     from wsssbench.report.throughput import ThroughputTable
     from wsssbench.store import StoredRecord
     from wsssbench.types import Dataset, Record
@@ -27,11 +28,13 @@ def html_page(
     open_data: Callable[[Record], Dataset],
     limited: bool = False,
     stale: Collection[str] = (),
+    published: Sequence[Published] = (),
 ) -> str:
     """The page of all `cells` and `benches` as one HTML document.
 
     `open_data` opens the data set that a record was judged on and raises WsssError where it is not there:
-    then the page says so in the gallery's place. `limited` and `stale` as in `wsssbench.report.report`.
+    then the page says so in the gallery's place. `limited` and `stale` as in `wsssbench.report.report`; of
+    `published` what fits stands below each table.
     BadData where counts or masks on disk are damaged.
     """
     from wsssbench.report.page.sections import sections_of
@@ -39,17 +42,20 @@ def html_page(
     from wsssbench.report.throughput import throughput_tables
 
     sections = sections_of(cells, limited=limited, stale=stale)
-    parts = [*_table_parts(sections, open_data), *_training_parts(sections)]
+    parts = [*_table_parts(sections, open_data, published), *_training_parts(sections)]
     parts += _bench_parts(throughput_tables(benches))
     hidden = 0 if sections else len({cell.record.key for cell in cells})
     return fill(Page(tuple(parts), len({c.record.key for c in cells}), _newest(cells), hidden))
 
 
-def _table_parts(sections: Sequence[Section], open_data: Callable[[Record], Dataset]) -> list[Part]:
+def _table_parts(
+    sections: Sequence[Section], open_data: Callable[[Record], Dataset], published: Sequence[Published]
+) -> list[Part]:
     """A part per table, with its charts and its gallery while there is room."""
     from wsssbench.report.page import grids
     from wsssbench.report.page.curves import section_charts
     from wsssbench.report.page.gallery import Gallery, gallery_of
+    from wsssbench.report.page.reported import reported_part
     from wsssbench.report.page.template import Part
 
     parts, spent = [], 0
@@ -67,6 +73,7 @@ def _table_parts(sections: Sequence[Section], open_data: Callable[[Record], Data
                 badges=tuple(grids.protocol_badges(section.terms)),
                 grids=(grids.main_grid(section), *([classes] if classes else [])),
                 failures=tuple(grids.failures(section)),
+                reported=reported_part(section, published) if published else None,
                 charts=tuple(section_charts(section)),
                 gallery=gallery,
             )

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from wsssbench.report.conditions import augmentation, crf_words, ground_truth, judged_size
 from wsssbench.report.page.sections import Section
 from wsssbench.report.rows import Number, Row
 from wsssbench.report.tables import class_lines, definition, row_cells
@@ -153,8 +154,12 @@ def protocol_badges(terms: Terms) -> list[Badge]:
         Badge(f"split {terms.split}"),
         Badge(f"image tags {'given' if terms.tags_at_evaluation else 'not given'} at evaluation"),
         Badge(f"threshold policy {terms.threshold_policy}", "warn" if oracle else "plain"),
-        Badge("no CRF by the stage" if terms.crf is None else "dense CRF by the stage"),
-        Badge(f"scales {', '.join(f'{s:g}' for s in terms.scales)}{', flip' if terms.flip else ''}"),
+        Badge(
+            "no CRF by the stage" if terms.crf is None else f"dense CRF by the stage {crf_words(terms.crf)}"
+        ),
+        Badge(augmentation(terms)),
+        Badge(f"truth: {ground_truth(terms)}"),
+        Badge(f"judged {judged_size(terms)}"),
         Badge(f"{terms.dataset} {terms.dataset_version}, {len(terms.classes) + 1} classes"),
         Badge(
             f"split {terms.split_fingerprint[:8]}" if terms.split_fingerprint else "drawn anew by each seed"

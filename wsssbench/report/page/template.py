@@ -18,6 +18,7 @@ from wsssbench import __version__
 from wsssbench.report.page.charts import Chart
 from wsssbench.report.page.gallery import Gallery
 from wsssbench.report.page.grids import Badge, Grid
+from wsssbench.report.page.reported import Reported
 
 ASSETS = Path(__file__).parent / "assets"
 VENDOR = Path(__file__).parents[1] / "vendor"
@@ -35,6 +36,7 @@ class Part:
     badges: tuple[Badge, ...] = ()
     grids: tuple[Grid, ...] = ()
     failures: tuple[str, ...] = ()
+    reported: Reported | None = None
     charts: tuple[Chart, ...] = ()
     gallery: Gallery | None = None
 

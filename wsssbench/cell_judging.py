@@ -1,0 +1,113 @@
+"""How one cell is judged, from artifacts on disk: its threshold, its labels, its scores. The engine does it
+after predicting, `wsssbench verify` does it once more; nothing is predicted, written or recorded here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wsssbench.artifacts import ArtifactFolder
+from wsssbench.judge import CountsTable, score_folder
+from wsssbench.plan import Cell, judged_kind, judged_step
+from wsssbench.stages import sigma_scale
+from wsssbench.thresholds import chosen_threshold
+from wsssbench.types import Kind, Maps, Outputs
+
+if TYPE_CHECKING:
+    from wsssbench.types import Mask
+
+
+def label_kind(cell: Cell) -> Kind | None:
+    """The output of the judged step that the cell's labels are made from."""
+    return judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
+
+
+def cell_kinds(cell: Cell) -> list[Kind]:
+    """The outputs that a cell reads: what its stage judges, and what its metrics ask for beside labels."""
+    kind = label_kind(cell)
+    more = {metric.needs for metric in cell.metrics if metric.needs != "labels"}
+    return sorted(more | {kind}) if kind else []
+
+
+def is_tuned_elsewhere(cell: Cell) -> bool:
+    """Whether its threshold is chosen on maps of another split than the judged one."""
+    known = cell.identity.threshold
+    chosen = known is not None and "value" not in known
+    return chosen and bool(cell.tuned_on) and cell.trial.dataset.card.label_split != cell.split
+
+
+def cell_threshold(
+    cell: Cell, artifacts: ArtifactFolder, tuning: Callable[[], ArtifactFolder]
+) -> float | None:
+    """The threshold of the cell's maps: of its identity, or chosen by its policy; None where none is needed.
+
+    `tuning()` gives the maps of the images that it is tuned on, where these are of another split.
+    """
+    known, terms = cell.identity.threshold, cell.identity.terms
+    if known is None or "value" in known:
+        return known["value"] if known else None
+    found = tuning() if is_tuned_elsewhere(cell) else artifacts
+    ids = cell.tuned_on or cell.ids
+    return chosen_threshold(terms.threshold_policy, cell.trial.dataset, ids, lambda id: maps_in(found, id))
+
+
+def cell_labels(
+    cell: Cell,
+    found: Sequence[Outputs],
+    ids: Sequence[str],
+    threshold: float | None,
+    *,
+    backend: str,
+    device: str = "cpu",
+) -> list[Mask]:
+    """(H, W) labels of the images `ids`, of which the judged step said `found`, by the cell's stage."""
+    from wsssbench.refine import DenseCrf, stage_labels  # late: it needs torch
+
+    data, crf = cell.trial.dataset, cell.stage.crf
+    return stage_labels(
+        found,
+        [data.image(id) for id in ids],
+        DenseCrf(crf, sigma_scale(data.card), backend, device) if crf else None,
+        threshold=threshold,
+        tags=np.stack([data.tags(id) for id in ids]) if cell.stage.tags_given else None,
+    )
+
+
+def cell_scores(
+    cell: Cell, masks: Path, artifacts: ArtifactFolder, threshold: float | None
+) -> tuple[dict[str, dict[str, Any]], CountsTable]:
+    """Scores of all the cell's metrics by name, and the confusion of each image of <masks>/<id>.png."""
+    data = cell.trial.dataset
+    by_labels = [metric for metric in cell.metrics if metric.needs == "labels"]
+    others = [metric for metric in cell.metrics if metric.needs != "labels"]
+    scores, counts = score_folder(data, cell.split, masks, by_labels, ids=cell.ids, threads=2)
+    if others:
+        from wsssbench.soft_judge import score_outputs
+
+        kinds = [metric.needs for metric in others]
+        scores |= score_outputs(data, cell.ids, lambda id: artifacts.read(id, kinds), others)
+    if threshold is not None and cell.identity.terms.threshold_policy != "fixed":
+        scores["threshold"] = {"value": threshold}
+    return scores, counts
+
+
+def judged_files(cell: Cell, artifacts: ArtifactFolder, tuning: ArtifactFolder) -> list[Path]:
+    """The files of artifacts that the cell is judged by, beside labels, which its masks are copies of.
+
+    `tuning` holds the maps that a threshold was tuned on, where they are of another split.
+    """
+    kinds = [kind for kind in cell_kinds(cell) if kind != "labels"]
+    files = [artifacts.path(id, kind) for kind in kinds for id in cell.ids]
+    if cell.identity.threshold is None:
+        return files
+    return files + [tuning.path(id, "maps") for id in cell.tuned_on]
+
+
+def maps_in(artifacts: ArtifactFolder, id: str) -> Maps:
+    """The maps of one image."""
+    maps = artifacts.read(id, ["maps"]).maps
+    assert maps is not None
+    return maps

@@ -1,0 +1,86 @@
+"""What was made in a sandbox, as it lies on disk: a mark in the folder of each fit and each set of outputs.
+
+A mark is set before the first file of a folder is made there, and goes before anything is added without a
+sandbox: so it speaks for all that a folder holds. It is a note, not a seal: a plugin that once ran without
+a sandbox may have written it. Whoever has to convince others starts with an empty folder of runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from wsssbench.locks import HOLDER, LOCK, clear
+from wsssbench.predicting import artifact_name
+from wsssbench.store import atomic_write_text, read_record
+
+if TYPE_CHECKING:
+    from wsssbench.plan import Cell, PlannedStep
+    from wsssbench.types import Record, Stage
+
+MARK = "isolated.json"
+ARTIFACTS = "artifacts"
+
+
+def begin(folder: Path, sandbox: str) -> None:
+    """Make `folder`, which the caller holds, one of work in `sandbox` ("" for none) from now on.
+
+    What was made there without one is removed where one is asked for.
+    """
+    mark = folder / MARK
+    if not sandbox:
+        mark.unlink(missing_ok=True)
+    elif not mark.is_file():
+        clear(folder)
+        atomic_write_text(mark, json.dumps({"sandbox": sandbox}))
+
+
+def is_marked(folder: Path) -> bool:
+    """Whether all that lies there was made in a sandbox."""
+    return (folder / MARK).is_file()
+
+
+def is_foreign(folder: Path) -> bool:
+    """Whether something lies there that was made without a sandbox."""
+    kept = (LOCK, HOLDER)
+    return folder.is_dir() and not is_marked(folder) and any(p.name not in kept for p in folder.iterdir())
+
+
+def used_folders(cell: Cell, judged: PlannedStep) -> set[Path]:
+    """The fits and the outputs that a cell's scores come from."""
+    stage, card = cell.stage, cell.trial.dataset.card
+    found = set(_outputs(judged, cell.split, stage.tags_given, stage, card.fit_split))
+    if cell.tuned_on and cell.identity.threshold is not None:
+        found |= set(_outputs(judged, card.label_split, stage.tags_given, None, card.fit_split))
+    return found
+
+
+def _outputs(
+    planned: PlannedStep, split: str, tags_given: bool, stage: Stage | None, fit_split: str
+) -> Iterator[Path]:
+    yield planned.folder / ARTIFACTS / artifact_name(split, tags_given, stage)
+    yield planned.folder
+    before = planned.before
+    if before is not None and planned.learns_from:
+        yield from _outputs(before, fit_split, True, None, fit_split)
+    if before is not None and planned.takes:
+        yield from _outputs(before, split, tags_given, None, fit_split)
+
+
+def isolation_of(cell: Cell, judged: PlannedStep, sandbox: str) -> dict[str, Any]:
+    """What the record says: `isolation` with the sandbox, where every part was made in one; else nothing."""
+    if not sandbox or not all(map(is_marked, used_folders(cell, judged))):
+        return {}
+    return {"isolation": {"sandbox": sandbox}}
+
+
+def was_isolated(record: Record) -> bool:
+    """Whether every step of the record's row ran in a sandbox."""
+    return bool(record.provenance.get("isolation"))
+
+
+def lacks_isolation(folder: Path) -> bool:
+    """Whether the cell in `folder` was judged, and not all of it was made in a sandbox."""
+    return not was_isolated(read_record(folder))
