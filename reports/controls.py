@@ -1,11 +1,12 @@
 """The controls side by side: scores of each method, and the paired differences that matter.
 
-python reports/controls.py RUNS...     one folder of runs for each variant of the data set; stage `seg`
+python reports/controls.py RUNS...     a folder or archive of runs per variant of the data set; stage `seg`
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,14 +75,18 @@ def pair_table(variants: dict[str, list[StoredRecord]]) -> str:
     return tabulate(lines, ["mIoU in `seg`", *variants], "github", disable_numparse=True)
 
 
+def text_of(runs: Sequence[Path]) -> str:
+    """All tables of this report; each of `runs` is called by its name."""
+    variants = {place.stem: cells_of(place) for place in runs}
+    parts = ["Paired differences with intervals of 95 % (seeds).", pair_table(variants)]
+    parts += [f"### {name}\n\n{method_table(scores(cells))}" for name, cells in variants.items()]
+    return "\n\n".join(parts)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
-    variants = {folder.name: cells_of(folder) for folder in parser.parse_args().runs}
-    print("Paired differences with intervals of 95 % (seeds).\n")
-    print(pair_table(variants))
-    for name, cells in variants.items():
-        print(f"\n### {name}\n\n{method_table(scores(cells))}")
+    print(text_of(parser.parse_args().runs))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 SOURCES = {"cam": "", "early": "options.rrm.stop_at = 50\n", "final": ""}
 STEP = {"cam": "cam", "early": "rrm", "final": "rrm"}
 COLOURS = {"cam": "#888888", "early": "#e69f00", "final": "#0072b2"}
+SEEDS = "0,1,2,3,4"
 LEVELS = (30, 40, 50, 60, 70)  # coverages at which the sources are compared
 
 Curve = dict[
@@ -165,20 +167,33 @@ def draw(found: dict[str, list[Curve]], classes: list[str], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def text_of(runs: Sequence[Path], seeds: str = SEEDS) -> str:
+    """All tables of this report, of the one place in `runs`."""
+    (place,) = runs
+    found, classes = curves(place, seeds)
+    return "\n\n".join(
+        [
+            "Mean precision over the classes, at equal shares of labelled pixels:",
+            level_table(found, classes),
+            "Each class where 40 % of its pixels are labelled:",
+            class_table(found, classes, 40),
+            "The sweep, mean of the classes:",
+            sweep_table(found, slice(1, None)),
+            "The sweep, all pixels, background among them:",
+            sweep_table(found, slice(0, 1)),
+        ]
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("runs", type=Path)
-    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--seeds", default=SEEDS)
     parser.add_argument("--picture", type=Path, default=Path(__file__).with_suffix(".png"))
     given = parser.parse_args()
     run(given.runs, given.seeds)
-    found, classes = curves(given.runs, given.seeds)
-    print("Mean precision over the classes, at equal shares of labelled pixels:\n")
-    print(level_table(found, classes), "\n\nEach class where 40 % of its pixels are labelled:\n")
-    print(class_table(found, classes, 40), "\n\nThe sweep, mean of the classes:\n")
-    print(sweep_table(found, slice(1, None)), "\n\nThe sweep, all pixels, background among them:\n")
-    print(sweep_table(found, slice(0, 1)))
-    draw(found, classes, given.picture)
+    print(text_of([given.runs], given.seeds))
+    draw(*curves(given.runs, given.seeds), given.picture)
 
 
 if __name__ == "__main__":

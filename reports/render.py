@@ -1,0 +1,65 @@
+"""Writes the tables of these pages anew from the records that are kept beside them.
+
+A marked part begins with a comment that names its source and ends with `<!-- end -->`; what stands between is
+written by `python reports/render.py`, and a test fails where it is out of date. The records were packed by
+`wsssbench export records`; whoever has them can compare with them, without masks.
+
+    <!-- tables: FILE... -->       what `wsssbench report` says of the archives FILE... in reports/records
+    <!-- controls: FILE... -->     what controls.py says of them
+    <!-- reliability: FILE -->     what reliability.py says of it
+"""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from wsssbench.report import report
+
+HERE = Path(__file__).resolve().parent
+PART = re.compile(r"(<!-- (tables|controls|reliability): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def render(text: str) -> str:
+    """`text` with its marked parts filled anew."""
+    return PART.sub(lambda m: f"{m[1]}\n{KINDS[m[2]](archives(m[3]))}\n\n{m[4]}", text)
+
+
+def archives(names: str) -> list[Path]:
+    return [HERE / "records" / name for name in names.split()]
+
+
+def tables(files: Sequence[Path]) -> str:
+    """The tables of `wsssbench report`, without its mark for code that has changed since."""
+    return report(files).strip()
+
+
+def of_script(name: str) -> Callable[[Sequence[Path]], str]:
+    """The function `text_of` of a script of this folder."""
+    text_of: Callable[[Sequence[Path]], str] = runpy.run_path(str(HERE / f"{name}.py"))["text_of"]
+    return text_of
+
+
+KINDS: dict[str, Callable[[Sequence[Path]], str]] = {
+    "tables": tables,
+    "controls": lambda files: of_script("controls")(files),
+    "reliability": lambda files: of_script("reliability")(files),
+}
+
+
+def main() -> int:
+    """Write every page anew whose marked parts have changed, and name it."""
+    for page in sorted(HERE.glob("*.md")):
+        old = page.read_text(encoding="utf-8")
+        new = render(old)
+        if new != old:
+            page.write_text(new, encoding="utf-8")
+            print(f"written: {page.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
