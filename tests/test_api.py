@@ -188,10 +188,11 @@ def test_a_mistake_is_a_wsss_error_and_never_an_exit(
 
 @pytest.mark.parametrize("name", sorted(main.commands))
 def test_every_command_is_a_function_or_has_a_reason_not_to_be(name: str) -> None:
-    other_names = {"errors": "find_errors"}  # `wsssbench.errors` is a room of exceptions
-    looked_at = {"check", "doctor", "list", "prepare", "show", "weights"}  # text for a person at a shell
-    of_a_shell = looked_at | {"clean", "completion", "export", "new"}
-    assert other_names.get(name, name) in wsssbench.__all__ or name in of_a_shell | {"verify"}
+    other_names = {  # `wsssbench.errors` is a room of exceptions
+        "errors": "find_errors", "weights": "inspect_weights", "export": "export_records",
+    }  # fmt: skip
+    of_a_shell = {"check", "doctor", "list", "show", "clean", "completion", "new"}  # text for a person
+    assert other_names.get(name, name) in wsssbench.__all__ or name in of_a_shell
 
 
 # ------------------------------------------------------------------------------------------- from records
@@ -209,6 +210,41 @@ def test_a_report_is_text_that_can_be_written(here: Path) -> None:
         wsssbench.report(format="odt")
     with pytest.raises(BadData, match="no such folder"):
         wsssbench.report("nowhere")
+
+
+def test_records_are_verified_packed_and_their_labels_exported(here: Path, tmp_path: Path) -> None:
+    seen = wsssbench.verify()
+    assert seen.ok
+    assert len(seen) == 4
+    assert seen._repr_markdown_().count("- ok: ") == 4
+    packed = wsssbench.export_records(tmp_path / "records.zip")
+    assert wsssbench.report(packed).text == wsssbench.report().text
+    folder = wsssbench.export_labels(seen[0].path.parent, tmp_path / "labels")
+    assert len(list(folder.glob("*.png"))) == seen[0].checked["images"]
+    bright = next(one.path.parent for one in seen if one.record.method == "bright")
+    maps = wsssbench.export_labels(bright, tmp_path / "maps", "psa")
+    assert len(list(maps.glob("*.npy"))) == seen[0].checked["images"]
+    masks = seen[0].path.parent / "masks"
+    mask = next(masks.iterdir())
+    before = mask.read_bytes()
+    mask.write_bytes(next(path for path in masks.iterdir() if path != mask).read_bytes())
+    try:
+        assert not wsssbench.verify(seen[0].path.parent).ok
+    finally:
+        mask.write_bytes(before)
+    with pytest.raises(BadData, match="no record here"):
+        wsssbench.verify(tmp_path)
+
+
+def test_data_sets_and_weights_are_looked_into(voc_tree: Any, tmp_path: Path) -> None:
+    survey = wsssbench.prepare("voc12", options={"voc12.root": str(voc_tree.root)})
+    assert survey.ok
+    assert any("val" in line for line in survey.lines())
+    assert wsssbench.prepare("shapes") is None
+    file = tmp_path / "w.pth"
+    file.write_bytes(b"no weights")
+    with pytest.raises(WsssError, match=r"w\.pth"):
+        wsssbench.inspect_weights(file)
 
 
 def test_methods_are_compared_as_by_the_command(here: Path) -> None:

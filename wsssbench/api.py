@@ -1,5 +1,6 @@
 """What the commands do, as functions: `wsssbench.run(...)`, `dry_run`, `score`, `predict`, `bench`, `report`,
-`compare`, `find_errors` (the command `errors`), `gate`, `write_baseline`, `plot`, `paper`.
+`compare`, `find_errors` (the command `errors`), `gate`, `write_baseline`, `verify`, `prepare`,
+`inspect_weights`, `plot`, `paper`, `export_records`, `export_labels`.
 
 They take Python values for the flags of the same name, read ./wsssbench.toml as the commands do, raise
 WsssError where those exit, and return plain objects that a notebook shows as tables (`wsssbench.results`).
@@ -25,10 +26,12 @@ from wsssbench.results import (
     Predictions,
     Report,
     Rows,
+    Verifications,
 )
 from wsssbench.types import plain
 
 if TYPE_CHECKING:
+    from wsssbench.nets.inspection import WeightReport
     from wsssbench.plan import Cell
     from wsssbench.plugins import Plugins
     from wsssbench.settings import Settings
@@ -274,6 +277,46 @@ def find_errors(
     )
 
 
+def verify(
+    runs: Places = None,
+    *,
+    options: Options | None = None,
+    weights: Mapping[str, Place] | None = None,
+    from_masks: bool = False,
+    config: Place | None = None,
+) -> Verifications:
+    """Judge the records below `runs` again from the files on disk, and compare scores and hashes.
+
+    `from_masks` scores the kept labels without making them again. BadData where there is no record.
+    """
+    from wsssbench.commands.verifying import records_below, verified
+
+    files, stored = (
+        [f"{step}={file}" for step, file in (weights or {}).items()],
+        records_below(_folders(runs)),
+    )
+    return Verifications(
+        tuple(verified(stored, _texts(options), files, _path(config), from_masks=from_masks))
+    )
+
+
+def prepare(dataset: str, *, options: Options | None = None, config: Place | None = None) -> Any:
+    """The check of a data set's files (`ok`, `faults`, `lines()` to print); None where it has none."""
+    from wsssbench.commands.setup import open_settings
+    from wsssbench.plan import open_dataset
+
+    settings, plugins = open_settings({}, _path(config), _texts(options))
+    survey = getattr(open_dataset(dataset, plugins, settings, settings.seeds[0]), "prepare", None)
+    return survey() if survey else None
+
+
+def inspect_weights(file: Place) -> WeightReport:
+    """What a weight file is, and which backbones and heads it fits. BadData for a file that is none."""
+    from wsssbench.nets.inspection import inspect_weights as inspect
+
+    return inspect(Path(file))
+
+
 def gate(baseline: Place, runs: Places = None, *, interval: bool = False) -> Gate:
     """Each row of the file `baseline` against the records below `runs`; `Gate.code` is the exit code.
 
@@ -335,3 +378,19 @@ def paper(
 
 def _names(names: Names) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names)
+
+
+def export_records(out: Place, runs: Places = None) -> Path:
+    """Pack the records below `runs`, with the confusion of every image, into the new file `out` (.zip)."""
+    from wsssbench.commands.export.records import records_command
+
+    records_command(_folders(runs), Path(out))
+    return Path(out)
+
+
+def export_labels(cell: Place, out: Place, format: Literal["png", "psa"] = "png") -> Path:
+    """Write the labels of a cell (palette PNGs) or the maps behind it (PSA dicts) to the new folder `out`."""
+    from wsssbench.commands.export import files
+
+    (files.png_command if format == "png" else files.psa_command)(Path(cell), Path(out), quiet=True)
+    return Path(out)

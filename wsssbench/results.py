@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wsssbench.plan import Cell  # noqa: F401  (likewise)
     from wsssbench.report.rows import Row  # noqa: F401  (likewise)
     from wsssbench.types import Image, Mask
+    from wsssbench.verification import Verification  # noqa: F401  (likewise)
 
 T = TypeVar("T")
 Place: TypeAlias = "Path | str"
@@ -135,6 +136,20 @@ class Errors(Table["MethodErrors"]):
         from wsssbench.commands.error_tables import as_text
 
         return as_text(self)
+
+
+class Verifications(Table["Verification"]):
+    """What became of each record that was judged again (`wsssbench.verification.Verification`)."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing differs and everything could be verified."""
+        return all(seen.verdict == "ok" for seen in self)
+
+    def _repr_markdown_(self) -> str:
+        from wsssbench.commands.verifying import as_line
+
+        return "\n".join(f"- {as_line(seen)}" for seen in self)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from wsssbench.callable_module import make_callable
 from wsssbench.errors import BadData, NotComparable, WsssError
 from wsssbench.file_hashes import SUMS, compare_sums, file_sha256, read_sums
 from wsssbench.judge import COUNTS, CountsTable
@@ -23,6 +24,7 @@ from wsssbench.thresholds import held_out_ids, judged_ids
 from wsssbench.types import Dataset, Metric, Record, Terms, content_key, plain
 from wsssbench.verification import Verification
 
+make_callable(__name__)  # as `wsssbench.verify(...)`
 KEYED = re.compile(r".+-[0-9a-f]{8}")
 SEED = re.compile(r"seed\d+")
 Tables = Mapping[str, Mapping[str, Any]]

@@ -40,7 +40,7 @@ def verify_command(
     """Print what became of each record below `runs`, as soon as it is known; the exit code."""
     keep_memory()
     found = []
-    for seen in verified(_records(runs), options, weights, config, from_masks=from_masks):
+    for seen in verified(records_below(runs), options, weights, config, from_masks=from_masks):
         found.append(seen)
         if not as_json:
             click.echo(as_line(seen))
@@ -52,7 +52,7 @@ def verify_command(
     return CODES["differs"] if "differs" in verdicts else max(CODES[verdict] for verdict in verdicts)
 
 
-def _records(runs: Sequence[Path]) -> list[StoredRecord]:
+def records_below(runs: Sequence[Path]) -> list[StoredRecord]:
     """Those at or below `runs`, each once; BadData without any."""
     stored = {found.path.resolve(): found for root in runs for found in find_records(root)}
     if not stored:
