@@ -29,6 +29,7 @@ from wsssbench.train import (
     HeldInterrupts,
     Schedule,
     autocast,
+    clipped,
     load_checkpoint,
     make_optimizer,
     one_step,
@@ -532,3 +533,11 @@ def test_crops_are_scaled_as_torchvision_scales_images(side: int, factor: float)
 def test_a_step_is_imported_without_torchvision() -> None:
     code = "import sys, wsssbench_methods.rrm.step; sys.exit('torchvision' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_gradient_of_an_earlier_training_does_not_count_in_what_was_frozen_since() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    model(torch.ones(1, 2)).sum().backward()
+    model[0].requires_grad_(False)
+    expected = torch.linalg.vector_norm(torch.cat([p.grad.ravel() for p in model[1].parameters()]))
+    assert clipped(model, math.inf) == pytest.approx(expected.item())

@@ -6,8 +6,6 @@ a record that says so, and the others go on.
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 import traceback
 from collections.abc import Sequence
@@ -99,14 +97,23 @@ class Engine:
         try:
             record = self._judge(cell)
             trace.unlink(missing_ok=True)
+            write_record(cell.folder, record)
         except (Exception, SystemExit) as error:  # a plugin's failure becomes a record, never a lost run
-            atomic_write_text(trace, traceback.format_exc())
             reason = str(error).strip().partition("\n")[0]
             if not isinstance(error, WsssError):
                 reason = f"{type(error).__name__}: {reason} (see {trace})"
             record = self._record(cell, "failed", {}, {}, reason)
-        write_record(cell.folder, record)
+            self._write_failure(record, cell, trace, traceback.format_exc())
         return record
+
+    def _write_failure(self, record: Record, cell: Cell, trace: Path, text: str) -> None:
+        """Keep a failure; WsssError, which ends the run, where not even that can be written."""
+        try:
+            atomic_write_text(trace, text)
+            write_record(cell.folder, record)
+        except WsssError as error:
+            what = f"{cell.title}: {record.reason}; and this cannot be recorded ({error.what})"
+            raise WsssError(what, where=cell.folder, hint=error.hint) from error
 
     def _judge(self, cell: Cell) -> Record:
         artifacts = self._cell_artifacts(cell)
@@ -263,11 +270,14 @@ class Engine:
         import numpy as np
         import torch
 
-        data, todo = trial.dataset, folder.missing(kinds)
+        data, todo = trial.dataset, set(folder.missing(kinds))
         start, done = time.perf_counter(), len(folder) - len(todo)
         size = getattr(predictor, "images_per_call", PREDICT_BATCH)
-        for first in range(0, len(todo), size):
-            ids = todo[first : first + size]
+        for first in range(0, len(folder), size):
+            # after an interruption the same images go together as without it: the last bits depend on that
+            ids = folder.ids[first : first + size]
+            if todo.isdisjoint(ids):
+                continue
             images = [
                 torch.from_numpy(np.ascontiguousarray(data.image(id).transpose(2, 0, 1))).to(
                     self.hardware.device
@@ -279,7 +289,7 @@ class Engine:
             found = outputs_of(predictor, ids, images, tags, given, frozenset(kinds))
             for id, outputs in zip(ids, found, strict=True):
                 folder.write(id, outputs, kinds)
-            done += len(ids)
+            done += len(todo.intersection(ids))
             task.update(done, len(folder), len(ids), {})
         folder.add_cost(len(todo), time.perf_counter() - start)
 
@@ -329,7 +339,7 @@ class Engine:
             ids = cell.ids[first : first + TOGETHER]
             if kind == "labels":
                 for id in ids:
-                    _share(artifacts.path(id, "labels"), masks / f"{id}.png")
+                    artifacts.share(id, "labels", masks / f"{id}.png")
             else:
                 found = [artifacts.read(id, [kind]) for id in ids]
                 made = cell_labels(cell, found, ids, threshold, backend=run.filter_backend, device=run.device)
@@ -378,15 +388,6 @@ def _counted(cells: Sequence[Cell]) -> str:
     """How many cells are in which state: `3 done, 1 skip`."""
     states = [cell.state for cell in cells]
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-
-
-def _share(source: Path, target: Path) -> None:
-    """Put `source` at `target`, as a hard link where the file system has them."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def _line(cell: Cell, record: Record, seconds: float) -> str:

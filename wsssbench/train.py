@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +104,7 @@ def train(
             ctx.progress(step + 1, end, len(batch.ids), {k: v.item() for k, v in values.items()})
             if interrupts.asked or time.perf_counter() - last_save > CHECKPOINT_SECONDS:
                 _finite_weights(model, name, step)
-                save_checkpoint(saved, model, optimizer, step + 1, check)
+                save_checkpoint(saved, model, optimizer, step + 1, check, more_to_come=True)
                 last_save = time.perf_counter()
             if interrupts.asked:
                 raise KeyboardInterrupt
@@ -175,8 +176,11 @@ def one_step(
 
 
 def clipped(model: nn.Module, limit: float) -> Tensor:
-    """Scale the gradient so that its norm is at most `limit`; the norm that it had."""
-    norm: Tensor = nn.utils.clip_grad_norm_((p for p in model.parameters() if p.grad is not None), limit)
+    """Scale the gradient so that its norm is at most `limit`; the norm that it had.
+
+    What was frozen after an earlier training may still hold that one's gradient: it does not count.
+    """
+    norm: Tensor = nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), limit)
     return norm
 
 
@@ -192,10 +196,11 @@ def autocast(ctx: Context) -> AbstractContextManager[Any]:
 
 
 def save_checkpoint(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, step: int, check: object = None
-) -> None:
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, step: int, check: object = None,
+    *, more_to_come: bool = False,
+) -> None:  # fmt: skip
     """Write weights, optimizer state, step number and the memory of `check` under a temporary name, then move
-    them in place.
+    them in place. While there is `more_to_come` the checkpoint before it is kept as well.
 
     Raises WsssError where that cannot be written; an older checkpoint stays as it was.
     """
@@ -208,11 +213,17 @@ def save_checkpoint(
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save(state, part)
+        if more_to_come and path.exists():
+            path.replace(_previous(path))
         part.replace(path)
+        if not more_to_come:
+            _previous(path).unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
-        part.unlink(missing_ok=True)
         reason = str(error).partition("\n")[0]
         raise WsssError(f"cannot write this checkpoint ({reason})", where=path, hint="make room") from error
+    finally:  # after an interruption, too
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def load_checkpoint(
@@ -220,15 +231,37 @@ def load_checkpoint(
 ) -> int:
     """Fill `model`, `optimizer` and the memory of `check` from `path`; the step to go on with, 0 if none.
 
-    Raises BadData where the file is damaged, belongs to another network, or is missing and there is no
-    `optimizer`: then a fitted model was asked for.
+    A damaged file is set aside, with a word on stderr, where the checkpoint before it can take its place.
+    Raises BadData where it cannot, where the file belongs to another network, or where it is missing and
+    there is no `optimizer`: then a fitted model was asked for.
     """
+    previous = _previous(path)
+    if not previous.exists():
+        return _load(path, model, optimizer, check)
+    try:
+        if path.exists():
+            return _load(path, model, optimizer, check)
+    except BadData as error:
+        step = _load(previous, model, optimizer, check)
+        path.replace(path.with_name(f"{path.name}.damaged"))
+        print(f"{error.what} [{path}]: going on from the one before it, of step {step}", file=sys.stderr)
+    previous.replace(path)
+    return _load(path, model, optimizer, check)
+
+
+def _previous(path: Path) -> Path:
+    """Where the checkpoint before that of `path` lies while a training goes on."""
+    return path.with_name(f".{path.name}.previous")
+
+
+def _load(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, check: object) -> int:
     again = "remove the folder of this step: the next run fits it again"
     if not path.exists():
         if optimizer is None:
             raise BadData("the weights of a fitted step are gone", where=path, hint=again)
         return 0
     try:
+        _check_bytes(path)
         state = read_tensors(path)
         model.load_state_dict(state["model"])
         if optimizer is not None and "optimizer" in state:
@@ -236,14 +269,22 @@ def load_checkpoint(
         if hasattr(check, "memory") and "check" in state:
             check.memory = state["check"]
         return int(state["step"])
-    except (ValueError, RuntimeError, LookupError, TypeError) as error:
+    except (ValueError, RuntimeError, LookupError, TypeError, OSError, BadZipFile) as error:
         reason = str(error).partition("\n")[0][:120]
         raise BadData(f"cannot read this checkpoint ({reason})", where=path, hint=again) from error
 
 
+def _check_bytes(path: Path) -> None:
+    """ValueError or BadZipFile where the file is not as it was written: torch.load ignores its checksums."""
+    with ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged:
+        raise ValueError(f"its part {damaged} is damaged")
+
+
 class AliveCheck:
-    """Stops a run whose classifier has died: no better than guessing every tag by its frequency; and one whose
-    mining, where it has some, finds no pixel to learn from in NOTHING_MINED batches in a row.
+    """Stops a run whose classifier has died, no better than guessing every tag by its frequency, and one
+    whose mining, where it has some, finds no pixel to learn from in NOTHING_MINED batches in a row.
 
     The mean classification loss of the last `window` steps is compared with the entropy of the tag
     frequencies, the loss of a constant answer; steps before `patience` are not judged. `mined` among the
