@@ -542,9 +542,15 @@ def test_the_second_process_waits_and_says_for_whom(tmp_path: Path) -> None:
 
 
 def test_two_runs_of_one_folder_share_the_work_and_the_second_finds_it_done(tmp_path: Path) -> None:
-    fake.FAULTS["first.fit"] = lambda: time.sleep(0.2)
-    asked = fake.plan(tmp_path, "first", stages=("pseudo", "seg"))
     outs, failed = (io.StringIO(), io.StringIO()), []
+
+    def until_the_other_waits() -> None:
+        end = time.perf_counter() + 20
+        while "waiting" not in "".join(out.getvalue() for out in outs) and time.perf_counter() < end:
+            time.sleep(0.01)
+
+    fake.FAULTS["first.fit"] = until_the_other_waits
+    asked = fake.plan(tmp_path, "first", stages=("pseudo", "seg"))
     plans = [asked, fake.plan(tmp_path, "first", stages=("pseudo", "seg"))]
 
     def work(settings: Any, cells: list[Cell], out: io.StringIO) -> None:
@@ -554,7 +560,7 @@ def test_two_runs_of_one_folder_share_the_work_and_the_second_finds_it_done(tmp_
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(40)
     assert failed == [0, 0]
     assert (fake.count("first.fit"), fake.count("first.image")) == (1, 8)
     talk = outs[0].getvalue() + outs[1].getvalue()
