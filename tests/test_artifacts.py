@@ -148,7 +148,7 @@ def test_pickles_in_an_artifact_are_refused(folder: ArtifactFolder) -> None:
     path = folder.path("a", "maps")
     path.parent.mkdir(parents=True)
     np.savez(path, classes=np.array([{"a": 1}], dtype=object), values=np.zeros((1, 2, 2)))
-    with pytest.raises(BadData, match="classes.npy holds objects"):
+    with pytest.raises(BadData, match=r"classes.npy holds objects"):
         folder.read("a", ["maps"])
 
 

@@ -125,6 +125,23 @@ def test_an_interrupted_run_ends_with_the_bits_of_one_that_was_not(
     assert same(whole, parts)
 
 
+def test_a_run_whose_checkpoint_is_damaged_goes_on_from_the_one_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = run(tmp_path / "whole")
+    monkeypatch.setattr("wsssbench.train.CHECKPOINT_SECONDS", -1.0)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path / "parts", at=lambda step: step == 4 and 1 // 0)
+    saved = tmp_path / "parts/ckpt/net.pt"
+    saved.write_bytes(saved.read_bytes()[:-40])
+    resumed: list[int] = []
+    parts = run(tmp_path / "parts", at=resumed.append)
+    assert "of step 3" in capsys.readouterr().err
+    assert len(resumed) == STEPS - 3
+    assert same(whole, parts)
+    assert sorted(path.name for path in saved.parent.iterdir()) == ["net.pt", "net.pt.damaged"]
+
+
 def test_an_early_stop_is_a_point_on_the_way_of_the_whole_run(tmp_path: Path) -> None:
     whole = run(tmp_path / "whole")
     early = run(tmp_path / "early", stop_at=2)

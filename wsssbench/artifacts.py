@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ import numpy as np
 
 from wsssbench.dumps.array_files import read_npz
 from wsssbench.errors import BadData
+from wsssbench.image_files import LOSSLESS, opened
 from wsssbench.masks import read_labels, write_labels
-from wsssbench.store import atomic_write_bytes, atomic_write_text
+from wsssbench.store import atomic_write_bytes, atomic_write_text, read_bytes
 from wsssbench.types import KINDS, Kind, Maps, Outputs
 
+AGAIN = "remove it; the next run makes it again"
 SUFFIX = {"maps": ".npz", "probs": ".npz", "labels": ".png", "mined": ".png", "tag_scores": ".npz"}
 
 
@@ -68,23 +71,31 @@ class ArtifactFolder:
             else:
                 atomic_write_bytes(path, _packed(kind, value, id), sync=False)
 
+    def share(self, id: str, kind: Kind, target: Path) -> None:
+        """Put this image's picture at `target` too, as a hard link where the file system has them.
+
+        BadData where it is damaged: named here, since at `target` the damage could not be mended.
+        """
+        source = self.path(id, kind)
+        with opened(source, "artifact", LOSSLESS, hint=AGAIN) as picture:
+            picture.verify()
+        try:
+            target.unlink(missing_ok=True)
+            os.link(source, target)
+        except OSError:  # no links here, or the disk is full: then this says so
+            atomic_write_bytes(target, read_bytes(source), sync=False)
+
     def read(self, id: str, kinds: Iterable[Kind]) -> Outputs:
         """The named kinds of one image. Raises BadData where a file is missing or damaged."""
         return Outputs(**{kind: self._read(id, kind) for kind in kinds})
 
     def _read(self, id: str, kind: Kind) -> Any:
         path = self.path(id, kind)
-        if kind in ("labels", "mined"):
-            return read_labels(path)
         try:
-            return _unpacked(kind, read_npz(path))
+            return read_labels(path) if kind in ("labels", "mined") else _unpacked(kind, read_npz(path))
         except Exception as error:  # an array may be missing, or of any shape and type
             why = error.what if isinstance(error, BadData) else error
-            raise BadData(
-                f"cannot read this artifact ({why})",
-                where=path,
-                hint="remove it; the next run makes it again",
-            ) from error
+            raise BadData(f"cannot read this artifact ({why})", where=path, hint=AGAIN) from error
 
     # ------------------------------------------------------------------------------------------ what it cost
 

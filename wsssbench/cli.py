@@ -5,32 +5,35 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import Any
 
-import click
+from wsssbench.interrupts import ended_by_signals
 
-from wsssbench import __version__
-from wsssbench.commands.completion import completion
-from wsssbench.commands.export.cli import export
-from wsssbench.commands.judging import compare, errors, gate
-from wsssbench.commands.new import new
-from wsssbench.commands.option_groups import A_PATH, listed, options, plugin_files, settings_file
-from wsssbench.commands.publishing import paper, plot
-from wsssbench.commands.running import bench, run
-from wsssbench.commands.teaching import example_of, teach, write_sections
-from wsssbench.commands.verify import verify
-from wsssbench.completion import (
-    complete_checked,
-    complete_datasets,
-    complete_device,
-    complete_metrics,
-    complete_shown,
-    complete_stages,
-    complete_supervision,
-)
+with ended_by_signals():  # Ctrl-C and SIGTERM may come early
+    from pathlib import Path
+    from typing import Any
 
-INTERRUPTED = 130
+    import click
+
+    from wsssbench import __version__
+    from wsssbench.commands.completion import completion
+    from wsssbench.commands.export.cli import export
+    from wsssbench.commands.judging import compare, errors, gate
+    from wsssbench.commands.new import new
+    from wsssbench.commands.option_groups import A_PATH, listed, options, plugin_files, settings_file
+    from wsssbench.commands.publishing import paper, plot
+    from wsssbench.commands.running import bench, run
+    from wsssbench.commands.teaching import example_of, teach, write_sections
+    from wsssbench.commands.verify import verify
+    from wsssbench.completion import (
+        complete_checked,
+        complete_datasets,
+        complete_device,
+        complete_metrics,
+        complete_shown,
+        complete_stages,
+        complete_supervision,
+    )
+
 # torch and numba each keep a pool of threads: one that spins while it waits slows the other, one that sleeps
 # at once wakes late for every small operation. So they spin for some microseconds. Only effective before
 # either is imported.
@@ -38,7 +41,16 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 
 class Group(click.Group):
-    """Turns every WsssError into one message and its exit code; Ctrl-C into 130. Its help has sections."""
+    """Turns every WsssError into one message and its exit code; Ctrl-C and SIGTERM into 130. Its help has
+    sections."""
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        with ended_by_signals():
+            return super().main(*args, **more)
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        with ended_by_signals():  # click would take Ctrl-C for itself
+            return super().make_context(*args, **more)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_sections(ctx, self, formatter)
@@ -47,7 +59,8 @@ class Group(click.Group):
         from wsssbench.errors import WsssError
 
         try:
-            return super().invoke(ctx)
+            with ended_by_signals():
+                return super().invoke(ctx)
         except click.UsageError as error:
             example = example_of(error.ctx) if error.ctx and error.ctx is not ctx else ""
             if not example:
@@ -60,9 +73,6 @@ class Group(click.Group):
                 traceback.print_exc()
             click.echo(f"error: {error}", err=True)
             sys.exit(error.code)
-        except KeyboardInterrupt:
-            click.echo("interrupted; what is done is kept, the same command goes on from there", err=True)
-            sys.exit(INTERRUPTED)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})

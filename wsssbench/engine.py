@@ -37,7 +37,7 @@ from wsssbench.masks import write_labels
 from wsssbench.plan import Cell, PlannedStep, Trial, cell_state, judged_step, learned_content
 from wsssbench.predicting import artifact_name, outputs_of
 from wsssbench.progress import Progress, Task
-from wsssbench.store import atomic_write_text, write_record
+from wsssbench.store import TRACE, set_aside_damaged, write_failure, write_record
 from wsssbench.types import Kind, Outputs, Predictor, Record, Stage, View, plain
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Engine:
         pending = [cell for cell in cells if cell.state in ("missing", "failed")]
         for cell in pending:
             self._note_demands(cell)
-        if cells and not pending:
+        if not pending and any(cell.state != "skip" for cell in cells):
             self.progress.say(f"nothing to run: {_counted(cells)}; --rerun all runs what is done again")
         failed = 0
         with self.progress.live():
@@ -87,33 +87,25 @@ class Engine:
             if done and not (self.sandbox and lacks_isolation(cell.folder)):
                 self.progress.say(f"{cell.title}: done by another process meanwhile")
                 return False
+            if damage := set_aside_damaged(cell.folder):
+                self.progress.say(f"{cell.title}: {damage}")
             self._renew_steps(cell)
-            record = self._run_cell(cell)
-        self.progress.say(_line(cell, record, time.perf_counter() - start))
+            record, hint = self._run_cell(cell)
+        self.progress.say(_line(cell, record, time.perf_counter() - start, hint))
         return record.status == "failed"
 
-    def _run_cell(self, cell: Cell) -> Record:
-        trace = cell.folder / "traceback.txt"
+    def _run_cell(self, cell: Cell) -> tuple[Record, str]:
+        """Its record and, where it failed by a mistake that can be mended, the next step."""
+        trace, hint = cell.folder / TRACE, ""
         try:
             record = self._judge(cell)
             trace.unlink(missing_ok=True)
             write_record(cell.folder, record)
         except (Exception, SystemExit) as error:  # a plugin's failure becomes a record, never a lost run
-            reason = str(error).strip().partition("\n")[0]
-            if not isinstance(error, WsssError):
-                reason = f"{type(error).__name__}: {reason} (see {trace})"
-            record = self._record(cell, "failed", {}, {}, reason)
-            self._write_failure(record, cell, trace, traceback.format_exc())
-        return record
-
-    def _write_failure(self, record: Record, cell: Cell, trace: Path, text: str) -> None:
-        """Keep a failure; WsssError, which ends the run, where not even that can be written."""
-        try:
-            atomic_write_text(trace, text)
-            write_record(cell.folder, record)
-        except WsssError as error:
-            what = f"{cell.title}: {record.reason}; and this cannot be recorded ({error.what})"
-            raise WsssError(what, where=cell.folder, hint=error.hint) from error
+            record = self._record(cell, "failed", {}, {}, _reason(error, trace))
+            write_failure(cell.folder, record, traceback.format_exc())
+            hint = error.hint if isinstance(error, WsssError) else ""
+        return record, hint
 
     def _judge(self, cell: Cell) -> Record:
         artifacts = self._cell_artifacts(cell)
@@ -390,9 +382,15 @@ def _counted(cells: Sequence[Cell]) -> str:
     return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
 
 
-def _line(cell: Cell, record: Record, seconds: float) -> str:
+def _reason(error: BaseException, trace: Path) -> str:
+    """One line on why a cell failed."""
+    reason = str(error).strip().partition("\n")[0]
+    return reason if isinstance(error, WsssError) else f"{type(error).__name__}: {reason} (see {trace})"
+
+
+def _line(cell: Cell, record: Record, seconds: float, hint: str = "") -> str:
     if record.status == "failed":
-        return f"FAILED {cell.title}: {record.reason}"
+        return f"FAILED {cell.title}: {record.reason}" + (f"\n  next: {hint}" if hint else "")
     miou = record.scores["iou"]["miou"]
     shown = "undefined" if miou is None else f"{miou:.1f}"  # no pixel of the split has a truth
     return f"{cell.title}: mIoU {shown}  ({seconds:.0f} s)"

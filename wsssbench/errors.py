@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from wsssbench.printable import printable
+
 
 class WsssError(Exception):
     """A mistake that the user can mend; printed as one message, exit code `code`.
@@ -18,7 +20,7 @@ class WsssError(Exception):
     def __str__(self) -> str:
         place = f" [{self.where}]" if self.where else ""
         step = f"\n  next: {self.hint}" if self.hint else ""
-        return f"{self.what}{place}{step}"
+        return printable(f"{self.what}{place}{step}")
 
 
 class UnknownName(WsssError):

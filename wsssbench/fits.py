@@ -13,6 +13,7 @@ from wsssbench.timing import Cost
 from wsssbench.types import plain
 
 FITTED = "fitted.json"
+WRITTEN = {"step", "seconds", "images", "phases"}
 
 
 def write_fit(planned: PlannedStep, cost: Cost) -> None:
@@ -24,10 +25,10 @@ def write_fit(planned: PlannedStep, cost: Cost) -> None:
 def read_fit(planned: PlannedStep) -> dict[str, Any]:
     """What `write_fit` wrote; empty where the step is not fitted, or the mark is damaged."""
     try:
-        fit: dict[str, Any] = json.loads((planned.folder / FITTED).read_text())
-    except (FileNotFoundError, ValueError):
+        fit = json.loads((planned.folder / FITTED).read_text())
+    except (OSError, ValueError):
         return {}
-    return fit
+    return fit if isinstance(fit, dict) and fit.keys() >= WRITTEN else {}
 
 
 def chain_of(planned: PlannedStep) -> list[PlannedStep]:

@@ -85,6 +85,25 @@ def image_arrays(images: Sequence[Mapping[str, SparseArray]]) -> dict[str, Image
     return {name: ImageArrays.of([image[name] for image in images]) for name, _ in shapes.pop()}
 
 
+def concatenated(
+    shards: Sequence[Mapping[str, Mapping[str, ImageArrays]]], places: Sequence[NDArray[np.int32]]
+) -> dict[str, dict[str, ImageArrays]]:
+    """What all shards have counted in arrays of one shape; image i of shard s becomes image places[s][i]."""
+
+    def joined(parts: Sequence[ImageArrays]) -> ImageArrays:
+        image = np.concatenate([at[part.image] for at, part in zip(places, parts, strict=True)])
+        order = np.argsort(image, kind="stable")
+        cell, value = (np.concatenate([getattr(part, name) for part in parts])[order] for name in COLUMNS[2:])
+        return ImageArrays(parts[0].shape, image[order], cell, value)
+
+    def shapes(shard: Mapping[str, Mapping[str, ImageArrays]], metric: str) -> dict[str, tuple[int, ...]]:
+        return {name: arrays.shape for name, arrays in shard.get(metric, {}).items()}
+
+    first = shards[0] if shards else {}
+    common = [m for m in first if all(shapes(shard, m) == shapes(first, m) for shard in shards)]
+    return {m: {name: joined([shard[m][name] for shard in shards]) for name in first[m]} for m in common}
+
+
 def to_members(metrics: Mapping[str, Mapping[str, ImageArrays]]) -> dict[str, NDArray[Any]]:
     """Plain arrays for an npz, by the name of their member; names with a slash have no place there."""
     return {

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 PHOTOGRAPHS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 LOSSLESS = ("PNG", "BMP", "TIFF")  # what a label map can be
-MOST_PIXELS = 89_000_000  # 10,000 x 8,900; a few bytes can claim any size. Pillow warns a little above
+MOST_PIXELS = 64_000_000  # 10,000 x 6,400: less than 1 GB while it is decoded; a few bytes can claim any size
+BLOCK_PIXELS = 2**21  # that are worked on at once
 COLOURS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # modes that become RGB without loss
 DEEP = ("16", "32", "12")  # in Pillow's names of raw modes: bits a channel that 8 cannot hold
 SCALED_GREY = ("L;2", "L;4")  # Pillow spreads these over 0..255, so that an index would become another
@@ -117,6 +118,12 @@ def size_fault(found: tuple[int, ...], wanted: tuple[int, int], path: Path | str
     if found == wanted[::-1]:
         hint = "images are read as stored, without EXIF rotation: turn the mask back, or save both upright"
     return FileFault("mask size", what, path, hint)
+
+
+def row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices of rows of a picture (H, W, ...): what is computed of a large one takes little memory."""
+    rows = max(1, BLOCK_PIXELS // max(1, shape[1]))
+    return (slice(first, first + rows) for first in range(0, shape[0], rows))
 
 
 def _raw_mode(picture: Pil.Image) -> str:

@@ -8,10 +8,11 @@ a function. What the numbers mean is `wsssbench.metrics`.
 from __future__ import annotations
 
 import io
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from array import array
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,14 @@ import numpy as np
 
 from wsssbench.dumps.array_files import read_npz
 from wsssbench.errors import BadData, WsssError
-from wsssbench.image_counts import ImageArrays, from_members, image_arrays, sparse_counts, to_members
+from wsssbench.image_counts import (
+    ImageArrays,
+    concatenated,
+    from_members,
+    image_arrays,
+    sparse_counts,
+    to_members,
+)
 from wsssbench.masks import lacking_masks, missing_masks, read_labels
 from wsssbench.metrics import Iou, add_counts, confusion_counts
 from wsssbench.store import atomic_write_bytes
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
     from wsssbench.types import Mask
 
 COUNTS = "counts.npz"
+AGAIN = "remove the record.json beside it: the next `wsssbench run` judges the cell again"
 COLUMNS = ("image", "gold", "predicted", "pixels")
 MOST_COUNTED = 2**53  # pixels of one triple
 
@@ -51,14 +60,39 @@ class CountsTable:
     def of(
         cls,
         ids: Sequence[str],
-        counts: Sequence[Counts],
+        counts: Iterable[Counts],
         more: Mapping[str, Mapping[str, ImageArrays]] | None = None,
     ) -> CountsTable:
-        """The table of one triples mapping per id."""
-        image = np.repeat(np.arange(len(ids), dtype=np.int32), [len(c["pixels"]) for c in counts])
-        empty = np.zeros(0, np.int64)
-        gold, predicted, pixels = (np.concatenate([empty, *(c[n] for c in counts)]) for n in COLUMNS[1:])
+        """The table of one triples mapping per id, each let go before the next is asked for."""
+        lengths = array("q")
+        columns = {"gold": array("B"), "predicted": array("B"), "pixels": array("q")}
+        for one in counts:  # into bytes: three small arrays per image would take four times as much
+            lengths.append(len(one["pixels"]))
+            for name, column in columns.items():
+                column.frombytes(one[name].astype(column.typecode).tobytes())
+        image = np.repeat(np.arange(len(ids), dtype=np.int32), np.asarray(lengths))
+        gold, predicted, pixels = (np.array(columns[name], np.int64) for name in COLUMNS[1:])
         return cls(tuple(ids), image, gold, predicted, pixels, more or {})
+
+    @classmethod
+    def concatenate(cls, tables: Sequence[CountsTable], ids: Sequence[str] | None = None) -> CountsTable:
+        """One table of shards that have been counted apart, in the order of `ids` (default: as they come).
+
+        With the ids of the split the table is, array by array, the one that a single pass counts, and so are
+        all scores. What not every shard has counted for another metric is left out. BadData where a shard
+        is missing, comes twice or is of another split.
+        """
+        found = [id for table in tables for id in table.ids]
+        place = {id: n for n, id in enumerate(found if ids is None else ids)}
+        _check_shards(found, place)
+        places = [np.array([place[id] for id in table.ids], np.int32) for table in tables]
+        image = np.concatenate([at[table.image] for at, table in zip(places, tables, strict=True)])
+        order = np.argsort(image, kind="stable")
+        gold, predicted, pixels = (
+            np.concatenate([getattr(table, name) for table in tables])[order] for name in COLUMNS[1:]
+        )
+        more = concatenated([table.more for table in tables], places)
+        return cls(tuple(place), image[order], gold, predicted, pixels, more)
 
     def total(self) -> Counts:
         """Summed triples of all images."""
@@ -77,7 +111,7 @@ class CountsTable:
     def load(cls, path: Path | str) -> CountsTable:
         """Read what `save` wrote; BadData names a missing, truncated or foreign file."""
         if not Path(path).exists():
-            raise BadData("no such counts", where=path, hint="score the cell again")
+            raise BadData("no such counts", where=path, hint=AGAIN)
         try:
             file = read_npz(path)
             ids = tuple(str(id) for id in file["ids"])
@@ -85,15 +119,28 @@ class CountsTable:
             more = from_members({name: array for name, array in file.items() if "/" in name}, len(ids))
         except (BadData, ValueError, LookupError, TypeError) as error:
             why = error.what if isinstance(error, BadData) else error
-            raise BadData(f"counts cannot be read ({why})", where=path, hint="score again") from error
+            raise BadData(f"counts cannot be read ({why})", where=path, hint=AGAIN) from error
         columns = (image, gold, predicted, pixels)
         most = (len(ids) - 1, IGNORE, IGNORE, MOST_COUNTED)
         if len({len(column) for column in columns}) > 1 or any(
             len(column) and not 0 <= column.min() <= column.max() <= limit
             for column, limit in zip(columns, most, strict=True)
         ):
-            raise BadData("counts disagree with themselves", where=path, hint="score the cell again")
+            raise BadData("counts disagree with themselves", where=path, hint=AGAIN)
         return cls(ids, image.astype(np.int32), gold, predicted, pixels, more)
+
+
+def _check_shards(found: Sequence[str], wanted: Mapping[str, int]) -> None:
+    """Whether the images of all shards are the wanted ones, each once."""
+    missing = sorted(set(wanted).difference(found))
+    twice = [id for id, times in Counter(found).items() if times > 1]
+    strange = [id for id in found if id not in wanted]
+    for what, ids in (("in no shard", missing), ("in two shards", twice), ("of another split", strange)):
+        if ids:
+            what = f"{len(ids)} images are {what}, the first is {ids[0]}"
+            raise BadData(what, where="counts", hint="give every shard of one split once")
+    if not found:
+        raise BadData("no counts to put together", where="counts", hint="give the shards of a split")
 
 
 def _column(values: NDArray[Any]) -> NDArray[np.int64]:
@@ -133,15 +180,19 @@ def score_split(
         confusion = confusion_counts(gold, labels, classes, where(id), f"{dataset.card.name} mask {id}")
         return confusion, [metric.count(labels, gold, classes) for metric in others]
 
-    confusions: list[Counts] = []
     sums: dict[str, Counts] = {}
     each: dict[str, list[Any]] = {metric.name: [] for metric in others}
-    for confusion, more in _in_order(count, ids, threads):
-        confusions.append(confusion)
-        for metric, counts in zip(others, more, strict=True):
-            sums[metric.name] = add_counts([sums[metric.name], counts] if metric.name in sums else [counts])
-            each[metric.name].append(sparse_counts(counts))
-    table = CountsTable.of(ids, confusions, {name: image_arrays(many) for name, many in each.items()})
+
+    def confusions() -> Iterator[Counts]:
+        for confusion, more in _in_order(count, ids, threads):
+            for metric, counts in zip(others, more, strict=True):
+                before = [sums[metric.name]] if metric.name in sums else []
+                sums[metric.name] = add_counts([*before, counts])
+                each[metric.name].append(sparse_counts(counts))
+            yield confusion
+
+    table = CountsTable.of(ids, confusions())
+    table = replace(table, more={name: image_arrays(many) for name, many in each.items()})
     scores = table_scores(table, [metric for metric in metrics if is_of_counts(metric)], classes)
     for metric in others:
         scores[metric.name] = {**metric.score(sums[metric.name], classes), "n_images": len(ids)}
@@ -162,6 +213,16 @@ def table_scores(table: CountsTable, metrics: Sequence[Metric], classes: int) ->
         return whole(table, classes) if whole else metric.score(total, classes)
 
     return {metric.name: {**scored(metric), "n_images": len(table.ids)} for metric in metrics}
+
+
+def counted_scores(table: CountsTable, metrics: Sequence[Metric], classes: int) -> dict[str, dict[str, Any]]:
+    """Scores by metric name of all that the table has counts for: those of counts, and those in `more`."""
+    scores = table_scores(table, [metric for metric in metrics if is_of_counts(metric)], classes)
+    for metric in metrics:
+        if parts := table.more.get(metric.name):
+            total = {name: arrays.total() for name, arrays in parts.items()}
+            scores[metric.name] = {**metric.score(total, classes), "n_images": len(table.ids)}
+    return scores
 
 
 def _in_order(

@@ -8,7 +8,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -37,7 +37,8 @@ def hold(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         ) from error
     try:
         me = {"pid": os.getpid(), "host": socket.gethostname(), "command": " ".join(sys.argv[1:])}
-        (folder / HOLDER).write_text(json.dumps(me))
+        with suppress(OSError):  # it holds without a name, too: what is to be written next says what is wrong
+            (folder / HOLDER).write_text(json.dumps(me))
         yield
     finally:
         lock.release()

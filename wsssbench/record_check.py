@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -16,6 +16,7 @@ from wsssbench.printable import is_name, printable
 from wsssbench.types import Record, RowIdentity, StepIdentity, Terms
 
 NAMES = ("stage", "dataset", "dataset_version", "split", "threshold_policy", "resolution")  # of the terms
+PERCENTAGES = ("miou", "miou_foreground", "precision", "recall", "coverage", "pixel_accuracy")
 DEEPEST = 12  # levels of tables in a record; one that was written has 6
 FREE = "\n\t"  # what free text (a reason, a command) may hold beside what is printable
 
@@ -34,7 +35,9 @@ def check_record(content: Any) -> None:
         _check_name(identity["terms"][name], f"terms.{name}")
     for name in identity["terms"]["classes"]:
         _check_name(name, "terms.classes")
-    _check_tables(content)
+    _check_scores(content.get("scores", {}), len(identity["terms"]["classes"]))
+    _check_provenance(content.get("provenance", {}))
+    _check_parameters(identity)
     _check_values(content, "record", 0)
 
 
@@ -70,31 +73,42 @@ def _fits(value: Any, wanted: Any) -> bool:
     return type(value) is wanted if wanted is not type(None) else value is None
 
 
-def _check_tables(content: Mapping[str, Any]) -> None:
-    """The tables whose insides the reports read."""
-    scores, provenance = content.get("scores", {}), content.get("provenance", {})
-    classes = len(content["identity"]["terms"]["classes"])
+def _check_scores(scores: Mapping[str, Any], classes: int) -> None:
+    """The numbers that tables and charts calculate with."""
     for metric, numbers in scores.items():
         _check_name(metric, "scores")
         for name in _table(numbers, f"scores.{printable(metric)}"):
             _check_name(name, "scores")
-        if not all(
-            type(k) is int and 0 <= k <= classes for k in _listed(numbers.get("left_out", []), "left_out")
-        ):
+        left_out = _listed(numbers.get("left_out", []), "left_out")
+        if not all(type(k) is int and 0 <= k <= classes for k in left_out):
             raise TypeError("left_out is not a list of classes")
         if type(numbers.get("n_images", 0)) is not int:
             raise TypeError("n_images is no number of images")
+    main = scores.get("iou", {})
+    for name in PERCENTAGES:
+        _check_all([main.get(name)], float | None, f"scores.iou.{name}")
+    _check_all(_listed(main.get("per_class", []), "per_class"), float | None, "per_class")
+
+
+def _check_provenance(provenance: Mapping[str, Any]) -> None:
+    _check_all(_listed(provenance.get("command", []), "command"), str, "command")
     for card in _table(provenance.get("cards", {}), "cards").values():
-        if not isinstance(_table(card, "cards").get("pretraining", ""), str):
-            raise TypeError("pretraining is no text")
+        _check_all([_table(card, "cards").get("pretraining", "")], str, "pretraining")
     _table(provenance.get("dataset", {}), "dataset")
-    identity = content["identity"]
-    threshold, crf = identity.get("threshold"), identity["terms"].get("crf")
-    fixed = identity["terms"].get("threshold_policy") == "fixed"
-    if threshold is not None and not _fits(threshold.get("value", "" if fixed else None), float | None):
-        raise TypeError("threshold has no value")
-    if crf is not None and not all(_fits(number, float) for number in crf.values()):
-        raise TypeError("crf holds more than numbers")
+
+
+def _check_parameters(identity: Mapping[str, Any]) -> None:
+    threshold, terms = identity.get("threshold"), identity["terms"]
+    missing = "" if terms.get("threshold_policy") == "fixed" else None  # a fixed one has a value
+    if threshold is not None:
+        _check_all([threshold.get("value", missing)], float | None, "threshold")
+    _check_all((terms.get("crf") or {}).values(), float, "crf")
+
+
+def _check_all(values: Iterable[Any], wanted: Any, where: str) -> None:
+    for value in values:
+        if not _fits(value, wanted):
+            raise TypeError(f"{where} is {printable(repr(value)[:60])}")
 
 
 def _check_values(value: Any, where: str, depth: int) -> None:

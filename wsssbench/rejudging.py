@@ -25,7 +25,7 @@ from wsssbench.errors import WsssError
 from wsssbench.file_hashes import labels_sha256
 from wsssbench.image_counts import COLUMNS as MORE
 from wsssbench.image_counts import ImageArrays
-from wsssbench.judge import COLUMNS, COUNTS, CountsTable, is_of_counts, table_scores
+from wsssbench.judge import COLUMNS, COUNTS, CountsTable, counted_scores
 from wsssbench.masks import missing_masks, read_labels
 from wsssbench.plan import Cell, judged_step
 from wsssbench.predicting import artifact_name
@@ -74,11 +74,7 @@ def check_table_alone(
     seen: Verification, table: CountsTable, metrics: Sequence[Metric], classes: int
 ) -> None:
     """The scores that follow from the kept counts, where masks or truth are not there."""
-    found = table_scores(table, [metric for metric in metrics if is_of_counts(metric)], classes)
-    for metric in metrics:
-        if metric.name in table.more:
-            total = {name: arrays.total() for name, arrays in table.more[metric.name].items()}
-            found[metric.name] = {**metric.score(total, classes), "n_images": len(table.ids)}
+    found = counted_scores(table, metrics, classes)
     seen.compare_scores({name: seen.record.scores[name] for name in found}, found)
     seen.notes.append(f"{', '.join(found)} compared with {COUNTS} alone")
 

@@ -25,7 +25,7 @@ from wsssbench.errors import BadData, WsssError
 from wsssbench.record_check import check_record
 from wsssbench.types import Record, RowIdentity, StepIdentity, Terms, plain
 
-RECORD = "record.json"
+RECORD, TRACE = "record.json", "traceback.txt"
 SCHEMA = 1
 MOST_JSON_BYTES = 64 * 2**20  # of a record; large ones have one
 KNOWN_SCHEMAS = (1,)
@@ -59,6 +59,14 @@ def atomic_write_bytes(path: Path | str, data: bytes, *, sync: bool = True) -> N
 def atomic_write_text(path: Path | str, text: str) -> None:
     """`atomic_write_bytes` of `text` in UTF-8."""
     atomic_write_bytes(path, text.encode())
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file that a run has left; BadData where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadData(f"this file cannot be read ({error.strerror or error})", where=path) from error
 
 
 def safe_name(name: str) -> str:
@@ -99,6 +107,19 @@ def write_record(folder: Path | str, record: Record) -> Path:
     return path
 
 
+def write_failure(folder: Path | str, record: Record, trace: str) -> None:
+    """Write the record of a cell that failed, and its traceback beside it.
+
+    Where that cannot be done, the WsssError says why the cell failed, too.
+    """
+    try:
+        atomic_write_text(Path(folder) / TRACE, trace)
+        write_record(folder, record)
+    except WsssError as error:
+        what = f"{record.method}: {record.reason}; and this cannot be recorded ({error.what})"
+        raise WsssError(what, where=folder, hint=error.hint) from error
+
+
 def read_json(path: Path | str, what: str) -> Any:
     """The content of a JSON file; BadData names it where it is missing, truncated or says NaN."""
     try:
@@ -135,6 +156,19 @@ def read_record(path: Path | str) -> Record:
         return record_from_plain(content)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadData(f"record is damaged ({error})", where=file, hint="run the cell again") from error
+
+
+def set_aside_damaged(folder: Path | str) -> str:
+    """Rename a record that cannot be read, so that none is overwritten; what was found, "" if all is well."""
+    path = Path(folder) / RECORD
+    try:
+        if path.exists():
+            read_record(path)
+    except BadData as error:
+        aside = path.with_name(f"{RECORD}.damaged")
+        path.replace(aside)
+        return f"{error.what}; kept as {aside}"
+    return ""
 
 
 def record_from_plain(content: Mapping[str, Any]) -> Record:

@@ -4,6 +4,7 @@ for numbers that break, and checkpoints from which an interrupted run goes on as
 from __future__ import annotations
 
 import math
+import shutil
 import signal
 import sys
 import threading
@@ -220,7 +221,8 @@ def save_checkpoint(
             _previous(path).unlink(missing_ok=True)
     except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError on a full disk
         reason = str(error).partition("\n")[0]
-        raise WsssError(f"cannot write this checkpoint ({reason})", where=path, hint="make room") from error
+        what = f"cannot write this checkpoint ({reason})"
+        raise WsssError(what, where=path, hint=f"make room{_free(path.parent)}") from error
     finally:  # after an interruption, too
         with suppress(OSError):
             part.unlink(missing_ok=True)
@@ -247,6 +249,14 @@ def load_checkpoint(
         print(f"{error.what} [{path}]: going on from the one before it, of step {step}", file=sys.stderr)
     previous.replace(path)
     return _load(path, model, optimizer, check)
+
+
+def _free(folder: Path) -> str:
+    """What torch does not say of a full disk: how much of it is free."""
+    try:
+        return f": {shutil.disk_usage(folder).free / 2**20:,.0f} MiB are free on this disk"
+    except OSError:
+        return ""
 
 
 def _previous(path: Path) -> Path:

@@ -96,5 +96,7 @@ def _store(store: Path, facts: Mapping[str, list[Any]]) -> None:
             json.dump(facts, file)
         Path(name).replace(store)
     except OSError:
+        return
+    finally:  # after an interruption, too
         if name is not None:
             Path(name).unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from wsssbench.image_files import (
     check_colours,
     is_scaled_grey,
     opened,
+    row_blocks,
     size_fault,
 )
 
@@ -52,16 +53,15 @@ class LabelCode:
         FileFault for a missing or damaged file, a picture of the wrong kind, a value that means nothing, and
         a size other than `size` (H, W).
         """
-        values = self._values(path)
-        if size is not None and values.shape != size:
-            raise size_fault(values.shape, size, path)
-        return self._labels(values, path)
-
-    def _values(self, path: Path) -> NDArray[Any]:
-        """(H, W) values of the file."""
         with opened(path, "mask", LOSSLESS) as picture:
             self._check_mode(picture.mode, path)
-            return _colour_values(picture, path) if self.colours else _index_values(picture, path)
+            pixels = _colours(picture, path) if self.colours else _indices(picture, path)
+        if size is not None and pixels.shape[:2] != size:
+            raise size_fault(pixels.shape, size, path)
+        labels = np.empty(pixels.shape[:2], np.uint8)
+        for rows in row_blocks(pixels.shape):
+            labels[rows] = self._labels(_packed(pixels[rows]) if self.colours else pixels[rows], path)
+        return labels
 
     def _check_mode(self, mode: str, path: Path) -> None:
         if self.colours and mode not in COLOUR_MODES:
@@ -101,7 +101,8 @@ class LabelCode:
         )
 
 
-def _index_values(picture: Pil.Image, path: Path) -> NDArray[Any]:
+def _indices(picture: Pil.Image, path: Path) -> NDArray[Any]:
+    """(H, W) values."""
     if is_scaled_grey(picture):
         what = "a grey mask of 2 or 4 bits, whose values are spread over 0..255"
         raise FileFault("mask mode", what, path, "save it with 8 bits, or as a palette PNG")
@@ -111,11 +112,17 @@ def _index_values(picture: Pil.Image, path: Path) -> NDArray[Any]:
     return values
 
 
-def _colour_values(picture: Pil.Image, path: Path) -> NDArray[Any]:
+def _colours(picture: Pil.Image, path: Path) -> NDArray[Any]:
+    """(H, W, 4) uint8, RGB and no transparency."""
     check_colours(picture, "mask", path)
     pixels = np.asarray(picture.convert("RGBA"))
     if (pixels[..., 3] != 255).any():
         raise FileFault("mask mode", "a mask with transparent pixels", path, "save it as RGB PNG")
+    return pixels
+
+
+def _packed(pixels: NDArray[Any]) -> NDArray[Any]:
+    """(H, W) int64 values of colours."""
     red, green, blue = (pixels[..., channel].astype(np.int64) for channel in range(3))
     return red * 65536 + green * 256 + blue
 

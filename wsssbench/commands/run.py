@@ -13,6 +13,7 @@ import click
 from wsssbench.board import Board, open_board
 from wsssbench.commands.setup import open_settings
 from wsssbench.engine import Engine
+from wsssbench.errors import WsssError
 from wsssbench.hardware import compute_deterministically, resolve_hardware
 from wsssbench.isolation.planning import isolated_cells, isolated_plugins, open_isolation
 from wsssbench.plan import Cell, make_plan, refreshed
@@ -42,13 +43,13 @@ def run_command(flags: Mapping[str, Any]) -> int:
             failed = run_cells(cells, settings, progress, board, isolate=isolate)
             cells = refreshed(cells)
             progress.heading("drawing a picture of masks")
-            pictures = draw_masks(judged_cells(cells), settings.runs)
+            said = _said_of_masks(judged_cells(cells), settings.runs)
     if flags["dry_run"]:
         click.echo(plan_table(cells))
         return 0
     rows = rows_of_cells(judged_cells(cells), limited=settings.limit is not None)
     show(rows, settings.runs, progress, as_json=flags["as_json"])
-    for text in (*skipped(cells), *(f"picture of masks: {picture}" for picture in pictures)):
+    for text in (*skipped(cells), *said):
         progress.say(text)
     return 1 if failed else 0
 
@@ -113,7 +114,8 @@ def show(rows: Sequence[Row], runs: Path, progress: Progress, *, as_json: bool) 
 
 def skipped(cells: Sequence[Cell]) -> list[str]:
     """Why cells were left out, a line each."""
-    return [f"skipped {cell.title}: {cell.reason}" for cell in cells if cell.state == "skip"]
+    found = [f"skipped {cell.title}: {cell.reason}" for cell in cells if cell.state == "skip"]
+    return [*found, "nothing was judged: every cell was skipped"] if len(found) == len(cells) else found
 
 
 def judged_cells(cells: Sequence[Cell]) -> list[Cell]:
@@ -125,6 +127,14 @@ def rows_of_cells(judged: Sequence[Cell], *, limited: bool) -> list[Row]:
     """The rows of judged cells; those with a limit only where `limited`."""
     stale = {cell.key for cell in judged if cell.state == "stale"}
     return rows_of([read_record(cell.folder) for cell in judged], limited=limited, stale=stale)
+
+
+def _said_of_masks(judged: Sequence[Cell], runs: Path) -> list[str]:
+    """Where the pictures of masks lie, or why there are none: the results are shown all the same."""
+    try:
+        return [f"picture of masks: {path}" for path in draw_masks(judged, runs)]
+    except WsssError as error:
+        return [f"no picture of masks: {error}"]
 
 
 def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.image_files import MOST_PIXELS, check_colours, opened
+from wsssbench.image_files import MOST_PIXELS, check_colours, opened, row_blocks
 from wsssbench.masks import read_labels, voc_palette
 
 if TYPE_CHECKING:
@@ -65,6 +65,13 @@ def _labels_of_colours(path: Path | str) -> Mask:
 
 def colours_to_labels(pixels: NDArray[np.uint8], where: object) -> Mask:
     """(H, W, 3) RGB -> (H, W) uint8 indices in the VOC palette; BadData for a colour that is not in it."""
+    labels = np.empty(pixels.shape[:2], np.uint8)
+    for rows in row_blocks(pixels.shape):
+        labels[rows] = _labels_of_rows(pixels[rows], where)
+    return labels
+
+
+def _labels_of_rows(pixels: NDArray[np.uint8], where: object) -> Mask:
     codes, known = _codes(pixels), _palette_codes()
     order = np.argsort(known)
     place = np.searchsorted(known[order], codes).clip(max=len(known) - 1)
