@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
-from wsssbench.types import Record, RowIdentity, StepIdentity, Terms, content_key
+from wsssbench.types import Record, RowIdentity, StepIdentity, Terms, content_key, plain
 
 CLASSES = ("ring", "stripe")
 
@@ -54,3 +56,18 @@ def fake_record(
         provenance={"cards": {method: {"pretraining": "imagenet"}}},
         reason=reason,
     )
+
+
+def stored_content(folder: Path, **changes: Any) -> Path:
+    """A record whose plain content has `changes`, by dotted path with "/" between keys."""
+    content = plain(fake_record())
+    for place, value in changes.items():
+        *above, last = place.split("/")
+        table = content
+        for key in above:
+            table = table[key]
+        table[last] = value
+    path = folder / "shapes" / "cam" / "seed0" / "seg-val-12345678" / "record.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content).replace("Infinity", "1e999"))
+    return path

@@ -27,32 +27,17 @@ from wsssbench.plugins import Entry, Plugins
 from wsssbench.recipes import resolve_recipe
 from wsssbench.settings import Settings, load_settings
 from wsssbench.store import find_records, read_json, read_record
-from wsssbench.types import plain
 from wsssbench_datasets.coco_instances import outlines
 from wsssbench_datasets.folder_toml import read_description
 from wsssbench_datasets.tag_files import read_xml_tags
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
+stored = FAKE["stored_content"]
 FILES = runpy.run_path(str(Path(__file__).parent / "fuzz" / "real_files.py"))
 
 
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
-
-
-def stored(folder: Path, **changes: Any) -> Path:
-    """A record whose plain content has `changes`, by dotted path with "/" between keys."""
-    content = plain(FAKE["fake_record"]())
-    for place, value in changes.items():
-        *above, last = place.split("/")
-        table = content
-        for key in above:
-            table = table[key]
-        table[last] = value
-    path = folder / "shapes" / "cam" / "seed0" / "seg-val-12345678" / "record.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content).replace("Infinity", "1e999"))
-    return path
 
 
 # ----------------------------------------------------------------------------------------- tables without end

@@ -22,33 +22,18 @@ from wsssbench.printable import is_name, printable
 from wsssbench.report.rows import rows_of
 from wsssbench.report.tables import FORMATS, render
 from wsssbench.store import read_record
-from wsssbench.types import plain
 from wsssbench_datasets.class_choice import ClassOptions, class_choice
 from wsssbench_datasets.voc_check import Finding, PrepareReport
 from wsssbench_datasets.voc_lists import read_list
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
+stored = FAKE["stored_content"]
 ESCAPE = "\x1b]0;title\x07\x1b[2J"
 UNPRINTABLE = (ESCAPE, "two\nlines", "bell\x07", "\u202egnp.exe", "nul\0", "c1\x9b31m", "")
 
 
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments], catch_exceptions=False)
-
-
-def stored(folder: Path, **changes: Any) -> Path:
-    """A record whose plain content has `changes`, by dotted path with "/" between keys."""
-    content = plain(FAKE["fake_record"]())
-    for place, value in changes.items():
-        *above, last = place.split("/")
-        table = content
-        for key in above:
-            table = table[key]
-        table[last] = value
-    path = folder / "shapes" / "cam" / "seed0" / "seg-val-12345678" / "record.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content).replace("Infinity", "1e999"))
-    return path
 
 
 # --------------------------------------------------------------------------- names that command a terminal

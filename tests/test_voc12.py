@@ -302,8 +302,10 @@ def test_the_fingerprint_changes_with_each_thing_it_stands_for(voc_tree: Any, wh
 
 def test_a_file_is_hashed_once_until_it_changes(voc_tree: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    true_sha256 = file_facts.sha256_of
-    monkeypatch.setattr(file_facts, "sha256_of", lambda path: (read.append(path.name), true_sha256(path))[1])
+    true_sha256 = file_facts.file_sha256
+    monkeypatch.setattr(
+        file_facts, "file_sha256", lambda path: (read.append(path.name), true_sha256(path))[1]
+    )
     first = opened(voc_tree).fingerprint("train")
     assert sorted(read) == sorted(f"{id}.{end}" for id in (A, B) for end in ("jpg", "png"))
     read.clear()

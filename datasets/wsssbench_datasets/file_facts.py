@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wsssbench.errors import BadData
+from wsssbench.file_hashes import file_sha256
 
 from .voc_check import in_threads
 
@@ -27,7 +28,7 @@ def cache_file(name: str = "file-digests.json") -> Path:
 
 def file_digests(paths: Sequence[Path], store: Path) -> list[str]:
     """sha256 (hex) of each file, remembered in `store`; BadData for a file that is missing."""
-    return remembered(paths, sha256_of, store)
+    return remembered(paths, file_sha256, store)
 
 
 def remembered(paths: Sequence[Path], fact: Callable[[Path], str], store: Path) -> list[str]:
@@ -52,15 +53,6 @@ def split_fingerprint(lines: Iterable[tuple[str, str, str, str]]) -> str:
     for id, tags, image, mask in lines:
         whole.update(f"{id} {tags} {image} {mask}\n".encode())
     return whole.hexdigest()
-
-
-def sha256_of(path: Path) -> str:
-    """sha256 (hex) of a file's bytes; BadData where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BadData(f"this file cannot be read ({error})", where=path) from error
 
 
 def _state(path: Path) -> list[int]:

@@ -26,6 +26,7 @@ from .voc_check import (
     SplitCounts,
     Surveyed,
     in_threads,
+    tag_notes,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def survey(dataset: Surveyed, whole: Described, unused: Sequence[str]) -> Prepar
     looks = in_threads(lambda id: _look(dataset, id, *has[id]), has)
     seen = dict(zip(has, looks, strict=True))
     figures = tuple(_figures(split, [seen[id] for id in dataset.ids(split)], names) for split in splits)
-    notes = [note for id, look in seen.items() for note in _notes(names, id, look)]
+    notes = [note for id, look in seen.items() for note in tag_notes(names, id, look)]
     notes += [Finding(TURNED, id) for id, look in seen.items() if look.turned]
     notes += [Finding("picture in no split", id) for id in unused]
     faults = tuple(fault for look in seen.values() for fault in look.faults)
@@ -134,19 +135,3 @@ def _figures(name: str, looks: Sequence[Seen], names: Sequence[str]) -> SplitFig
 def _per_class(names: Sequence[str], vectors: Sequence[NDArray[np.bool_]]) -> dict[str, int]:
     """How many of the (K,) vectors have each class; empty where there is no vector."""
     return {name: sum(bool(vector[k]) for vector in vectors) for k, name in enumerate(names) if vectors}
-
-
-def _notes(names: Sequence[str], id: str, look: Seen) -> list[Finding]:
-    """Where tags and mask disagree, and what has no class at all."""
-    if look.tags is None:
-        return []
-    notes = [] if look.tags.any() else [Finding("image without a tag", id)]
-    if look.mask_classes is None:
-        return notes
-    for kind, differs in (
-        ("tag without pixels in the mask", look.tags & ~look.mask_classes),
-        ("class in the mask without a tag", look.mask_classes & ~look.tags),
-    ):
-        wrong = [name for name, is_wrong in zip(names, differs, strict=True) if is_wrong]
-        notes += [Finding(kind, f"{id} ({', '.join(wrong)})")] if wrong else []
-    return notes

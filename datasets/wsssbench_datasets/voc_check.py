@@ -179,7 +179,7 @@ def check(dataset: Surveyed, splits: Sequence[str]) -> PrepareReport:
     fit, judged_split = dataset.card.fit_split, dataset.card.eval_split
     shared = set(ids.get(fit, ())) & set(ids.get(judged_split, ())) if fit != judged_split else set()
     faults += [Finding(f"{fit} image that is also in {judged_split}", id) for id in sorted(shared)]
-    notes = [note for id, look in seen.items() for note in _tag_notes(dataset.card, id, look)]
+    notes = [note for id, look in seen.items() for note in tag_notes(dataset.card.class_names, id, look)]
     notes += [Finding(TURNED, id) for id, look in seen.items() if look.turned]
     return PrepareReport(tuple(dataset.places()), counts, tuple(faults), tuple(notes))
 
@@ -235,7 +235,7 @@ def _split_counts(dataset: Surveyed, name: str, looks: list[Seen]) -> SplitCount
     return SplitCounts(name, len(looks), dataset.whole_counts.get(name), masks, len(tags), by_name)
 
 
-def _tag_notes(card: DatasetCard, id: str, look: Seen) -> list[Finding]:
+def tag_notes(names: Sequence[str], id: str, look: Seen) -> list[Finding]:
     """Where tags and mask disagree. No fault: tags from boxes legitimately name what the mask leaves out."""
     if look.tags is None:
         return []
@@ -246,8 +246,8 @@ def _tag_notes(card: DatasetCard, id: str, look: Seen) -> list[Finding]:
         ("tag without pixels in the mask", look.tags & ~look.mask_classes),
         ("class in the mask without a tag", look.mask_classes & ~look.tags),
     ):
-        names = [card.class_names[i] for i in np.flatnonzero(differs)]
-        notes += [Finding(kind, f"{id} ({', '.join(names)})")] if names else []
+        wrong = [names[int(i)] for i in np.flatnonzero(differs)]
+        notes += [Finding(kind, f"{id} ({', '.join(wrong)})")] if wrong else []
     return notes
 
 

@@ -11,13 +11,13 @@ import shlex
 import shutil
 import signal
 import subprocess
-import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO
 
 from wsssbench.errors import UnknownName, WsssError, nearest
+from wsssbench.interrupts import Interrupts
 
 PLACE = re.compile(r"\{([a-z_]+)\}")
 OURS = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")  # of this process's Python, not of the program's
@@ -62,7 +62,7 @@ def run_program(words: Sequence[str], log: Path, time_limit: float = 0.0) -> Non
         stream.flush()
         process = _started(words, stream)
         try:
-            with _sigterm_interrupts():
+            with Interrupts():  # SIGTERM too, so that no program is left behind
                 status = process.wait(time_limit or None)
         except subprocess.TimeoutExpired:
             raise _failure(f"the program was killed after {time_limit:g} s", log) from None
@@ -99,22 +99,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM acts like Ctrl-C inside, so that no program is left behind."""
-
-    def stop(number: int, frame: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if main else None
-    try:
-        yield
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
 
 
 def _failure(what: str, log: Path) -> WsssError:

@@ -8,15 +8,16 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NoReturn
+from typing import IO, TYPE_CHECKING, Any
 
 import wsssbench
 from wsssbench.errors import WsssError
+from wsssbench.interrupts import Interrupts
 from wsssbench.isolation.frames import receive, send
 from wsssbench.isolation.sandbox import Inside, Mount, command_line
 
@@ -74,7 +75,7 @@ class Box:
         what it saves then), and WsssError where the worker is gone.
         """
         try:
-            with _sigterm_interrupts():
+            with Interrupts():  # SIGTERM too, so that the step in the sandbox can save what it has
                 send(self._to, request, arrays)
                 return self._answer(heard)
         except OSError as error:
@@ -168,19 +169,3 @@ def compiled_folders() -> tuple[Path, ...]:
     """Folders with compiled loops of this package."""
     found = {path.parent for path in PACKAGE.rglob("*.nbi")}
     return tuple(sorted(found))
-
-
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM acts like Ctrl-C inside, so that the step in the sandbox can save what it has."""
-
-    def stop(number: int, frame: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if main else None
-    try:
-        yield
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
