@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from wsssbench.judge import COUNTS, CountsTable
+from wsssbench.judging.judge import COUNTS, CountsTable
 from wsssbench.store import find_records
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wsssbench.judge import COUNTS, CountsTable
+from wsssbench.judging.judge import COUNTS, CountsTable
 from wsssbench.masks import write_labels
 from wsssbench.metrics import Iou, confusion_counts
 from wsssbench.report.page.training import step_folders

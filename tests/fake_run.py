@@ -16,8 +16,8 @@ from wsssbench.engine import Engine
 from wsssbench.hardware import resolve_hardware
 from wsssbench.plan import Cell, make_plan
 from wsssbench.plugins import Entry, Plugins
-from wsssbench.progress import Progress
 from wsssbench.scores.confusion import Accuracy
+from wsssbench.screen.progress import Progress
 from wsssbench.settings import Settings
 from wsssbench.types import (
     DatasetCard,

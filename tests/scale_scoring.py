@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsssbench.judge import CountsTable, score_split
+from wsssbench.judging.judge import CountsTable, score_split
 from wsssbench.metrics import Iou
 from wsssbench.types import DatasetCard, Metric
 

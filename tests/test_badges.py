@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from wsssbench.cli import main
 from wsssbench.compare import gate, write_baseline
-from wsssbench.judge import COUNTS, CountsTable
+from wsssbench.judging.judge import COUNTS, CountsTable
 from wsssbench.metrics import confusion_counts
 from wsssbench.report.conditions import ground_truth, masks_seen, own_scales, row_conditions
 from wsssbench.report.page import html_page

@@ -479,7 +479,7 @@ def test_a_run_of_the_whole_family_trains_one_classifier(
     from wsssbench.hardware import resolve_hardware
     from wsssbench.plan import make_plan
     from wsssbench.plugins import Plugins
-    from wsssbench.progress import Progress
+    from wsssbench.screen.progress import Progress
     from wsssbench.settings import Settings
     from wsssbench_methods import classifier
 

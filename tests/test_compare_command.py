@@ -13,12 +13,12 @@ import pytest
 from click.testing import CliRunner
 
 from wsssbench.cli import main
-from wsssbench.judge import COUNTS, CountsTable, score_split
+from wsssbench.judging.judge import COUNTS, CountsTable, score_split
 from wsssbench.metrics import Iou, confusion_counts
 from wsssbench.scores.boundary import BoundaryIou
 from wsssbench.scores.confusion import Activation
 from wsssbench.scores.sparse import PrecisionAtCoverage
-from wsssbench.statistics import holm
+from wsssbench.statistics.paired import holm
 from wsssbench.store import cell_folder, read_record, write_record
 from wsssbench.types import DatasetCard
 

@@ -19,7 +19,7 @@ from wsssbench import engine
 from wsssbench.cli import main
 from wsssbench.context import RunContext
 from wsssbench.hardware import CUBLAS_WORKSPACE, compute_deterministically, is_deterministic
-from wsssbench.judge import score_split
+from wsssbench.judging.judge import score_split
 from wsssbench.masks import read_labels
 from wsssbench.metrics import Iou
 from wsssbench.plugins import Plugins

@@ -20,13 +20,13 @@ from PIL import Image as Pil
 from wsssbench.context import RunContext
 from wsssbench.engine import Engine
 from wsssbench.errors import BadData, WsssError
+from wsssbench.files.locks import hold
 from wsssbench.hardware import resolve_hardware
-from wsssbench.judge import CountsTable, score_folder
-from wsssbench.locks import hold
+from wsssbench.judging.judge import CountsTable, score_folder
 from wsssbench.masks import read_labels, threshold_labels, voc_palette
 from wsssbench.plan import Cell
 from wsssbench.plugins import Plugins
-from wsssbench.progress import Progress
+from wsssbench.screen.progress import Progress
 from wsssbench.store import read_record
 from wsssbench.types import Outputs, Record
 
@@ -517,7 +517,7 @@ def test_talk_goes_to_the_stream_and_nothing_to_stdout(
 HOLD = """
 import sys, time
 from pathlib import Path
-from wsssbench.locks import hold
+from wsssbench.files.locks import hold
 with hold(Path(sys.argv[1]), print):
     print("held", flush=True)
     sys.stdin.read()

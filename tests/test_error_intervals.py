@@ -7,18 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsssbench.error_intervals import (
+from wsssbench.judging.image_counts import image_arrays, sparse_counts
+from wsssbench.judging.judge import CountsTable
+from wsssbench.metrics import add_counts, confusion_counts
+from wsssbench.scores.ladder import ErrorLadder, ladder_counts
+from wsssbench.scores.slices import all_slices
+from wsssbench.statistics.error_intervals import (
     LADDER_NAMES,
     Cell,
     difference_estimates,
     ladder_scores,
     method_estimates,
 )
-from wsssbench.image_counts import image_arrays, sparse_counts
-from wsssbench.judge import CountsTable
-from wsssbench.metrics import add_counts, confusion_counts
-from wsssbench.scores.ladder import ErrorLadder, ladder_counts
-from wsssbench.scores.slices import all_slices
 
 K = 3
 SLICE = ("size of the class", "over 20 %", "iou")

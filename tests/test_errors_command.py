@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from wsssbench.cli import main
-from wsssbench.judge import COUNTS, score_folder
+from wsssbench.judging.judge import COUNTS, score_folder
 from wsssbench.masks import read_labels, write_labels
 from wsssbench.metrics import Iou
 from wsssbench.scores.ladder import KINDS, ErrorLadder

@@ -90,8 +90,8 @@ PLACES = {
     "planning": ("wsssbench.commands.run.make_plan", 1),
     "prediction": ("wsssbench.artifacts.ArtifactFolder.write", 2),
     "labels": ("wsssbench.engine.write_labels", 2),
-    "scores": ("wsssbench.judge.confusion_counts", 2),
-    "counts": ("wsssbench.judge.CountsTable.save", 2),
+    "scores": ("wsssbench.judging.judge.confusion_counts", 2),
+    "counts": ("wsssbench.judging.judge.CountsTable.save", 2),
     "record": ("wsssbench.engine.write_record", 1),
     "tables": ("wsssbench.commands.run.show", 1),
 }
@@ -279,7 +279,7 @@ def test_a_folder_of_runs_that_cannot_be_written_is_named(monkeypatch: pytest.Mo
     def refuse(*args: Any, **more: Any) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("wsssbench.locks.FileLock.acquire", refuse)
+    monkeypatch.setattr("wsssbench.files.locks.FileLock.acquire", refuse)
     result = run("--runs", "elsewhere")
     assert result.exit_code == 2
     assert "cannot write to this folder (Read-only file system) [elsewhere" in result.stderr
@@ -511,7 +511,7 @@ def test_of_two_processes_on_one_folder_the_second_waits_and_the_work_is_done_on
 def test_a_lock_whose_holder_cannot_be_noted_holds_all_the_same(
     tmp_path: Path, fill: Callable[[int], None]
 ) -> None:
-    from wsssbench.locks import hold
+    from wsssbench.files.locks import hold
 
     fill(0)
     with hold(tmp_path / "cell", print):

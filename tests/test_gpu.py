@@ -40,7 +40,7 @@ def tiny_run(runs: Path, device: str) -> tuple[int, list[Any]]:
     from wsssbench.hardware import resolve_hardware
     from wsssbench.plan import make_plan
     from wsssbench.plugins import Plugins
-    from wsssbench.progress import Progress
+    from wsssbench.screen.progress import Progress
     from wsssbench.settings import Settings
 
     settings = Settings(
@@ -81,7 +81,7 @@ def test_a_tiny_run_ends_well_and_records_where_it_ran(device: str, tmp_path: Pa
 def test_what_a_fitted_rrm_says_are_arrays_of_the_contract(device: str, tmp_path: Path) -> None:
     from wsssbench.engine import Engine
     from wsssbench.hardware import resolve_hardware
-    from wsssbench.progress import Progress
+    from wsssbench.screen.progress import Progress
     from wsssbench.settings import Settings
     from wsssbench.types import KINDS, Outputs
 

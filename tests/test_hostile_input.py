@@ -20,7 +20,7 @@ from wsssbench.artifacts import ArtifactFolder
 from wsssbench.cli import main
 from wsssbench.dumps import read_dump
 from wsssbench.errors import BadData, WsssError
-from wsssbench.judge import CountsTable
+from wsssbench.judging.judge import CountsTable
 from wsssbench.nets.safetensors_file import read_safetensors
 from wsssbench.nets.weights import read_state_dict
 from wsssbench.plugins import Entry, Plugins

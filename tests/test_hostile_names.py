@@ -18,7 +18,7 @@ from PIL import Image as Pil
 from wsssbench import errors
 from wsssbench.cli import main
 from wsssbench.errors import BadData, WsssError
-from wsssbench.printable import is_name, printable
+from wsssbench.files.printable import is_name, printable
 from wsssbench.report.rows import rows_of
 from wsssbench.report.tables import FORMATS, render
 from wsssbench.store import read_record

@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from wsssbench.cli import main
 from wsssbench.errors import BadData
-from wsssbench.judge import COUNTS, CountsTable
+from wsssbench.judging.judge import COUNTS, CountsTable
 from wsssbench.masks import write_labels
 from wsssbench.metrics import confusion_counts
 from wsssbench.report.page import html_page

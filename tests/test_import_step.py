@@ -16,7 +16,7 @@ from PIL import Image as Pil
 from wsssbench.cli import main
 from wsssbench.dumps import write_psa_dict
 from wsssbench.errors import BadData, UnknownName, WsssError
-from wsssbench.judge import score_folder
+from wsssbench.judging.judge import score_folder
 from wsssbench.masks import read_labels, threshold_labels, voc_palette, write_labels
 from wsssbench.options import build_config, folder_digest, key_options
 from wsssbench.plan import make_plan, open_dataset

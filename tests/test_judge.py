@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from wsssbench.errors import BadData, WsssError
-from wsssbench.judge import CountsTable, score_folder, score_split
+from wsssbench.judging.judge import CountsTable, score_folder, score_split
 from wsssbench.masks import write_labels
 from wsssbench.metrics import Iou, add_counts, confusion_counts
 from wsssbench.types import DatasetCard

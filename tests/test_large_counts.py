@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsssbench.judge import CountsTable, table_scores
+from wsssbench.judging.judge import CountsTable, table_scores
 from wsssbench.metrics import Iou, add_counts
 from wsssbench.plugins import Plugins
 from wsssbench.scores.ladder import KINDS, ErrorLadder
 from wsssbench.scores.slices import all_slices
-from wsssbench.statistics import ImageCounts, compare_counts
+from wsssbench.statistics.paired import ImageCounts, compare_counts
 
 K = 2
 HIT, MISSED, FALSE = 25_000_000_001, 3_000_000_019, 7_000_000_033  # of class 1, each beyond 2**31 - 1

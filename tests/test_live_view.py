@@ -16,8 +16,8 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from wsssbench.live_view import BAR, LiveView, bar, ends, task_line
-from wsssbench.progress import Progress, ShownTask, clock
+from wsssbench.screen.live_view import BAR, LiveView, bar, ends, task_line
+from wsssbench.screen.progress import Progress, ShownTask, clock
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 ERASE = "\x1b[2K"

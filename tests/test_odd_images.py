@@ -19,7 +19,7 @@ from PIL import Image as Pil
 from wsssbench.cli import main
 from wsssbench.dumps import read_dump
 from wsssbench.errors import BadData
-from wsssbench.image_files import MOST_PIXELS, FileFault, is_turned, opened, picture_size, read_rgb
+from wsssbench.files.image_files import MOST_PIXELS, FileFault, is_turned, opened, picture_size, read_rgb
 from wsssbench.masks import read_labels
 from wsssbench.store import find_records
 from wsssbench_datasets.folder_code import read_code
@@ -229,7 +229,7 @@ def test_a_large_coloured_mask_is_decoded_in_blocks_to_the_same_labels(
     Pil.fromarray(colours).save(tmp_path / "a.png")
     code = read_code({"palette": "voc"}, ("cat",), tmp_path / "dataset.toml")
     whole = code.read(tmp_path / "a.png"), read_dump(tmp_path / "a.png", 1).labels
-    monkeypatch.setattr("wsssbench.image_files.BLOCK_PIXELS", 20)
+    monkeypatch.setattr("wsssbench.files.image_files.BLOCK_PIXELS", 20)
     blocks = code.read(tmp_path / "a.png"), read_dump(tmp_path / "a.png", 1).labels
     assert whole[0].sum() == 30 * 4
     assert all(np.array_equal(whole[0], other) for other in (whole[1], *blocks))

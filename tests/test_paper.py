@@ -16,7 +16,7 @@ from PIL import Image
 
 from wsssbench.cli import main
 from wsssbench.commands.qualitative import chosen_images
-from wsssbench.judge import COUNTS, score_folder
+from wsssbench.judging.judge import COUNTS, score_folder
 from wsssbench.masks import write_labels
 from wsssbench.report.figures.cells import tables_of
 from wsssbench.report.figures.qualitative import masks_figure

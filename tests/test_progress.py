@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wsssbench.progress import Meter, Progress, Task, show_numbers
+from wsssbench.screen.progress import Meter, Progress, Task, show_numbers
 from wsssbench.timing import Cost, PhaseTimer
 
 
@@ -32,7 +32,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("wsssbench.progress.time", clock)
+    monkeypatch.setattr("wsssbench.screen.progress.time", clock)
     return clock
 
 
@@ -120,7 +120,7 @@ def test_a_resumed_task_is_not_credited_with_what_was_done_before(clock: Clock) 
 
 def test_a_part_that_counts_from_the_start_again_is_timed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr("wsssbench.progress.time", clock)
+    monkeypatch.setattr("wsssbench.screen.progress.time", clock)
     meter = Meter()
     for done in range(1, 331):  # a classifier, 10 s a step
         clock.now += 10

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from wsssbench.cli import main
 from wsssbench.errors import BadData
-from wsssbench.judge import COUNTS, CountsTable
-from wsssbench.record_archive import LARGEST, pack, without_paths
+from wsssbench.judging.judge import COUNTS, CountsTable
+from wsssbench.records.record_archive import LARGEST, pack, without_paths
 from wsssbench.store import cell_folder, find_records, write_record
 from wsssbench.types import Record
 
@@ -139,7 +139,7 @@ def test_other_names_are_refused_and_nothing_is_written(tmp_path: Path, name: st
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsssbench.record_archive.LARGEST", 1000)
+    monkeypatch.setattr("wsssbench.records.record_archive.LARGEST", 1000)
     path = archive(tmp_path / "r.zip", "a/b/seed0/c/record.json", content=b" " * 1001)
     with pytest.raises(BadData, match="is 0 MB"):
         find_records(path)

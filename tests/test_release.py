@@ -83,7 +83,7 @@ def test_the_sdist_has_what_testing_and_reading_needs(archives: tuple[Path, Path
     with tarfile.open(archives[1]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {
-        "pyproject.toml", "LICENSE", "README.md", "CITATION.cff", "wsssbench.toml", "wsssbench/judge.py",
+        "pyproject.toml", "LICENSE", "README.md", "CITATION.cff", "wsssbench.toml", "wsssbench/masks.py",
         "methods/wsssbench_methods/recipes.py", "datasets/wsssbench_datasets/shapes.py", "tests/conftest.py",
         "tests/test_judge.py", "docs/index.md", "docs/conf.py", "reports/shapes.md",
         "reports/records/shapes.zip", "requirements/dev.lock", "requirements/render.py",

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from wsssbench.errors import BadData
-from wsssbench.judge import CountsTable, counted_scores
+from wsssbench.judging.judge import CountsTable, counted_scores
 from wsssbench.metrics import Iou
 from wsssbench.scores.boundary import BoundaryIou
 from wsssbench.scores.compatible import Compatible

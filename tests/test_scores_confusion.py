@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from wsssbench.errors import BadData
-from wsssbench.judge import CountsTable
+from wsssbench.judging.judge import CountsTable
 from wsssbench.metrics import Iou, add_counts, confusion_counts
 from wsssbench.scores.boundary import BoundaryIou
 from wsssbench.scores.boundary_f import BoundaryF

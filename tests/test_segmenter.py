@@ -24,7 +24,7 @@ from wsssbench.nets.segment_heads import AsppHead, HeadPlan, segment_head
 from wsssbench.options import build_config, key_options
 from wsssbench.plan import Cell, make_plan, open_dataset
 from wsssbench.plugins import Plugins
-from wsssbench.progress import Progress
+from wsssbench.screen.progress import Progress
 from wsssbench.settings import Settings
 from wsssbench.store import read_record
 from wsssbench.testing.tiny import TinyDataset, made_up_outputs

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsssbench.judge import CountsTable
+from wsssbench.judging.judge import CountsTable
 from wsssbench.metrics import Iou, add_counts, confusion_counts
 from wsssbench.scores.slices import (
     COMPANY,

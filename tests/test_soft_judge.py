@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from wsssbench.errors import BadData, WsssError
-from wsssbench.judge import score_split
+from wsssbench.judging.judge import score_split
+from wsssbench.judging.soft_judge import score_outputs
 from wsssbench.metrics import Iou, add_counts
 from wsssbench.plugins import Plugins
 from wsssbench.scores.calibration import Calibration
 from wsssbench.scores.pxap import PxAP
 from wsssbench.scores.tagging import TagScores
 from wsssbench.scores.threshold_curve import ThresholdCurve
-from wsssbench.soft_judge import score_outputs
 from wsssbench.testing.tiny import TinyDataset, made_up_outputs
 from wsssbench.types import KINDS, Maps, Outputs
 

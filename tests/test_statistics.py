@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wsssbench.bootstrap import image_weights, rarest_class, widening
-from wsssbench.judge import CountsTable
+from wsssbench.judging.judge import CountsTable
 from wsssbench.metrics import Iou, confusion_counts
 from wsssbench.scores.confusion import Accuracy, ErrorRatios
 from wsssbench.scores.images import score_images
 from wsssbench.scores.sparse import PrecisionAtCoverage
-from wsssbench.statistics import SUMMARIES, Difference, ImageCounts, compare_counts, holm
+from wsssbench.statistics.bootstrap import image_weights, rarest_class, widening
+from wsssbench.statistics.paired import SUMMARIES, Difference, ImageCounts, compare_counts, holm
 
 K = 4
 NAMES = ("background", "a", "b", "c", "d")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from wsssbench.errors import BadData
-from wsssbench.judge import COUNTS, CountsTable
+from wsssbench.judging.judge import COUNTS, CountsTable
+from wsssbench.judging.thresholds import HELD_OUT, held_out_ids, judged_ids
 from wsssbench.masks import read_labels, threshold_labels
 from wsssbench.metrics import Iou, add_counts
 from wsssbench.plan import Cell
@@ -18,7 +19,6 @@ from wsssbench.plugins import Plugins
 from wsssbench.report.rows import rows_of
 from wsssbench.report.tables import render
 from wsssbench.store import read_record
-from wsssbench.thresholds import HELD_OUT, held_out_ids, judged_ids
 from wsssbench.types import Maps
 
 _LOADER = Plugins()
@@ -88,7 +88,7 @@ def test_an_oracle_threshold_is_the_best_on_the_judged_images_and_flagged(tmp_pa
 
 
 def test_a_fixed_threshold_says_what_it_was_tuned_on(tmp_path: Path) -> None:
-    from wsssbench.thresholds import planned_threshold
+    from wsssbench.judging.thresholds import planned_threshold
     from wsssbench_methods.localizer import Cam, CamConfig
 
     cam = planned_threshold(Cam(CamConfig()), "cam", "fixed", ())
@@ -98,7 +98,7 @@ def test_a_fixed_threshold_says_what_it_was_tuned_on(tmp_path: Path) -> None:
 
 
 def test_a_label_free_threshold_reads_no_mask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from wsssbench import cell_judging
+    from wsssbench.judging import cell_judging
 
     def blind(policy: str, dataset: Any, ids: Any, maps_of: Any) -> Any:
         with monkeypatch.context() as patch:

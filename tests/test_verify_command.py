@@ -14,8 +14,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from wsssbench.cli import main
-from wsssbench.file_hashes import SUMS
-from wsssbench.judge import COUNTS
+from wsssbench.files.file_hashes import SUMS
+from wsssbench.judging.judge import COUNTS
 from wsssbench.masks import read_labels, write_labels
 
 

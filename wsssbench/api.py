@@ -75,10 +75,10 @@ def run(
     planned. Progress goes to stderr; `tensorboard` also writes curves and masks below <runs>/tensorboard.
     Sets the number of torch's threads of this process.
     """
-    from wsssbench.board import open_board
     from wsssbench.commands.run import judged_cells, rows_of_cells, run_cells
     from wsssbench.plan import refreshed
-    from wsssbench.progress import Progress
+    from wsssbench.screen.board import open_board
+    from wsssbench.screen.progress import Progress
 
     progress = Progress(quiet=quiet)
     used, cells = _planned(methods, datasets, settings)
@@ -109,7 +109,7 @@ def bench(
     from wsssbench.bench.record import BenchProtocol
     from wsssbench.commands.bench import bench_trials, measured
     from wsssbench.process import use_machine
-    from wsssbench.progress import Progress
+    from wsssbench.screen.progress import Progress
 
     used, plugins = _opened(methods, datasets, settings)
     use_machine()

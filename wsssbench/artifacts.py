@@ -17,7 +17,7 @@ import numpy as np
 
 from wsssbench.dumps.array_files import read_npz
 from wsssbench.errors import BadData
-from wsssbench.image_files import LOSSLESS, opened
+from wsssbench.files.image_files import LOSSLESS, opened
 from wsssbench.masks import read_labels, write_labels
 from wsssbench.store import atomic_write_bytes, atomic_write_text, read_bytes
 from wsssbench.types import KINDS, Kind, Maps, Outputs

@@ -18,7 +18,7 @@ from wsssbench.callable_module import make_callable
 from wsssbench.errors import BadData, NotComparable
 from wsssbench.report.conditions import row_conditions, shared_conditions
 from wsssbench.report.rows import Number, Row, rows_of
-from wsssbench.statistics import student_interval
+from wsssbench.statistics.paired import student_interval
 from wsssbench.store import find_records, read_json
 from wsssbench.types import Record, plain
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from wsssbench.locks import clear, hold
-from wsssbench.progress import Task
+from wsssbench.files.locks import clear, hold
+from wsssbench.screen.progress import Task
 from wsssbench.store import safe_name
 from wsssbench.timing import Cost, PhaseTimer
 from wsssbench.types import DatasetCard, content_key
 
 if TYPE_CHECKING:
-    from wsssbench.board import TrainingBoard
+    from wsssbench.screen.board import TrainingBoard
 
 
 @runtime_checkable

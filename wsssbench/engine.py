@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsssbench.artifacts import ArtifactFolder
-from wsssbench.cell_judging import (
+from wsssbench.context import RunContext
+from wsssbench.env import provenance
+from wsssbench.errors import WsssError
+from wsssbench.files.file_hashes import write_sums
+from wsssbench.files.locks import clear, hold
+from wsssbench.fits import chain_of, code_of_fits, is_stale, read_fit, write_fit
+from wsssbench.hardware import Hardware, is_deterministic
+from wsssbench.isolation import runner
+from wsssbench.isolation.marks import begin, is_foreign, isolation_of, lacks_isolation
+from wsssbench.judging.cell_judging import (
     cell_kinds,
     cell_labels,
     cell_scores,
@@ -23,26 +32,17 @@ from wsssbench.cell_judging import (
     judged_files,
     label_kind,
 )
-from wsssbench.context import RunContext
-from wsssbench.env import provenance
-from wsssbench.errors import WsssError
-from wsssbench.file_hashes import write_sums
-from wsssbench.fits import chain_of, code_of_fits, is_stale, read_fit, write_fit
-from wsssbench.hardware import Hardware, is_deterministic
-from wsssbench.isolation import runner
-from wsssbench.isolation.marks import begin, is_foreign, isolation_of, lacks_isolation
-from wsssbench.judge import COUNTS
-from wsssbench.locks import clear, hold
+from wsssbench.judging.judge import COUNTS
 from wsssbench.masks import write_labels
 from wsssbench.plan import Cell, PlannedStep, Trial, cell_state, judged_step, learned_content
 from wsssbench.predicting import artifact_name, outputs_of
-from wsssbench.progress import Progress, Task
+from wsssbench.screen.progress import Progress, Task
 from wsssbench.store import TRACE, set_aside_damaged, write_failure, write_record
 from wsssbench.types import Kind, Outputs, Predictor, Record, Stage, View, plain
 
 if TYPE_CHECKING:
-    from wsssbench.board import Board
     from wsssbench.isolation.boxed import Isolation
+    from wsssbench.screen.board import Board
 
 PREDICT_BATCH = 16  # images per call of a predictor that does not say how many it wants
 TOGETHER = 64  # images whose labels are made together: of real photographs a few sizes are common

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wsssbench.printable import printable
+from wsssbench.files.printable import printable
 
 
 class WsssError(Exception):

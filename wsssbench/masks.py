@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image as PilImage
 
 from wsssbench.errors import BadData
-from wsssbench.image_files import LOSSLESS, is_scaled_grey, opened
+from wsssbench.files.image_files import LOSSLESS, is_scaled_grey, opened
 from wsssbench.store import atomic_write_bytes
 from wsssbench.types import Maps
 

@@ -11,14 +11,14 @@ from typing import Any, Literal
 from wsssbench.env import code_hash
 from wsssbench.errors import BadData, WsssError
 from wsssbench.hardware import Hardware, resolve_hardware
-from wsssbench.metric_choice import applicable, check_used, judged_before, load_metrics
+from wsssbench.judging.metric_choice import applicable, check_used, judged_before, load_metrics
+from wsssbench.judging.thresholds import Policy, held_out_ids, judged_ids, planned_threshold
 from wsssbench.options import build_config, key_options
 from wsssbench.plugins import Plugins
 from wsssbench.recipes import RecipeSpec, resolve_recipe
 from wsssbench.settings import Settings
 from wsssbench.stages import resolve_stages, sigma_scale
 from wsssbench.store import cell_folder, read_record, safe_name
-from wsssbench.thresholds import Policy, held_out_ids, judged_ids, planned_threshold
 from wsssbench.types import (
     KINDS,
     SUPERVISION,

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from wsssbench.commands.errors import MethodErrors  # noqa: F401  (likewise)
     from wsssbench.compare import GateLine, GateResult  # noqa: F401  (likewise)
     from wsssbench.plan import Cell  # noqa: F401  (likewise)
+    from wsssbench.records.verification import Verification  # noqa: F401  (likewise)
     from wsssbench.report.rows import Row  # noqa: F401  (likewise)
     from wsssbench.types import Image, Mask
-    from wsssbench.verification import Verification  # noqa: F401  (likewise)
 
 T = TypeVar("T")
 Place: TypeAlias = "Path | str"
@@ -139,7 +139,7 @@ class Errors(Table["MethodErrors"]):
 
 
 class Verifications(Table["Verification"]):
-    """What became of each record that was judged again (`wsssbench.verification.Verification`)."""
+    """What became of each record that was judged again (`wsssbench.records.verification.Verification`)."""
 
     @property
     def ok(self) -> bool:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_type_hints
 
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
+from wsssbench.files.toml_file import MOST_BYTES, parse_toml
 from wsssbench.options import coerce, parse_value
-from wsssbench.toml_file import MOST_BYTES, parse_toml
 
 FILE_NAME = "wsssbench.toml"
 TABLES = ("run", "steps", "datasets", "methods", "stages")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from wsssbench.errors import BadData, WsssError
-from wsssbench.record_check import check_record
+from wsssbench.records.record_check import check_record
 from wsssbench.types import Record, RowIdentity, StepIdentity, Terms, plain
 
 RECORD, TRACE = "record.json", "traceback.txt"
@@ -202,7 +202,7 @@ def find_records(root: Path | str) -> list[StoredRecord]:
 
     `root` may be an archive that `wsssbench export records` wrote.
     """
-    from wsssbench.record_archive import is_archive, unpacked  # it writes by this module
+    from wsssbench.records.record_archive import is_archive, unpacked  # it writes by this module
 
     start = Path(root)
     if is_archive(start):

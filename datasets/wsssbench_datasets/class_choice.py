@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
-from wsssbench.printable import is_name
+from wsssbench.files.printable import is_name
 from wsssbench.types import IGNORE, DatasetCard, content_key, option
 
 from .voc_check import PrepareReport, check

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
 from wsssbench.errors import BadData, UnknownName, nearest
-from wsssbench.image_files import MOST_PIXELS
+from wsssbench.files.image_files import MOST_PIXELS
 
 from .coco_classes import CATEGORIES
 from .file_facts import cache_file, remembered

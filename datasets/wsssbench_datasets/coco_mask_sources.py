@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from wsssbench.image_files import FileFault
+from wsssbench.files.image_files import FileFault
 from wsssbench.types import IGNORE
 
 from .coco_classes import CLASS_NAMES

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from wsssbench.errors import BadData
-from wsssbench.file_hashes import file_sha256
+from wsssbench.files.file_hashes import file_sha256
 
 from .voc_check import in_threads
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.image_files import FileFault, picture_size, read_rgb
+from wsssbench.files.image_files import FileFault, picture_size, read_rgb
 from wsssbench.types import DatasetCard, content_key, option
 
 from .class_choice import ChosenClasses, ClassOptions

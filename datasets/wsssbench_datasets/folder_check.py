@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.image_files import FileFault, is_turned, picture_size, read_rgb
+from wsssbench.files.image_files import FileFault, is_turned, picture_size, read_rgb
 
 from .voc_check import (
     JPEG_END,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.image_files import (
+from wsssbench.files.image_files import (
     LOSSLESS,
     FileFault,
     check_colours,

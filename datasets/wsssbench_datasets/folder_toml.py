@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wsssbench.errors import BadData, UnknownName, nearest
+from wsssbench.files.toml_file import MOST_BYTES, parse_toml
 from wsssbench.options import coerce
-from wsssbench.toml_file import MOST_BYTES, parse_toml
 from wsssbench.types import IGNORE, content_key
 
 from .folder_code import BACKGROUND, IGNORED, read_code

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from wsssbench.errors import BadData, UnknownName, nearest
-from wsssbench.image_files import picture_size, read_rgb
+from wsssbench.files.image_files import picture_size, read_rgb
 from wsssbench.types import DatasetCard, option
 
 from .class_choice import ChosenClasses, ClassOptions

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.image_files import (
+from wsssbench.files.image_files import (
     LOSSLESS,
     FileFault,
     is_scaled_grey,
@@ -27,7 +27,7 @@ from wsssbench.image_files import (
     read_rgb,
     size_fault,
 )
-from wsssbench.printable import printable
+from wsssbench.files.printable import printable
 from wsssbench.types import IGNORE, DatasetCard
 
 if TYPE_CHECKING:

@@ -102,7 +102,7 @@ def _weights(path: Path) -> Any:
 
 
 def _record(path: Path) -> Any:
-    from wsssbench import record_archive
+    from wsssbench.records import record_archive
     from wsssbench.report.rows import rows_of
     from wsssbench.report.tables import FORMATS, render
     from wsssbench.store import find_records
@@ -146,7 +146,7 @@ def _instances(path: Path) -> Any:
 
 
 def _image(path: Path) -> Any:
-    from wsssbench.image_files import is_turned, picture_size, read_rgb
+    from wsssbench.files.image_files import is_turned, picture_size, read_rgb
 
     turned, size, pixels = is_turned(path), picture_size(path), read_rgb(path)
     assert pixels.shape == (*size, 3)
@@ -167,7 +167,7 @@ def _colour_mask(path: Path) -> Any:
 
 
 def _counts(path: Path) -> Any:
-    from wsssbench.judge import CountsTable
+    from wsssbench.judging.judge import CountsTable
 
     table = CountsTable.load(path)
     return table.total(), [m.total() for metric in table.more.values() for m in metric.values()]

@@ -153,8 +153,8 @@ def archives() -> list[bytes]:
 
 
 def counts() -> list[bytes]:
-    from wsssbench.image_counts import ImageArrays
-    from wsssbench.judge import CountsTable
+    from wsssbench.judging.image_counts import ImageArrays
+    from wsssbench.judging.judge import CountsTable
 
     triples = {"gold": np.array([0, 1]), "predicted": np.array([0, 255]), "pixels": np.array([9, 3])}
     more = {"boundary": {"hits": ImageArrays((3,), *(np.array([k], np.int64) for k in (0, 2, 5)))}}

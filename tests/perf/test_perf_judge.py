@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsssbench.judge import score_split
+from wsssbench.judging.judge import score_split
 from wsssbench.masks import read_labels, write_labels
 from wsssbench.process import keep_memory
 from wsssbench.types import DatasetCard

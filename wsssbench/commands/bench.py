@@ -17,9 +17,9 @@ from wsssbench.hardware import resolve_hardware
 from wsssbench.plan import Trial, make_plan
 from wsssbench.plugins import Plugins
 from wsssbench.process import use_machine
-from wsssbench.progress import Progress
 from wsssbench.report.tables import render
 from wsssbench.report.throughput import throughput_tables
+from wsssbench.screen.progress import Progress
 from wsssbench.settings import Settings
 
 

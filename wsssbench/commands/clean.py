@@ -17,7 +17,7 @@ from pathlib import Path
 import click
 
 from wsssbench.errors import BadData, WsssError
-from wsssbench.locks import hold
+from wsssbench.files.locks import hold
 from wsssbench.store import RECORD, read_record
 
 KEYED = re.compile(r".+-[0-9a-f]{8}")

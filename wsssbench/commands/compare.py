@@ -11,14 +11,14 @@ from typing import Any
 import click
 import numpy as np
 
-from wsssbench.bootstrap import LEVEL
 from wsssbench.errors import BadData, NotComparable, UnknownName, WsssError, nearest
-from wsssbench.judge import COUNTS, CountsTable
-from wsssbench.metric_differences import Judged, metric_differences
+from wsssbench.judging.judge import COUNTS, CountsTable
 from wsssbench.plugins import Plugins
 from wsssbench.report.conditions import FACTS, row_conditions, shared_conditions
 from wsssbench.report.rows import Row, configuration, rows_of
-from wsssbench.statistics import (
+from wsssbench.statistics.bootstrap import LEVEL
+from wsssbench.statistics.metric_differences import Judged, metric_differences
+from wsssbench.statistics.paired import (
     SUMMARIES,
     Difference,
     ImageCounts,

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from wsssbench.errors import BadData
-from wsssbench.judge import COUNTS, CountsTable
+from wsssbench.judging.judge import COUNTS, CountsTable
 from wsssbench.report.rows import Row, rows_of
 from wsssbench.report.tables import grid
 from wsssbench.scores.compatible import EVALUATORS, Compatible

@@ -15,7 +15,7 @@ from wsssbench.types import plain
 
 if TYPE_CHECKING:
     from wsssbench.commands.errors import MethodErrors
-    from wsssbench.error_intervals import Estimate, Estimates, Name
+    from wsssbench.statistics.error_intervals import Estimate, Estimates, Name
 
 LADDER_READING = (
     "A wrong pixel has one kind: abstained (no label), wrong tag (a class that the image does not have), "

@@ -17,21 +17,21 @@ import click
 import numpy as np
 
 from wsssbench.commands.judged_data import JudgedData, differences
-from wsssbench.error_intervals import Cell, difference_estimates, method_estimates
 from wsssbench.errors import BadData, NotComparable, WsssError
-from wsssbench.judge import COLUMNS, COUNTS, CountsTable, score_split
+from wsssbench.judging.judge import COLUMNS, COUNTS, CountsTable, score_split
 from wsssbench.masks import read_labels
 from wsssbench.metrics import Iou, checked
 from wsssbench.process import keep_memory
 from wsssbench.report.rows import configuration
 from wsssbench.scores.ladder import ErrorLadder
 from wsssbench.scores.slices import Slice, all_slices
+from wsssbench.statistics.error_intervals import Cell, difference_estimates, method_estimates
 from wsssbench.store import StoredRecord, find_records
 from wsssbench.types import Dataset, Record, content_key, plain
 
 if TYPE_CHECKING:
-    from wsssbench.error_intervals import Estimates
-    from wsssbench.image_counts import ImageArrays
+    from wsssbench.judging.image_counts import ImageArrays
+    from wsssbench.statistics.error_intervals import Estimates
 
 MASKS = "masks"
 

@@ -21,8 +21,8 @@ from wsssbench.options import build_config
 from wsssbench.plan import PlannedStep, Trial, judged_kind
 from wsssbench.plugins import Plugins
 from wsssbench.predicting import LabelSource
-from wsssbench.progress import Progress
-from wsssbench.recorded import RecordedData, planned_as_recorded
+from wsssbench.records.recorded import RecordedData, planned_as_recorded
+from wsssbench.screen.progress import Progress
 from wsssbench.settings import load_settings
 from wsssbench.stages import sigma_scale
 from wsssbench.store import RECORD, read_record

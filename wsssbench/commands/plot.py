@@ -17,7 +17,7 @@ from wsssbench.commands.sources import stale_keys
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.plugins import Plugins
 from wsssbench.process import keep_memory
-from wsssbench.recorded import recorded_steps
+from wsssbench.records.recorded import recorded_steps
 from wsssbench.report.figures.bars import class_figure, ladder_figure, miou_figure
 from wsssbench.report.figures.captions import CAPTIONS
 from wsssbench.report.figures.cells import Table, tables_of

@@ -15,7 +15,7 @@ from wsssbench.commands.export.cells import find_cell
 from wsssbench.commands.fitted import FittedRun
 from wsssbench.commands.setup import open_plugins
 from wsssbench.errors import BadData
-from wsssbench.image_files import read_rgb
+from wsssbench.files.image_files import read_rgb
 from wsssbench.masks import write_labels
 from wsssbench.report.montage import overlay
 from wsssbench.store import atomic_write_bytes

@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from wsssbench.errors import BadData, NotComparable, WsssError
-from wsssbench.judge import COUNTS, CountsTable
+from wsssbench.judging.judge import COUNTS, CountsTable
 from wsssbench.masks import missing_masks, read_labels
 from wsssbench.report.figures.cells import Table
 from wsssbench.report.figures.qualitative import masks_figure

@@ -14,15 +14,15 @@ import click
 from wsssbench.commands.setup import open_settings
 from wsssbench.commands.sources import stale_keys
 from wsssbench.errors import NotComparable, UnknownName, WsssError, nearest
+from wsssbench.files.printable import is_name
 from wsssbench.plugins import Plugins
-from wsssbench.printable import is_name
 from wsssbench.process import keep_memory
 from wsssbench.store import atomic_write_text, cell_folder, find_records, write_record
 from wsssbench.types import SUPERVISION, Dataset, Record, RowIdentity, StepIdentity, Terms, content_key, plain
 
 if TYPE_CHECKING:
     from wsssbench.commands.foreign import Reading
-    from wsssbench.judge import CountsTable
+    from wsssbench.judging.judge import CountsTable
     from wsssbench.types import Mask, Metric, Outputs
 
 NOTHING = "next: `wsssbench run --method constant --dataset shapes` makes a first row"
@@ -83,7 +83,7 @@ def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
 def score_files(folder: Path, flags: Mapping[str, Any]) -> tuple[Record, Path]:
     """The record of the files in `folder`, kept as a cell, and where it lies; `flags` as of the command."""
     from wsssbench.commands.foreign import Reading, as_label_maps
-    from wsssbench.metric_choice import load_metrics
+    from wsssbench.judging.metric_choice import load_metrics
     from wsssbench.plan import open_dataset, terms_of
     from wsssbench.stages import resolve_stages
 
@@ -149,8 +149,8 @@ def _judged(
 ) -> tuple[dict[str, Any], CountsTable]:
     """Scores by metric, and counts; metrics of maps and probabilities judge the files themselves."""
     from wsssbench.dumps import find_dump
-    from wsssbench.judge import score_folder
-    from wsssbench.soft_judge import score_outputs
+    from wsssbench.judging.judge import score_folder
+    from wsssbench.judging.soft_judge import score_outputs
 
     def outputs(id: str) -> Outputs:
         return reading.of(find_dump(folder, id), len(terms.classes)).outputs()
@@ -175,9 +175,9 @@ def _kept(
 
     `folder` is where they came from.
     """
-    from wsssbench.file_hashes import write_sums
-    from wsssbench.judge import COUNTS
-    from wsssbench.locks import hold
+    from wsssbench.files.file_hashes import write_sums
+    from wsssbench.files.locks import hold
+    from wsssbench.judging.judge import COUNTS
 
     terms, key = identity.terms, content_key(identity)
     cell = cell_folder(runs, terms.dataset, name, identity.seed, terms.stage, terms.split, key)
@@ -196,7 +196,7 @@ def _keep_masks(source: Path, target: Path, ids: Sequence[str]) -> str:
 
     Copies, not links: what the owner does to the files later must not change the cell.
     """
-    from wsssbench.file_hashes import labels_sha256
+    from wsssbench.files.file_hashes import labels_sha256
     from wsssbench.masks import read_labels, write_labels
 
     def kept(id: str) -> Mask:

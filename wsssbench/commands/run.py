@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from wsssbench.board import Board, open_board
 from wsssbench.commands.setup import open_settings
 from wsssbench.engine import Engine
 from wsssbench.errors import WsssError
@@ -18,9 +17,10 @@ from wsssbench.hardware import compute_deterministically, resolve_hardware
 from wsssbench.isolation.planning import isolated_cells, isolated_plugins, open_isolation
 from wsssbench.plan import Cell, make_plan, refreshed
 from wsssbench.process import use_machine
-from wsssbench.progress import Progress
 from wsssbench.report.rows import Row, rows_of
 from wsssbench.report.tables import render
+from wsssbench.screen.board import Board, open_board
+from wsssbench.screen.progress import Progress
 from wsssbench.settings import Settings
 from wsssbench.store import read_record, safe_name
 

@@ -1,6 +1,6 @@
 """What `wsssbench verify` does: opens records and data sets, and prints a line for each record.
 
-What is compared is `wsssbench.verify`'s.
+What is compared is `wsssbench.records.verify`'s.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import click
 
 from wsssbench.commands.judged_data import JudgedData
 from wsssbench.errors import BadData, NotComparable
-from wsssbench.file_hashes import file_sha256
+from wsssbench.files.file_hashes import file_sha256
 from wsssbench.process import keep_memory
+from wsssbench.records.verification import Difference, Verdict, Verification
+from wsssbench.records.verify import verify_record
 from wsssbench.settings import parse_weights
 from wsssbench.store import StoredRecord, find_records
 from wsssbench.types import plain
-from wsssbench.verification import Difference, Verdict, Verification
-from wsssbench.verify import verify_record
 
 CODES: Mapping[Verdict, int] = {"ok": 0, "differs": 1, "cannot be verified": 3}
 CHECKED = ("images", "numbers", "files")

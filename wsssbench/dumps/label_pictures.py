@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.image_files import MOST_PIXELS, check_colours, opened, row_blocks
+from wsssbench.files.image_files import MOST_PIXELS, check_colours, opened, row_blocks
 from wsssbench.masks import read_labels, voc_palette
 
 if TYPE_CHECKING:

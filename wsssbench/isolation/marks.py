@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wsssbench.locks import HOLDER, LOCK, clear
+from wsssbench.files.locks import HOLDER, LOCK, clear
 from wsssbench.predicting import artifact_name
 from wsssbench.store import atomic_write_text, read_record
 

@@ -42,7 +42,7 @@ class Number:
     @property
     def interval(self) -> tuple[float, float] | None:
         """Of 95 % for the mean over seeds, or None for one value."""
-        from wsssbench.statistics import student_interval
+        from wsssbench.statistics.paired import student_interval
 
         return student_interval(self.values) if len(self.values) > 1 else None
 

@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, Protocol
 
 from wsssbench.errors import UnknownName, nearest
-from wsssbench.printable import printable
+from wsssbench.files.printable import printable
 from wsssbench.report.conditions import (
     FACTS,
     augmentation,

@@ -133,7 +133,7 @@ def _context(data: TinyDataset, step: Any, config: Any, folder: Path) -> RunCont
     from wsssbench.hardware import Hardware
     from wsssbench.options import key_options
     from wsssbench.plan import PlannedStep, Trial
-    from wsssbench.progress import Progress
+    from wsssbench.screen.progress import Progress
 
     identity = StepIdentity(step.card.name, step.card.version, key_options(config))
     workdir = folder / "step"

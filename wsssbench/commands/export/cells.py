@@ -11,10 +11,10 @@ from pathlib import Path
 
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.errors import BadData
-from wsssbench.judge import COUNTS, CountsTable
+from wsssbench.judging.judge import COUNTS, CountsTable
 from wsssbench.plan import PlannedStep, judged_step
 from wsssbench.predicting import artifact_name
-from wsssbench.recorded import recorded_steps
+from wsssbench.records.recorded import recorded_steps
 from wsssbench.stages import STAGES
 from wsssbench.store import StoredRecord, find_records
 from wsssbench.types import Record, Stage

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from wsssbench.dumps.voc_server import Competition
 from wsssbench.errors import WsssError
-from wsssbench.recorded import recorded_card
+from wsssbench.records.recorded import recorded_card
 from wsssbench.types import Record
 
 VOC, AUGMENTED = "voc12", "SegmentationClassAug"  # the latter are masks of SBD, which VOC does not give

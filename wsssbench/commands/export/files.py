@@ -14,12 +14,12 @@ from wsssbench.artifacts import ArtifactFolder
 from wsssbench.commands.export.cells import cell_ids, find_cell, judged_outputs, some, title
 from wsssbench.dumps.exporters import write_psa_dict
 from wsssbench.errors import BadData, WsssError
-from wsssbench.image_files import picture_size
+from wsssbench.files.image_files import picture_size
 from wsssbench.masks import lacking_masks, missing_masks, read_labels, write_labels
 from wsssbench.plan import PlannedStep
 from wsssbench.plugins import dataset_plugin
-from wsssbench.progress import Progress
-from wsssbench.recorded import recorded_steps
+from wsssbench.records.recorded import recorded_steps
+from wsssbench.screen.progress import Progress
 from wsssbench.store import StoredRecord
 
 MASKS = "masks"

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from wsssbench.errors import BadData
-from wsssbench.record_archive import SUFFIX, pack
+from wsssbench.records.record_archive import SUFFIX, pack
 from wsssbench.store import find_records
 
 

@@ -18,9 +18,9 @@ from wsssbench.commands.export.voc_images import test_images
 from wsssbench.commands.setup import open_settings
 from wsssbench.dumps.voc_server import Competition, verify_voc_archive, write_voc_archive
 from wsssbench.errors import BadData, WsssError
-from wsssbench.image_files import picture_size, read_rgb
+from wsssbench.files.image_files import picture_size, read_rgb
 from wsssbench.plugins import Plugins
-from wsssbench.progress import Progress
+from wsssbench.screen.progress import Progress
 from wsssbench.settings import Settings
 from wsssbench.store import StoredRecord, safe_name
 

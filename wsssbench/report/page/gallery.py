@@ -28,7 +28,7 @@ from wsssbench.types import IGNORE, Dataset, Record
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from wsssbench.judge import CountsTable
+    from wsssbench.judging.judge import CountsTable
 
 METHODS = 6  # whose masks are shown
 Opener: TypeAlias = Callable[

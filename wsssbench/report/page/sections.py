@@ -12,7 +12,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from wsssbench.judge import COUNTS, CountsTable
+from wsssbench.judging.judge import COUNTS, CountsTable
 from wsssbench.report.rows import Row, rows_of
 from wsssbench.report.tables import heading
 from wsssbench.store import StoredRecord

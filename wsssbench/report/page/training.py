@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wsssbench.errors import BadData
-from wsssbench.recorded import recorded_steps
+from wsssbench.records.recorded import recorded_steps
 from wsssbench.report.page.charts import Chart, Panel, Series, mean_of
 from wsssbench.report.page.sections import Line, Section
 from wsssbench.report.throughput import ThroughputTable

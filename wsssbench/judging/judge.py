@@ -20,7 +20,7 @@ import numpy as np
 
 from wsssbench.dumps.array_files import read_npz
 from wsssbench.errors import BadData, WsssError
-from wsssbench.image_counts import (
+from wsssbench.judging.image_counts import (
     ImageArrays,
     concatenated,
     from_members,

@@ -2,7 +2,7 @@
 else from the scores of each seed alone.
 
 A metric's own `score` is asked for every resample, so that a stranger's metric has intervals too; the scores
-of `wsssbench.statistics` are faster and need not be asked for here. Files must not enter.
+of `wsssbench.statistics.paired` are faster and need not be asked for here. Files must not enter.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.bootstrap import rarest_class, replicates
 from wsssbench.metrics import SIDE
-from wsssbench.statistics import Difference, difference_of
+from wsssbench.statistics.bootstrap import rarest_class, replicates
+from wsssbench.statistics.paired import Difference, difference_of
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
     from numpy.typing import NDArray
 
-    from wsssbench.bootstrap import Columns, Floats, Score
-    from wsssbench.judge import CountsTable
+    from wsssbench.judging.judge import CountsTable
+    from wsssbench.statistics.bootstrap import Columns, Floats, Score
     from wsssbench.types import Counts, Metric
 
     Unpack: TypeAlias = Callable[[Floats], Counts]  # summed columns (M,) -> counts

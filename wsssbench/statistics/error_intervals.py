@@ -1,7 +1,7 @@
 """How sure the numbers of the error ladder and of the slices are: with images and seeds drawn anew.
 
 Tables of counts come in, numbers with intervals go out, by the words that name them. What is printed of them,
-records and files must not enter; how images and seeds are drawn is `wsssbench.bootstrap`.
+records and files must not enter; how images and seeds are drawn is `wsssbench.statistics.bootstrap`.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsssbench.bootstrap import interval_of, rarest_class, replicates
-from wsssbench.judge import CountsTable
+from wsssbench.judging.judge import CountsTable
 from wsssbench.scores.ladder import KINDS
 from wsssbench.scores.slices import Part, Pixels, slice_parts
-from wsssbench.statistics import class_iou, mean_known
+from wsssbench.statistics.bootstrap import interval_of, rarest_class, replicates
+from wsssbench.statistics.paired import class_iou, mean_known
 
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from wsssbench.bootstrap import Columns, Floats, Score
-    from wsssbench.image_counts import ImageArrays
+    from wsssbench.judging.image_counts import ImageArrays
+    from wsssbench.statistics.bootstrap import Columns, Floats, Score
 
     Name: TypeAlias = tuple[str, ...]  # ("ladder", "part_only"), ("size of the class", "over 20 %", "iou")
     Estimates: TypeAlias = Mapping[Name, "Estimate"]

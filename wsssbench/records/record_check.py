@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from wsssbench.printable import is_name, printable
+from wsssbench.files.printable import is_name, printable
 from wsssbench.types import Record, RowIdentity, StepIdentity, Terms
 
 NAMES = ("stage", "dataset", "dataset_version", "split", "threshold_policy", "resolution")  # of the terms

@@ -1,5 +1,5 @@
-"""What a person sees while a run goes on: one quiet area in a terminal (`wsssbench.live_view`), plain lines
-elsewhere. Never on stdout."""
+"""What a person sees while a run goes on: one quiet area in a terminal (`wsssbench.screen.live_view`), plain
+lines elsewhere. Never on stdout."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
-    from wsssbench.live_view import LiveView
+    from wsssbench.screen.live_view import LiveView
 
 LINE_SECONDS = 10.0  # between two plain lines of one task
 BARE = ("dumb", "unknown")  # terminals in which no line can be written twice
@@ -44,7 +44,7 @@ class Progress:
         if not self.fancy or self.view is not None:
             yield
             return
-        from wsssbench.live_view import LiveView
+        from wsssbench.screen.live_view import LiveView
 
         with LiveView(self.stream) as self.view:
             try:

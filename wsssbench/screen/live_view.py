@@ -1,7 +1,7 @@
 """The live area of a terminal: three lines about the present task, below what is said line by line.
 
 It is drawn twice a second and at no other time, never moves what stands above it, and leaves nothing behind.
-What is done and measured comes from `wsssbench.progress`; nothing is counted here.
+What is done and measured comes from `wsssbench.screen.progress`; nothing is counted here.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
-from wsssbench.progress import clock
+from wsssbench.screen.progress import clock
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from wsssbench.progress import ShownTask
+    from wsssbench.screen.progress import ShownTask
 
 DRAWINGS = 2  # a second
 BAR = (8, 30)  # least and greatest width of the bar, in cells; none where there is no room

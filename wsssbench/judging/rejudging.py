@@ -1,7 +1,7 @@
 """A cell judged once more from what it and its steps left on disk, and set against what was recorded.
 
-The judge's own code does it (`wsssbench.cell_judging`, `wsssbench.judge`). What is not there any more is
-named, and the rest is checked all the same. Nothing is predicted and nothing is written.
+The judge's own code does it (`wsssbench.judging.cell_judging`, `wsssbench.judging.judge`). What is not there
+any more is named, and the rest is checked all the same. Nothing is predicted and nothing is written.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from pathlib import Path
 import numpy as np
 
 from wsssbench.artifacts import ArtifactFolder
-from wsssbench.cell_judging import (
+from wsssbench.env import hardware, versions
+from wsssbench.errors import WsssError
+from wsssbench.files.file_hashes import labels_sha256
+from wsssbench.judging.cell_judging import (
     cell_labels,
     cell_scores,
     cell_threshold,
     is_tuned_elsewhere,
     label_kind,
 )
-from wsssbench.env import hardware, versions
-from wsssbench.errors import WsssError
-from wsssbench.file_hashes import labels_sha256
-from wsssbench.image_counts import COLUMNS as MORE
-from wsssbench.image_counts import ImageArrays
-from wsssbench.judge import COLUMNS, COUNTS, CountsTable, counted_scores
+from wsssbench.judging.image_counts import COLUMNS as MORE
+from wsssbench.judging.image_counts import ImageArrays
+from wsssbench.judging.judge import COLUMNS, COUNTS, CountsTable, counted_scores
 from wsssbench.masks import missing_masks, read_labels
 from wsssbench.plan import Cell, judged_step
 from wsssbench.predicting import artifact_name
+from wsssbench.records.verification import Verification, some_of
 from wsssbench.types import Kind, Metric
-from wsssbench.verification import Verification, some_of
 
 MASKS = "masks"
 CHOSEN = "threshold"  # stands among the scores of a row whose policy chose it

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsssbench.artifacts import ArtifactFolder
-from wsssbench.judge import CountsTable, score_folder
+from wsssbench.judging.judge import CountsTable, score_folder
+from wsssbench.judging.thresholds import chosen_threshold
 from wsssbench.plan import Cell, judged_kind, judged_step
 from wsssbench.stages import sigma_scale
-from wsssbench.thresholds import chosen_threshold
 from wsssbench.types import Kind, Maps, Outputs
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def cell_scores(
     others = [metric for metric in cell.metrics if metric.needs != "labels"]
     scores, counts = score_folder(data, cell.split, masks, by_labels, ids=cell.ids, threads=2)
     if others:
-        from wsssbench.soft_judge import score_outputs
+        from wsssbench.judging.soft_judge import score_outputs
 
         kinds = [metric.needs for metric in others]
         scores |= score_outputs(data, cell.ids, lambda id: artifacts.read(id, kinds), others)

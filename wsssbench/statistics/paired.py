@@ -2,7 +2,7 @@
 
 Arrays of counts come in, differences with intervals go out; files, records and tables must not enter. Scores
 are those of `wsssbench.metrics` and of the confusion's other metrics, for thousands of resamples at once; how
-images and seeds are drawn is `wsssbench.bootstrap`.
+images and seeds are drawn is `wsssbench.statistics.bootstrap`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsssbench.bootstrap import (
+from wsssbench.statistics.bootstrap import (
     LEVEL,
     RESAMPLES,
     interval_of,
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from wsssbench.bootstrap import Columns, Floats
-    from wsssbench.judge import CountsTable
+    from wsssbench.judging.judge import CountsTable
+    from wsssbench.statistics.bootstrap import Columns, Floats
 
     Parts: TypeAlias = tuple[Floats, Floats, Floats]  # hit, truth, said: (..., C) each
 

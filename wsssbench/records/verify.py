@@ -1,7 +1,7 @@
 """Whether a record says what its files say: hashes compared, and its cell judged once more.
 
-A cell is rebuilt from its record as it was planned; judging it is `wsssbench.rejudging`. Nothing is predicted
-and nothing is written.
+A cell is rebuilt from its record as it was planned; judging it is `wsssbench.judging.rejudging`. Nothing is
+predicted and nothing is written.
 """
 
 from __future__ import annotations
@@ -10,21 +10,19 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from wsssbench.callable_module import make_callable
 from wsssbench.errors import BadData, NotComparable, WsssError
-from wsssbench.file_hashes import SUMS, compare_sums, file_sha256, read_sums
-from wsssbench.judge import COUNTS, CountsTable
-from wsssbench.metric_choice import load_metrics
+from wsssbench.files.file_hashes import SUMS, compare_sums, file_sha256, read_sums
+from wsssbench.judging.judge import COUNTS, CountsTable
+from wsssbench.judging.metric_choice import load_metrics
+from wsssbench.judging.rejudging import CHOSEN, check_table_alone, judge_again, one_line
+from wsssbench.judging.thresholds import held_out_ids, judged_ids
 from wsssbench.plan import Cell, Trial, terms_of
 from wsssbench.plugins import Plugins
-from wsssbench.recorded import recorded_stage, recorded_steps
-from wsssbench.rejudging import CHOSEN, check_table_alone, judge_again, one_line
+from wsssbench.records.recorded import recorded_stage, recorded_steps
+from wsssbench.records.verification import Verification
 from wsssbench.store import StoredRecord, safe_name
-from wsssbench.thresholds import held_out_ids, judged_ids
 from wsssbench.types import Dataset, Metric, Record, Terms, content_key, plain
-from wsssbench.verification import Verification
 
-make_callable(__name__)  # as `wsssbench.verify(...)`
 KEYED = re.compile(r".+-[0-9a-f]{8}")
 SEED = re.compile(r"seed\d+")
 Tables = Mapping[str, Mapping[str, Any]]

@@ -1,5 +1,5 @@
 """What came of verifying one record: differences, what could not be checked, and the verdict. Plain data; who
-reads files is `wsssbench.verify` and `wsssbench.rejudging`."""
+reads files is `wsssbench.records.verify` and `wsssbench.judging.rejudging`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The judge of scores: metrics that need maps, probabilities or tag scores, counted image by image.
 
-The counterpart of `wsssbench.judge` for what is not a label map. It streams: one image's outputs and the sums
-are held. Labels, files and methods are unknown here; what the numbers mean is each metric's own.
+The counterpart of `wsssbench.judging.judge` for what is not a label map. It streams: one image's outputs and
+the sums are held. Labels, files and methods are unknown here; what the numbers mean is each metric's own.
 """
 
 from __future__ import annotations

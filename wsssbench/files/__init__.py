@@ -1,0 +1,1 @@
+"""Files, whoever wrote them: locked, hashed, opened with care, named in print."""
