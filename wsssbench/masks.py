@@ -7,16 +7,15 @@ the stage, not here; what a label map is worth is `wsssbench.metrics`.
 from __future__ import annotations
 
 import functools
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from PIL import Image as PilImage
 
 from wsssbench.errors import BadData
 from wsssbench.files.image_files import LOSSLESS, is_scaled_grey, opened
+from wsssbench.files.label_png import label_png, plain_labels
 from wsssbench.store import atomic_write_bytes
 from wsssbench.types import Maps
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     Labels: TypeAlias = NDArray[np.uint8]  # (H, W) in {0..K, 255}
     Planes: TypeAlias = NDArray[np.float32]  # (T, h, w)
 
+AGAIN = "write the file again"
 MODES = ("P", "L", "1", "I;16", "I")  # one channel; the wide ones only with values that fit into a byte
 
 
@@ -46,22 +46,20 @@ def write_labels(path: Path | str, labels: Labels) -> None:
     array = np.asarray(labels)
     if array.ndim != 2 or array.dtype != np.uint8 or array.size == 0:
         raise BadData(f"labels must be (H, W) uint8, not {array.shape} {array.dtype}", where=path)
-    picture = PilImage.fromarray(np.ascontiguousarray(array))
-    picture.putpalette(voc_palette().tobytes())
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
     # no fsync: a mask can be drawn again, and ten thousand of them would wait for the disk
-    atomic_write_bytes(path, buffer.getvalue(), sync=False)
+    atomic_write_bytes(path, label_png(array, voc_palette().tobytes()), sync=False)
 
 
 def read_labels(path: Path | str) -> Labels:
     """The (H, W) uint8 indices of a one-channel picture; a palette is never converted to colours.
 
-    BadData names the file where it is missing, truncated, coloured or has values above 255.
+    BadData names the file where it is missing, truncated, damaged, coloured or has values above 255.
     """
+    if (plain := plain_labels(path, hint=AGAIN)) is not None:
+        return plain
     if not Path(path).exists():
         raise BadData("no such mask", where=path, hint="one <image id>.png per image is expected")
-    with opened(path, "mask", LOSSLESS, hint="write the file again") as picture:
+    with opened(path, "mask", LOSSLESS, hint=AGAIN) as picture:
         mode, scaled, array = picture.mode, is_scaled_grey(picture), np.asarray(picture)
     if scaled:
         what = "a grey mask of 2 or 4 bits, whose values are spread over 0..255"

@@ -53,16 +53,18 @@ def _counted(gold: NDArray[np.uint8], said: NDArray[np.uint8]) -> tuple[NDArray[
     changes = gold[1:] != gold[:-1]
     changes |= said[1:] != said[:-1]
     ends = np.flatnonzero(changes)
-    if len(ends) * LONG_RUNS > gold.size:
+    if len(ends) * LONG_RUNS >= gold.size:
         dense = np.bincount(gold.astype(np.uint16) * SIDE + said)
         values = np.flatnonzero(dense)
         return values.astype(np.int64), dense[values].astype(np.int64)
-    last = np.append(ends, gold.size - 1) if gold.size else ends
-    pair, lengths = gold[last].astype(np.uint16) * SIDE + said[last], np.diff(last, prepend=-1)
+    last = np.append(ends, gold.size - 1)
+    pair, lengths = gold[last].astype(np.uint16) * SIDE + said[last], last.copy()
+    lengths[0] += 1
+    lengths[1:] -= ends
     order = np.argsort(pair, kind="stable")
-    ordered = pair[order].astype(np.int64)
-    first = np.flatnonzero(np.diff(ordered, prepend=-1))
-    return ordered[first], np.add.reduceat(lengths[order], first).astype(np.int64) if len(first) else first
+    ordered = pair[order]
+    first = np.append(0, np.flatnonzero(ordered[1:] != ordered[:-1]) + 1)
+    return ordered[first].astype(np.int64), np.add.reduceat(lengths[order], first).astype(np.int64)
 
 
 def _sparse(dense: NDArray[np.int64]) -> Counts:

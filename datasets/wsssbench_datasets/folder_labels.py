@@ -22,6 +22,7 @@ from wsssbench.files.image_files import (
     row_blocks,
     size_fault,
 )
+from wsssbench.files.label_png import plain_labels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,15 +54,22 @@ class LabelCode:
         FileFault for a missing or damaged file, a picture of the wrong kind, a value that means nothing, and
         a size other than `size` (H, W).
         """
-        with opened(path, "mask", LOSSLESS) as picture:
-            self._check_mode(picture.mode, path)
-            pixels = _colours(picture, path) if self.colours else _indices(picture, path)
+        pixels = self._pixels(path)
         if size is not None and pixels.shape[:2] != size:
             raise size_fault(pixels.shape, size, path)
         labels = np.empty(pixels.shape[:2], np.uint8)
         for rows in row_blocks(pixels.shape):
             labels[rows] = self._labels(_packed(pixels[rows]) if self.colours else pixels[rows], path)
         return labels
+
+    def _pixels(self, path: Path) -> NDArray[Any]:
+        """(H, W) indices, or (H, W, 4) uint8 colours."""
+        plain = plain_labels(path)
+        if plain is not None and not self.colours:
+            return plain
+        with opened(path, "mask", LOSSLESS) as picture:
+            self._check_mode(picture.mode, path)
+            return _colours(picture, path) if self.colours else _indices(picture, path)
 
     def _check_mode(self, mode: str, path: Path) -> None:
         if self.colours and mode not in COLOUR_MODES:

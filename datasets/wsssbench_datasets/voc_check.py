@@ -27,6 +27,7 @@ from wsssbench.files.image_files import (
     read_rgb,
     size_fault,
 )
+from wsssbench.files.label_png import plain_labels
 from wsssbench.files.printable import printable
 from wsssbench.types import IGNORE, DatasetCard
 
@@ -60,19 +61,24 @@ def read_mask(path: Path, classes: int, size: tuple[int, int] | None = None) -> 
     FileFault for a missing or damaged file, a PNG that is neither palette nor grey, a value out of range,
     and a size other than `size` (H, W).
     """
-    with opened(path, "mask", LOSSLESS) as picture:
-        if picture.mode not in ("P", "L") or is_scaled_grey(picture):
-            hint = "convert the colours back to class indices (palette PNG)"
-            raise FileFault("mask mode", f"a mask of mode {picture.mode}, not P or L of 8 bits", path, hint)
-        mask = np.array(picture)
+    plain = plain_labels(path)
+    mask = _picture_mask(path) if plain is None else plain
     _check_mask(mask, path, classes, size)
     return mask
 
 
+def _picture_mask(path: Path) -> Mask:
+    with opened(path, "mask", LOSSLESS) as picture:
+        if picture.mode not in ("P", "L") or is_scaled_grey(picture):
+            hint = "convert the colours back to class indices (palette PNG)"
+            raise FileFault("mask mode", f"a mask of mode {picture.mode}, not P or L of 8 bits", path, hint)
+        return np.array(picture)
+
+
 def _check_mask(mask: Mask, path: Path, classes: int, size: tuple[int, int] | None) -> None:
-    found = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    strange = [str(v) for v in found.tolist() if classes < v != IGNORE]
-    if strange:
+    beyond = (mask > classes) & (mask != IGNORE)
+    if beyond.any():
+        strange = [str(v) for v in np.unique(mask[beyond])]
         what = f"a mask with the value {', '.join(strange[:SHOWN])}, not in 0..{classes} or {IGNORE}"
         hint = f"class indices run from 0 (background) to {classes} without gaps"
         raise FileFault("mask values", what, path, hint)
