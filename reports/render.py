@@ -7,6 +7,7 @@ written by `python reports/render.py`, and a test fails where it is out of date.
     <!-- tables: FILE... -->       what `wsssbench report` says of the archives FILE... in reports/records
     <!-- controls: FILE... -->     what controls.py says of them
     <!-- reliability: FILE -->     what reliability.py says of it
+    <!-- performance: FILE -->     what performance.py says of it; FILE is in reports/performance
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ from pathlib import Path
 from wsssbench.report import report
 
 HERE = Path(__file__).resolve().parent
-PART = re.compile(r"(<!-- (tables|controls|reliability): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+KINDS_OF_PARTS = "tables|controls|reliability|performance"
+PART = re.compile(rf"(<!-- ({KINDS_OF_PARTS}): (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def render(text: str) -> str:
     """`text` with its marked parts filled anew."""
-    return PART.sub(lambda m: f"{m[1]}\n{KINDS[m[2]](archives(m[3]))}\n\n{m[4]}", text)
+    return PART.sub(lambda m: f"{m[1]}\n{KINDS[m[2]](sources(m[2], m[3]))}\n\n{m[4]}", text)
 
 
-def archives(names: str) -> list[Path]:
-    return [HERE / "records" / name for name in names.split()]
+def sources(kind: str, names: str) -> list[Path]:
+    """The files that a marked part names: archives of records, but where speed was measured."""
+    folder = HERE / ("performance" if kind == "performance" else "records")
+    return [folder / name for name in names.split()]
 
 
 def tables(files: Sequence[Path]) -> str:
@@ -47,6 +51,7 @@ KINDS: dict[str, Callable[[Sequence[Path]], str]] = {
     "tables": tables,
     "controls": lambda files: of_script("controls")(files),
     "reliability": lambda files: of_script("reliability")(files),
+    "performance": lambda files: of_script("performance")(files),
 }
 
 
