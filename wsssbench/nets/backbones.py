@@ -143,6 +143,10 @@ def _mobilenet_parts(net: nn.Module) -> nn.Sequential:
     return features
 
 
+def _compact() -> nn.Module:
+    return SmallResNet(compact=True)
+
+
 def _itself(net: nn.Module) -> nn.Sequential:
     return nn.Sequential(net)
 
@@ -155,6 +159,9 @@ def _sequence(net: nn.Module) -> nn.Sequential:
 BACKBONES: dict[str, BackboneInfo] = {
     "small": BackboneInfo(
         SmallResNet, _itself, 128, (8, 4), SYMMETRIC_MEAN, HALF_STD, frozen_norm=False, native_stride=8
+    ),
+    "compact": BackboneInfo(
+        _compact, _itself, 128, (8, 4), SYMMETRIC_MEAN, HALF_STD, frozen_norm=False, native_stride=8
     ),
     "wrn38": BackboneInfo(
         WideResNet38, _sequence, 4096, (8,), IMAGENET_MEAN, IMAGENET_STD, True, native_stride=8

@@ -1,4 +1,4 @@
-"""A small residual network, trained from scratch in a minute on a CPU; made for generated images."""
+"""Small residual networks, trained from scratch in a minute on a CPU; made for generated images."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ class LocalContrast(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.contiguous()  # pooling three channels is slow where they lie side by side
         mean = F.avg_pool2d(x, 5, 1, 2, count_include_pad=False)
-        return torch.cat([x * COLOUR_GAIN, (x - mean) * 2], 1)
+        out = torch.cat([x * COLOUR_GAIN, (x - mean) * 2], 1)
+        return out.contiguous(memory_format=torch.channels_last)
 
 
 class Block(nn.Module):
@@ -42,14 +44,19 @@ class Block(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """(B, 3, H, W) -> (B, 128, H / 8, W / 8); 0.7 million parameters, each output sees about 100 pixels."""
+    """(B, 3, H, W) -> (B, 128, H / 8, W / 8); 0.7 million parameters, each output sees about 100 pixels.
 
-    def __init__(self) -> None:
+    A `compact` one has no block on the first grid, where a pixel costs most and is learned from least: 0.22
+    instead of 0.31 GFLOP for 96 x 96 pixels, a quarter off the time of a training step.
+    """
+
+    def __init__(self, *, compact: bool = False) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             LocalContrast(), nn.Conv2d(6, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True)
         )
-        self.blocks = nn.Sequential(Block(32, 32), Block(32, 64, 2), Block(64, 128, 2), Block(128, 128))
+        first = [] if compact else [Block(32, 32)]
+        self.blocks = nn.Sequential(*first, Block(32, 64, 2), Block(64, 128, 2), Block(128, 128))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.blocks(self.stem(x))
