@@ -18,6 +18,7 @@ from PIL import Image as Pil
 
 import wsssbench
 from wsssbench import api
+from wsssbench.arguments import as_texts
 from wsssbench.cli import main
 from wsssbench.errors import BadData, UnknownName, WsssError
 from wsssbench.settings import parse_option
@@ -148,12 +149,12 @@ def test_options_reach_the_plugin(here: Path) -> None:
 
 @pytest.mark.parametrize("value", [448, 1e-7, True, "a b", "448", 'the "é" \\ \n', [1.0, 0.5], ["x"], ""])
 def test_an_option_of_any_type_keeps_its_value(value: Any) -> None:
-    (text,) = api._texts({"step.key": value})
+    (text,) = as_texts({"step.key": value})
     assert parse_option(text) == ("step", "key", value)
 
 
 def test_none_and_paths_are_written_as_on_the_command_line() -> None:
-    assert api._texts({"a.b": None, "c.d": Path("x") / "y"}) == ['a.b="none"', 'c.d="x/y"']
+    assert as_texts({"a.b": None, "c.d": Path("x") / "y"}) == ['a.b="none"', 'c.d="x/y"']
 
 
 def test_a_failed_cell_is_a_row_with_its_reason(here: Path, tmp_path: Path) -> None:

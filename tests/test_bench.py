@@ -88,6 +88,8 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     temporary.mkdir()
     monkeypatch.chdir(tmp_path / "work")
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    # torch makes this folder when the first optimizer of a process is made, among temporary files by default
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))
     fake.EVENTS.clear()
     yield tmp_path
     assert list(temporary.iterdir()) == []

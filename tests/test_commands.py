@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
 from wsssbench.cli import main
+from wsssbench.files.locks import hold
 from wsssbench.masks import read_labels, threshold_labels, write_labels
 from wsssbench.report.rows import rows_of
 from wsssbench.store import find_records, read_record, write_record
@@ -499,6 +500,28 @@ def test_clean_follows_no_link(runs: Path) -> None:
     (runs / "linked").symlink_to(runs / "shapes")
     assert "linked" not in ok("clean", "--artifacts", "--checkpoints", "--yes")
     assert (outside / "train" / "precious.npz").read_text() == "mine"
+
+
+def test_clean_knows_what_isolated_steps_leave_but_nothing_that_a_run_uses(runs: Path) -> None:
+    place = next(runs.glob("*/steps")) / ".isolated"
+    shared, left, used = (
+        place / "tags" / "classifier-0123abcd",
+        place / ".staged-left",
+        place / ".staged-used",
+    )
+    for folder in (shared, left / "images", used / "images"):
+        folder.mkdir(parents=True)
+    for file in (shared / ".holder", shared / "net.pt", left / "images" / "1.png", used / "images" / "1.png"):
+        file.write_bytes(b"0" * 1000)
+    with hold(used, print):
+        text = ok("clean", "--artifacts", "--yes")
+        assert [line.split("|")[3].strip() for line in text.splitlines() if "staged images" in line] == ["1"]
+        assert (shared / "net.pt").exists()
+        assert (not left.exists(), (used / "images" / "1.png").exists()) == (True, True)
+        ok("clean", "--checkpoints", "--yes")
+        assert (not (shared / "net.pt").exists(), used.exists()) == (True, True)
+    ok("clean", "--artifacts", "--yes")
+    assert not used.exists()
 
 
 def test_clean_refuses_a_folder_that_is_no_run(runs: Path) -> None:

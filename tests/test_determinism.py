@@ -121,7 +121,7 @@ def test_deterministic_computing_is_asked_of_torch_and_of_cublas() -> None:
 def test_threads_and_labels_made_together_change_no_byte(
     threads: int, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsssbench.process.set_threads", lambda: torch.set_num_threads(threads))
+    monkeypatch.setattr("wsssbench.process.set_threads", lambda *given: torch.set_num_threads(threads))
     monkeypatch.setattr(engine, "TOGETHER", 3 if threads == 1 else 64)
     runs = again(fitted, tmp_path / "runs")
     run(runs)

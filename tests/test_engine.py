@@ -560,10 +560,10 @@ def test_two_runs_of_one_folder_share_the_work_and_the_second_finds_it_done(tmp_
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(40)
-    assert failed == [0, 0]
-    assert (fake.count("first.fit"), fake.count("first.image")) == (1, 8)
+        thread.join(120)  # a machine that does much else
     talk = outs[0].getvalue() + outs[1].getvalue()
+    assert failed == [0, 0], talk
+    assert (fake.count("first.fit"), fake.count("first.image")) == (1, 8)
     assert "waiting for process" in talk
     assert "done by another process meanwhile" in talk
 

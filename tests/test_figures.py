@@ -49,7 +49,11 @@ def lines_at(panel: Any) -> list[list[float]]:
     return [np.asarray(line.get_ydata(), float).tolist() for line in panel.lines]
 
 
-LADDER = {"miou": 60.0, "ladder": [[k, 60.0 + 8 * (i + 1) - 8 * (i == 5)] for i, k in enumerate(KINDS)]}
+LADDER = {
+    "miou": 60.0,
+    "alone": dict.fromkeys(KINDS, 8.0),
+    "ladder": [[k, 60.0 + 8 * (i + 1) - 8 * (i == 5)] for i, k in enumerate(KINDS)],
+}
 BINS = {
     name + suffix: values
     for suffix in ("", "_foreground")

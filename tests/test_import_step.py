@@ -235,7 +235,7 @@ def test_masks_may_be_grey_or_have_any_palette(tmp_path: Path, mode: str) -> Non
             picture.putpalette([(7 * i) % 256 for i in range(768)])
         picture.save(path)
         with Pil.open(path) as saved:
-            assert saved.mode == mode
+            assert saved.mode in (mode, mode.partition(";")[0])  # an older Pillow opens I;16 as I
     assert folder_digest(folder) != expected[0]
     run("--method", "import:masks", "--stages", "pseudo")
     assert records()[0].scores == expected[1]

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
+import wsssbench
 from wsssbench.cli import main
 from wsssbench.errors import BadData, WsssError
 from wsssbench.isolation import sandbox
@@ -335,3 +336,53 @@ def test_a_sandbox_shows_no_accounts_no_home_and_none_of_the_environment(
 def _in_root() -> bool:
     """Whether the interpreter itself lies below /root, so that the folder's name has to be there."""
     return any(Path("/root") in path.parents for path in sandbox.visible_folders())
+
+
+# --------------------------------------------------------------------------------------- by the settings file
+
+
+@needs_sandbox
+def test_the_settings_file_can_ask_for_a_sandbox_and_a_flag_can_take_it_back(
+    words: list[str], cheat: Path, tmp_path: Path
+) -> None:
+    Path("wsssbench.toml").write_text("[run]\nisolate = true\n")
+    done = run(tmp_path / "runs", *words, "-q")
+    assert done.exit_code == 0, done.output
+    assert not cheat.with_suffix(".imported").exists()
+    (one,) = find_records(tmp_path / "runs")
+    assert one.record.provenance["isolation"]["sandbox"].startswith("bubblewrap")
+    plain = run(tmp_path / "plain", *words, "-q", "--no-isolate")
+    assert plain.exit_code == 0, plain.output
+    assert "isolation" not in find_records(tmp_path / "plain")[0].record.provenance
+
+
+@needs_sandbox
+def test_python_can_ask_for_a_sandbox(words: list[str], cheat: Path, voc_tree: Any, tmp_path: Path) -> None:
+    pairs = dict(word.split("=", 1) for word in words if "=" in word)
+    rows = wsssbench.run(
+        "cheat", "voc12", plugins=[cheat], stages="pseudo", runs=tmp_path / "runs", device="cpu", quiet=True,
+        isolate=True, options={**pairs, "cheat.port": int(pairs["cheat.port"])},
+    )  # fmt: skip
+    assert not rows.failures
+    assert not cheat.with_suffix(".imported").exists()
+    assert find_records(tmp_path / "runs")[0].record.provenance["isolation"]
+
+
+@needs_sandbox
+def test_other_commands_neither_import_nor_run_an_isolated_step(words: list[str], cheat: Path) -> None:
+    Path("wsssbench.toml").write_text("[run]\nisolate = true\n")
+    done = CliRunner().invoke(main, ["bench", *words[:6], *words[8:], "--device", "cpu", "--runs", "runs"])
+    assert done.exit_code == 1, done.output
+    assert "runs in a sandbox alone" in done.stderr
+    assert not cheat.with_suffix(".imported").exists()
+
+
+@pytest.mark.parametrize("value", ['"yes"', "1"])
+def test_a_switch_of_the_settings_file_is_true_or_false(
+    value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("wsssbench.toml").write_text(f"[run]\nisolate = {value}\n")
+    done = run(tmp_path / "runs", "--method", "constant", "--dataset", "shapes")
+    assert done.exit_code == 2
+    assert "run.isolate" in done.stderr

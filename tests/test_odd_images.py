@@ -75,9 +75,13 @@ def test_grey_palette_and_transparent_pictures_become_rgb(tmp_path: Path, mode: 
     ("form", "mode"), [("JPEG", "L"), ("JPEG", "CMYK"), ("TIFF", "CMYK"), ("TIFF", "YCbCr")]
 )
 def test_other_colour_spaces_of_photographs_become_rgb(tmp_path: Path, form: str, mode: str) -> None:
-    found = read_rgb(
-        write(tmp_path / "a.jpg", saved(form, mode, **({"quality": 95} if form == "JPEG" else {})))
-    )
+    path = write(tmp_path / "a.jpg", saved(form, mode, **({"quality": 95} if form == "JPEG" else {})))
+    try:
+        with Pil.open(path) as picture:
+            picture.load()
+    except OSError:
+        pytest.skip(f"this Pillow cannot read the {form} in {mode} that it writes")
+    found = read_rgb(path)
     wanted = np.array(Pil.fromarray(PIXELS).convert("L" if mode == "L" else "RGB").convert("RGB"))
     assert np.abs(found.astype(int) - wanted).mean() < 40  # JPEG keeps noise badly
 

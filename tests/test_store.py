@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import stat
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,18 @@ def test_an_unwritable_folder_is_a_users_error(tmp_path):
     with pytest.raises(WsssError, match=r"cannot write.*record\.json") as caught:
         store.write_record(tmp_path / "file" / "cell", fake_record())
     assert caught.value.code == 2
+
+
+def test_a_synced_write_waits_for_the_bytes_before_the_rename_and_for_the_name_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, done = tmp_path / "file", list[tuple[str, bool]]()
+
+    def synced(handle: int) -> None:
+        done.append(("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file", target.exists()))
+
+    monkeypatch.setattr(os, "fsync", synced)
+    store.atomic_write_bytes(target, b"1")
+    assert done == [("file", False), ("folder", True)]
+    store.atomic_write_bytes(target, b"2", sync=False)
+    assert len(done) == 2

@@ -13,13 +13,10 @@ if TYPE_CHECKING:
         bench,
         compare,
         dry_run,
-        export_labels,
-        export_records,
         find_errors,
         gate,
         inspect_weights,
-        paper,
-        plot,
+        merge,
         predict,
         prepare,
         report,
@@ -28,6 +25,7 @@ if TYPE_CHECKING:
         verify,
         write_baseline,
     )
+    from wsssbench.publishing import export_labels, export_records, paper, plot
 
 __version__ = "0.1.0"
 __all__ = [
@@ -40,6 +38,7 @@ __all__ = [
     "find_errors",
     "gate",
     "inspect_weights",
+    "merge",
     "paper",
     "plot",
     "predict",

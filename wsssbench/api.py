@@ -10,11 +10,12 @@ function is called.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
+from wsssbench.arguments import Names, Options, Places, as_folders, as_path, as_texts
+from wsssbench.publishing import export_labels, export_records, paper, plot  # noqa: F401 (of this room, too)
 from wsssbench.results import (
     Benches,
     Cells,
@@ -28,17 +29,13 @@ from wsssbench.results import (
     Rows,
     Verifications,
 )
-from wsssbench.types import plain
 
 if TYPE_CHECKING:
     from wsssbench.nets.inspection import WeightReport
     from wsssbench.plan import Cell
     from wsssbench.plugins import Plugins
+    from wsssbench.screen.progress import Progress
     from wsssbench.settings import Settings
-
-Names: TypeAlias = "str | Sequence[str]"  # one name stands for a list of one
-Options: TypeAlias = Mapping[str, Any]  # {"rrm.crop": 448, "shapes.preset": "tiny"}
-Places: TypeAlias = "Place | Sequence[Place] | None"  # None: `runs` of wsssbench.toml
 
 
 class RunSettings(TypedDict, total=False):
@@ -56,7 +53,10 @@ class RunSettings(TypedDict, total=False):
     precision: Literal["auto", "fp32", "bf16"]
     filter: Literal["lattice", "exact", "pydensecrf"]
     limit: int  # the first N images of every split
+    isolate: bool  # every step in a sandbox
     rerun: Literal["stale", "all"]
+    jobs: int  # trials at a time, each in a process of its own
+    executor: Literal["here", "local", "slurm"]
     config: Place  # the settings file; ./wsssbench.toml
 
 
@@ -75,21 +75,23 @@ def run(
     planned. Progress goes to stderr; `tensorboard` also writes curves and masks below <runs>/tensorboard.
     Sets the number of torch's threads of this process.
     """
-    from wsssbench.commands.run import judged_cells, rows_of_cells, run_cells
+    from wsssbench.commands.run import judged_cells, rows_of_cells, run_plan
+    from wsssbench.executors.request import Switches
     from wsssbench.plan import refreshed
-    from wsssbench.screen.board import open_board
     from wsssbench.screen.progress import Progress
 
     progress = Progress(quiet=quiet)
-    used, cells = _planned(methods, datasets, settings)
-    run_cells(cells, used, progress, open_board(used.runs, progress.say) if tensorboard else None)
+    used, plugins, cells = _planned(methods, datasets, settings, progress)
+    run_plan(cells, used, plugins, progress, Switches(tensorboard=tensorboard))
     judged = judged_cells(refreshed(cells))
     return Rows(tuple(rows_of_cells(judged, limited=used.limit is not None)))
 
 
 def dry_run(methods: Names = (), datasets: Names = (), **settings: Unpack[RunSettings]) -> Cells:
     """The cells that `run` would make of the same arguments, and their states; nothing is run."""
-    return Cells(tuple(_planned(methods, datasets, settings)[1]))
+    from wsssbench.screen.progress import Progress
+
+    return Cells(tuple(_planned(methods, datasets, settings, Progress(quiet=True))[2]))
 
 
 def bench(
@@ -121,11 +123,17 @@ def bench(
     return Benches(tuple(records), failures)
 
 
-def _planned(methods: Names, datasets: Names, settings: RunSettings) -> tuple[Settings, list[Cell]]:
+def _planned(
+    methods: Names, datasets: Names, settings: RunSettings, progress: Progress
+) -> tuple[Settings, Plugins, list[Cell]]:
+    from wsssbench.executors.running import prepared
+    from wsssbench.isolation.planning import isolated_cells
     from wsssbench.plan import make_plan
 
     used, plugins = _opened(methods, datasets, settings)
-    return used, make_plan(used, plugins)
+    used, hardware = prepared(used, progress)
+    cells = make_plan(used, plugins, hardware)
+    return used, plugins, isolated_cells(cells, used) if used.isolate else cells
 
 
 def _opened(methods: Names, datasets: Names, settings: RunSettings) -> tuple[Settings, Plugins]:
@@ -139,25 +147,7 @@ def _opened(methods: Names, datasets: Names, settings: RunSettings) -> tuple[Set
             flags[name] = (flags[name],)
         flags[name] = tuple(flags.get(name, ()))
     files = [f"{step}={file}" for step, file in (weights or {}).items()]
-    return open_settings(flags, _path(config), _texts(options), files)
-
-
-def _path(place: Place | None) -> Path | None:
-    return None if place is None else Path(place)
-
-
-def _texts(options: Options | None) -> list[str]:
-    """`options` as the command line has them: NAME.KEY=VALUE with a TOML value."""
-    plainly = {name: "none" if value is None else plain(value) for name, value in (options or {}).items()}
-    return [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in plainly.items()]
-
-
-def _folders(runs: Places) -> tuple[Path, ...]:
-    from wsssbench.commands.setup import default_runs
-
-    if runs is None:
-        return (default_runs(),)
-    return (Path(runs),) if isinstance(runs, (str, Path)) else tuple(map(Path, runs))
+    return open_settings(flags, as_path(config), as_texts(options), files)
 
 
 # ----------------------------------------------------------------------------------- what is on disk already
@@ -186,7 +176,7 @@ def score(
     Label PNGs, class maps (with `threshold`), probabilities or logits; `wsssbench score --help` says more.
     WsssError for files that are missing, damaged or of another data set.
     """
-    from wsssbench.commands.results import score_files
+    from wsssbench.commands.scoring import score_files
     from wsssbench.report.rows import rows_of
 
     seen = (supervision,) if isinstance(supervision, str) else supervision
@@ -194,10 +184,22 @@ def score(
         "dataset": dataset, "name": name, "stage": stage, "supervision": seen, "format": format,
         "metrics": (metrics,) if isinstance(metrics, str) else metrics,
         "threshold": threshold, "class_index": class_index, "rescale": rescale, "seed": seed,
-        "runs": _path(runs), "limit": limit, "options": _texts(options), "config": _path(config),
+        "runs": as_path(runs), "limit": limit, "options": as_texts(options), "config": as_path(config),
     }  # fmt: skip
     record, _ = score_files(Path(folder), flags)
     return Rows(tuple(rows_of([record], limited=True)))
+
+
+def merge(folders: Place | Sequence[Place], runs: Place | None = None) -> Rows:
+    """The rows of all shards below `folders` that `wsssbench score --shard` left, kept below `runs`.
+
+    BadData for a shard that is missing, damaged or there twice, NotComparable for unlike terms.
+    """
+    from wsssbench.commands.merging import merged
+    from wsssbench.report.rows import rows_of
+
+    kept = merged(as_folders(folders), as_path(runs))
+    return Rows(tuple(rows_of([record for record, _ in kept], limited=True)))
 
 
 def predict(
@@ -234,13 +236,13 @@ def report(
     if format == "html":
         from wsssbench.commands.page import page_text
 
-        return Report(page_text(_folders(runs), limited, _texts(options), published), format)
+        return Report(page_text(as_folders(runs), limited, as_texts(options), published), format)
     from wsssbench.commands.sources import stale_keys
     from wsssbench.plugins import Plugins
     from wsssbench.report import report as text_of
     from wsssbench.store import find_records
 
-    folders = _folders(runs)
+    folders = as_folders(runs)
     stale = stale_keys([found.record for root in folders for found in find_records(root)], Plugins())
     return Report(text_of(folders, format, limited, stale, published), format)
 
@@ -255,7 +257,7 @@ def compare(
     """
     from wsssbench.commands.compare import compare_runs
 
-    return Comparisons(tuple(compare_runs(methods, _folders(runs), stage, resamples, seed)))
+    return Comparisons(tuple(compare_runs(methods, as_folders(runs), stage, resamples, seed)))
 
 
 def find_errors(
@@ -273,7 +275,7 @@ def find_errors(
 
     places = [Path(cell) for cell in cells]
     return Errors(
-        tuple(found_errors(places, _texts(options), _path(config), resamples=resamples, ladder=ladder))
+        tuple(found_errors(places, as_texts(options), as_path(config), resamples=resamples, ladder=ladder))
     )
 
 
@@ -293,10 +295,10 @@ def verify(
 
     files, stored = (
         [f"{step}={file}" for step, file in (weights or {}).items()],
-        records_below(_folders(runs)),
+        records_below(as_folders(runs)),
     )
     return Verifications(
-        tuple(verified(stored, _texts(options), files, _path(config), from_masks=from_masks))
+        tuple(verified(stored, as_texts(options), files, as_path(config), from_masks=from_masks))
     )
 
 
@@ -305,7 +307,7 @@ def prepare(dataset: str, *, options: Options | None = None, config: Place | Non
     from wsssbench.commands.setup import open_settings
     from wsssbench.plan import open_dataset
 
-    settings, plugins = open_settings({}, _path(config), _texts(options))
+    settings, plugins = open_settings({}, as_path(config), as_texts(options))
     survey = getattr(open_dataset(dataset, plugins, settings, settings.seeds[0]), "prepare", None)
     return survey() if survey else None
 
@@ -324,7 +326,7 @@ def gate(baseline: Place, runs: Places = None, *, interval: bool = False) -> Gat
     """
     from wsssbench.compare import gate_runs
 
-    result = gate_runs(_folders(runs), Path(baseline), interval=interval)
+    result = gate_runs(as_folders(runs), Path(baseline), interval=interval)
     return Gate(result.lines, result)
 
 
@@ -332,65 +334,5 @@ def write_baseline(baseline: Place, runs: Places = None, *, tolerance: float = 1
     """Write the rows of `runs` as a baseline for `gate`; `tolerance` is the allowed loss in points."""
     from wsssbench.commands.results import gate_command
 
-    gate_command(_folders(runs), Path(baseline), True, tolerance)
+    gate_command(as_folders(runs), Path(baseline), True, tolerance)
     return Path(baseline)
-
-
-def plot(
-    out: Place,
-    runs: Places = None,
-    *,
-    formats: Names = ("png", "svg"),
-    methods: Names = (),
-    stages: Names = (),
-    limited: bool = False,
-) -> Path:
-    """Write every figure that the records below `runs` allow, and captions.md, to the folder `out`."""
-    from wsssbench.commands.plot import plot_command
-
-    plot_command(_folders(runs), Path(out), _names(formats), _names(methods), _names(stages), limited)
-    return Path(out)
-
-
-def paper(
-    out: Place,
-    runs: Places = None,
-    *,
-    methods: Names = (),
-    stages: Names = (),
-    limited: bool = False,
-    count: int = 4,
-    images: Literal["median", "random"] = "median",
-    seed: int = 0,
-    options: Options | None = None,
-    config: Place | None = None,
-) -> Path:
-    """Write what a paper needs of `runs` to the folder `out`: LaTeX tables, the protocol in words, hashes, a
-    figure of masks with `count` images."""
-    from wsssbench.commands.paper import paper_command
-
-    paper_command(
-        _folders(runs), Path(out), _names(methods), _names(stages), limited, count, images, seed,
-        _texts(options), _path(config),
-    )  # fmt: skip
-    return Path(out)
-
-
-def _names(names: Names) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
-
-
-def export_records(out: Place, runs: Places = None) -> Path:
-    """Pack the records below `runs`, with the confusion of every image, into the new file `out` (.zip)."""
-    from wsssbench.commands.export.records import records_command
-
-    records_command(_folders(runs), Path(out))
-    return Path(out)
-
-
-def export_labels(cell: Place, out: Place, format: Literal["png", "psa"] = "png") -> Path:
-    """Write the labels of a cell (palette PNGs) or the maps behind it (PSA dicts) to the new folder `out`."""
-    from wsssbench.commands.export import files
-
-    (files.png_command if format == "png" else files.psa_command)(Path(cell), Path(out), quiet=True)
-    return Path(out)

@@ -17,7 +17,7 @@ with ended_by_signals():  # Ctrl-C and SIGTERM may come early
     from wsssbench import __version__
     from wsssbench.commands.completion import completion
     from wsssbench.commands.export.cli import export
-    from wsssbench.commands.judging import compare, errors, gate
+    from wsssbench.commands.judging import compare, errors, gate, merge
     from wsssbench.commands.new import new
     from wsssbench.commands.option_groups import A_PATH, listed, options, plugin_files, settings_file
     from wsssbench.commands.publishing import paper, plot
@@ -154,6 +154,9 @@ def report(
 @click.option("--seed", type=int, default=0, show_default=True, help="Its seed; draws a generated data set.")
 @click.option("--runs", type=A_PATH, help="Folder for records.")
 @click.option("--limit", type=int, help="Only the first N images of the split.")
+@click.option(
+    "--shard", metavar="N/M", help="Only part N of M of the images; `wsssbench merge` adds them up."
+)
 @options()
 @settings_file
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
@@ -168,7 +171,7 @@ def score(folder: Path, **flags: Any) -> None:
 
         click.echo("\n".join(map(str, list_formats())))
         return
-    from wsssbench.commands.results import score_command
+    from wsssbench.commands.scoring import score_command
 
     score_command(folder, flags)
 
@@ -289,7 +292,7 @@ def inspect(file: Path, as_json: bool) -> None:
     inspect_command(file, as_json)
 
 
-for command in (bench, compare, completion, errors, export, gate, new, paper, plot, run, verify):
+for command in (bench, compare, completion, errors, export, gate, merge, new, paper, plot, run, verify):
     main.add_command(command)
 teach(main)
 if "_WSSSBENCH_COMPLETE" in os.environ:

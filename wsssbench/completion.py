@@ -78,7 +78,9 @@ def stages() -> list[str]:
 
 def shown() -> list[str]:
     """What `wsssbench show` has a page for."""
-    return list(dict.fromkeys([*methods(), *plugin_names("steps", "datasets"), *stages()]))
+    from wsssbench.settings import WITH_OPTIONS
+
+    return list(dict.fromkeys([*methods(), *plugin_names("steps", "datasets"), *stages(), *WITH_OPTIONS]))
 
 
 def checked() -> list[str]:
@@ -113,19 +115,29 @@ def complete_option(ctx: Context, param: Parameter, incomplete: str) -> list[str
 def _options(incomplete: str, given: dict[str, Any]) -> list[str]:
     from wsssbench.commands.option_sources import choices_of
     from wsssbench.plugins import Plugins
+    from wsssbench.settings import WITH_OPTIONS
 
     plugins = Plugins()
     name, dot, rest = incomplete.partition(".")
     if not dot:
         asked = {*_words(given.get("datasets")), *_words(given.get("methods"))}
-        known = [*plugins.names("datasets"), *plugins.names("steps")]
+        known = [*plugins.names("datasets"), *plugins.names("steps"), *WITH_OPTIONS]
         return [f"{n}." for n in sorted(known, key=lambda n: n not in asked) if n.startswith(name)]
     entry = plugins.find("steps", name) or plugins.find("datasets", name)
-    choices = choices_of(entry) if entry else {}
+    choices = choices_of(entry) if entry else _executor_choices(name)
     key, equals, value = rest.partition("=")
     if equals:
         return [f"{name}.{key}={choice}" for choice in choices.get(key, ()) if choice.startswith(value)]
     return [f"{name}.{option}=" for option in choices if option.startswith(key)]
+
+
+def _executor_choices(name: str) -> dict[str, tuple[str, ...]]:
+    """The options of an executor, each with the values that it is a choice of."""
+    from wsssbench.executors.slurm_options import Slurm
+    from wsssbench.options import option_names
+    from wsssbench.settings import WITH_OPTIONS
+
+    return dict.fromkeys(option_names(Slurm), ()) if name in WITH_OPTIONS else {}
 
 
 def _words(values: Any) -> list[str]:
@@ -141,3 +153,4 @@ complete_supervision = completer(supervision)
 complete_device = one_of("auto", "cpu", "cuda", "cuda:0", "cuda:1")
 complete_precision = one_of("auto", "fp32", "bf16")
 complete_filter = one_of("lattice", "exact", "pydensecrf")
+complete_executor = one_of("here", "local", "slurm")

@@ -60,8 +60,7 @@ class RunContext:
 
     @contextmanager
     def shared(self, work: str, identity: Any) -> Iterator[RunContext]:
-        whole = [work, identity, self.data, self.run_seed, self.precision, self.limit]
-        folder = self.workdir.parent / f"{safe_name(work)}-{content_key(whole)[:8]}"
+        folder = self.shared_folder(work, identity)
         with hold(folder, self.say):
             if self.renewed is not None and folder not in self.renewed:
                 clear(folder)
@@ -76,6 +75,11 @@ class RunContext:
                 seconds = time.perf_counter() - start
                 self.away += seconds
                 self.costs[folder] = inner.spent(seconds, done=bool(inner.images))
+
+    def shared_folder(self, work: str, identity: Any) -> Path:
+        """The folder of shared work."""
+        whole = [work, identity, self.data, self.run_seed, self.precision, self.limit]
+        return self.workdir.parent / f"{safe_name(work)}-{content_key(whole)[:8]}"
 
     def spent(self, seconds: float, *, done: bool = True) -> Cost:
         """Cost of the work in `workdir` over all its sessions, with the present one of `seconds` if `done`.

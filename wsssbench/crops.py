@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from wsssbench.errors import BadData
+from wsssbench import distributed
+from wsssbench.errors import BadData, WsssError
 from wsssbench.types import IGNORE, Sample, View
 
 MEAN_COLOUR = (124, 116, 104)  # ImageNet's mean, in 0..255
@@ -34,33 +35,43 @@ class CropRule:
 
 @dataclass(frozen=True)
 class Batch:
-    """B training crops of side S."""
+    """B training crops of side S; where processes share a training, this one's slice of the whole batch."""
 
     images: Tensor  # (B, 3, S, S) uint8, padded with the mean colour
     valid: Tensor  # (B, S, S) bool, False on padding
     tags: Tensor  # (B, K) float32 in {0, 1}; of the whole image, as the field does
     labels: Tensor | None  # (B, S, S) uint8, 255 on padding; None without masks
     ids: tuple[str, ...]
+    slice_of: int = 0  # images of the whole batch where this is a slice of it; 0: this is all
+
+    @property
+    def whole(self) -> int:
+        """Images of the whole batch."""
+        return self.slice_of or len(self.ids)
 
     def to(self, device: str) -> Batch:
         """The same batch on `device`."""
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        images, valid, tags = (t.to(device, non_blocking=True) for t in (self.images, self.valid, self.tags))
-        return Batch(images, valid, tags, labels, self.ids)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pinned(self) -> Batch:
         """The same batch in page-locked memory; needs CUDA."""
-        labels = None if self.labels is None else self.labels.pin_memory()
-        return Batch(
-            self.images.pin_memory(), self.valid.pin_memory(), self.tags.pin_memory(), labels, self.ids
-        )
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        labels = None if self.labels is None else change(self.labels)
+        images, valid, tags = (change(tensor) for tensor in (self.images, self.valid, self.tags))
+        return replace(self, images=images, valid=valid, tags=tags, labels=labels)
 
 
 LabelOf = Callable[[Sample], "np.ndarray | None"]
 
 
 class CropBatches:
-    """Batches of a view by step number: `batches(step)` is the same whenever and wherever it is asked for."""
+    """Batches of a view by step number: `batches(step)` is the same whenever and wherever it is asked for.
+
+    `batch` is the size of the whole batch. Processes that share a training cut the very batch that one would
+    draw into slices, each as large as the others or one larger: no image counts twice, none is left out.
+    """
 
     def __init__(
         self, view: View, rule: CropRule, batch: int, seed: int, label_of: LabelOf | None = None
@@ -71,9 +82,11 @@ class CropBatches:
         self.view, self.rule, self.batch, self.seed = view, rule, batch, seed
         self.label_of = label_of or (lambda sample: sample.mask)
         self._order: tuple[int, np.ndarray] | None = None
+        self._slice = self._own_slice()
 
     def __call__(self, step: int) -> Batch:
-        return stack_crops([self._crop(position) for position in self._positions(step)])
+        own = stack_crops([self._crop(position) for position in self._positions(step)])
+        return own if len(own.ids) == self.batch else replace(own, slice_of=self.batch)
 
     def run(self, first: int, last: int, ahead: int = 0, *, pinned: bool = False) -> Iterator[Batch]:
         """The batches of steps `first` to `last` - 1, `ahead` of them under way in as many threads.
@@ -97,7 +110,16 @@ class CropBatches:
         return self(step).pinned() if pinned else self(step)
 
     def _positions(self, step: int) -> range:
-        return range(step * self.batch, (step + 1) * self.batch)
+        return range(step * self.batch + self._slice[0], step * self.batch + self._slice[1])
+
+    def _own_slice(self) -> tuple[int, int]:
+        group = distributed.group()
+        if group is None:
+            return 0, self.batch
+        if self.batch < group.size:
+            what = f"a batch of {self.batch} cannot be shared by {group.size} processes"
+            raise WsssError(what, hint=f"start at most {self.batch} processes, or raise the batch")
+        return group.slice_of(self.batch)
 
     def _crop(self, position: int) -> tuple[str, Tensor, Tensor, Tensor, Tensor | None]:
         epoch, index = divmod(position, len(self.view))

@@ -9,17 +9,19 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.context import RunContext
+from wsssbench.distributed import trains_together
 from wsssbench.env import provenance
 from wsssbench.errors import WsssError
 from wsssbench.files.file_hashes import write_sums
 from wsssbench.files.locks import clear, hold
-from wsssbench.fits import chain_of, code_of_fits, is_stale, read_fit, write_fit
+from wsssbench.fits import chain_of, code_of_fits, is_stale, read_fit, sharing_processes, write_fit
 from wsssbench.hardware import Hardware, is_deterministic
 from wsssbench.isolation import runner
 from wsssbench.isolation.marks import begin, is_foreign, isolation_of, lacks_isolation
@@ -36,11 +38,13 @@ from wsssbench.judging.judge import COUNTS
 from wsssbench.masks import write_labels
 from wsssbench.plan import Cell, PlannedStep, Trial, cell_state, judged_step, learned_content
 from wsssbench.predicting import artifact_name, outputs_of
+from wsssbench.renewal import Renewed
 from wsssbench.screen.progress import Progress, Task
 from wsssbench.store import TRACE, set_aside_damaged, write_failure, write_record
 from wsssbench.types import Kind, Outputs, Predictor, Record, Stage, View, plain
 
 if TYPE_CHECKING:
+    from wsssbench.distributed.team import Team
     from wsssbench.isolation.boxed import Isolation
     from wsssbench.screen.board import Board
 
@@ -53,16 +57,17 @@ class Engine:
 
     def __init__(
         self, hardware: Hardware, limit: int | None, progress: Progress, board: Board | None = None,
-        isolation: Isolation | None = None,
+        isolation: Isolation | None = None, renewed: Renewed | None = None, team: Team | None = None,
     ) -> None:  # fmt: skip
         self.hardware, self.limit, self.progress, self.board = hardware, limit, progress, board
         self.isolation = isolation  # where steps run in a sandbox
         self.sandbox = isolation.sandbox if isolation else ""
+        self.team = team  # where other processes share the trainings; this one leads
         self._fitted: dict[str, Predictor] = {}
         # steps whose fit failed: their other cells fail at once
         self._broken: dict[str, Exception | SystemExit] = {}
         self._demands: dict[tuple[str, str], set[Kind]] = {}
-        self._renewed: set[Path] = set()  # folders of steps that this run makes anew
+        self._renewed = Renewed() if renewed is None else renewed  # folders of steps that this run makes anew
 
     def run(self, cells: Sequence[Cell]) -> int:
         """Run every cell that is not done; the number of cells that failed."""
@@ -137,6 +142,7 @@ class Engine:
             "dataset": plain(cell.trial.dataset.card),
             "hashes": hashes or {},
             **({"deterministic": True} if is_deterministic() else {}),
+            **({"processes": shared} if (shared := sharing_processes(cell.trial)) else {}),
             **isolation_of(cell, judged_step(cell.trial.steps, cell.stage), self.sandbox),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -150,8 +156,11 @@ class Engine:
             wanted = cell.rerun == "all" or (cell.rerun == "stale" and is_stale(planned))
             if wanted and planned.folder not in self._renewed:
                 with hold(planned.folder, self.progress.say):
-                    clear(planned.folder)
-                self._renewed.add(planned.folder)
+                    if (
+                        planned.folder not in self._renewed
+                    ):  # another process of this run may have been faster
+                        clear(planned.folder)
+                        self._renewed.add(planned.folder)
 
     def fitted(self, trial: Trial, planned: PlannedStep) -> Predictor:
         """The predictor of a step: from memory, from disk, or fitted now."""
@@ -173,14 +182,16 @@ class Engine:
         view = View(trial.dataset, trial.dataset.card.fit_split, planned.step.card.supervision, self.limit)
         given = self._learned_from(trial, planned, view)
         begin(planned.folder, self.sandbox)
+        team = self.team if trains_together(planned.step) else None
+        others = team.led_training(planned.key, self.hardware.device) if team else nullcontext()
         start = time.perf_counter()
         try:
-            with self.progress.task(f"{planned.name} seed {trial.seed}: fit") as task:
+            with self.progress.task(f"{planned.name} seed {trial.seed}: fit") as task, others:
                 ctx.task = task
                 predictor = step.fit(view, given, ctx)
         finally:  # an interrupted fit goes on later, and its time counts too
             cost, ctx.task = ctx.spent(time.perf_counter() - start), None
-        write_fit(planned, cost)
+        write_fit(planned, cost, team.launch.size if team else 1)
         return predictor
 
     def context(self, trial: Trial, planned: PlannedStep) -> RunContext:

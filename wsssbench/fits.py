@@ -16,9 +16,10 @@ FITTED = "fitted.json"
 WRITTEN = {"step", "seconds", "images", "phases"}
 
 
-def write_fit(planned: PlannedStep, cost: Cost) -> None:
-    """Mark the step as fitted."""
+def write_fit(planned: PlannedStep, cost: Cost, processes: int = 1) -> None:
+    """Mark the step as fitted, by so many processes that shared its training."""
     said = {"key": planned.key, "step": plain(planned.identity), "code": chain_code(planned)}
+    said |= {"processes": processes} if processes > 1 else {}
     atomic_write_text(planned.folder / FITTED, json.dumps({**said, **plain(cost)}, indent=1))
 
 
@@ -29,6 +30,11 @@ def read_fit(planned: PlannedStep) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return fit if isinstance(fit, dict) and fit.keys() >= WRITTEN else {}
+
+
+def sharing_processes(trial: Trial) -> dict[str, int]:
+    """Step name -> how many processes shared its training (the last session of it), where several did."""
+    return {p.name: n for p in trial.steps if isinstance(n := read_fit(p).get("processes"), int)}
 
 
 def chain_of(planned: PlannedStep) -> list[PlannedStep]:

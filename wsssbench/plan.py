@@ -95,8 +95,11 @@ class Cell:
         return f"{self.trial.method} seed {self.trial.seed} {self.stage.name} on {self.split}"
 
 
-def make_plan(settings: Settings, plugins: Plugins) -> list[Cell]:
-    """All cells that the settings ask for, in the order in which they run; what is named twice runs once."""
+def make_plan(settings: Settings, plugins: Plugins, hardware: Hardware | None = None) -> list[Cell]:
+    """All cells that the settings ask for, in the order in which they run; what is named twice runs once.
+
+    `hardware` is what they run on, where that is not this machine.
+    """
     if not settings.methods or not settings.datasets:
         what = "method" if not settings.methods else "dataset"
         group: Any = "methods" if what == "method" else "datasets"
@@ -105,11 +108,9 @@ def make_plan(settings: Settings, plugins: Plugins) -> list[Cell]:
             where="run",
             hint=f"add --{what} NAME; known: {', '.join(plugins.names(group))}",
         )
-    hardware = resolve_hardware(settings)
+    hardware = hardware or resolve_hardware(settings)
     stages = resolve_stages(tuple(dict.fromkeys(settings.stages)), settings.custom_stages)
-    recipes: list[RecipeSpec] = []
-    for recipe in (resolve_recipe(name, plugins, settings) for name in settings.methods):
-        recipes += [recipe] if recipe not in recipes else []
+    recipes = [recipe for _, recipe in planned_recipes(settings, plugins)]
     load_metrics(settings.metrics, plugins)  # an unknown one is refused before data sets are opened
     cells = []
     for name in dict.fromkeys(settings.datasets):
@@ -120,6 +121,15 @@ def make_plan(settings: Settings, plugins: Plugins) -> list[Cell]:
                 cells += [plan_cell(trial, stage, settings, hardware, plugins) for stage in stages]
     check_used(settings.metrics, [cell.metrics for cell in cells if cell.state != "skip"], plugins)
     return cells
+
+
+def planned_recipes(settings: Settings, plugins: Plugins) -> list[tuple[str, RecipeSpec]]:
+    """The methods that are asked for, as they were written and as recipes; equal ones count once."""
+    found: list[tuple[str, RecipeSpec]] = []
+    for name in settings.methods:
+        recipe = resolve_recipe(name, plugins, settings)
+        found += [(name, recipe)] if recipe not in [known for _, known in found] else []
+    return found
 
 
 def open_dataset(name: str, plugins: Plugins, settings: Settings, seed: int) -> Dataset:

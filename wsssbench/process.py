@@ -10,17 +10,23 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt(3)
 LARGEST = 2**31 - 1
 
 
-def use_machine() -> None:
+def use_machine(threads: int | None = None) -> None:
     """Set threads and memory for long computing; call it once, at the start of a command."""
-    set_threads()
+    set_threads(threads)
     keep_memory()
 
 
-def set_threads() -> None:
-    """As many torch threads as the process may use cores (a container may allow fewer than it shows)."""
+def set_threads(threads: int | None = None) -> None:
+    """As many torch threads as the process may use cores (a container may allow fewer than it shows), or so
+    many."""
     import torch  # here: who only judges masks needs the memory, not torch
 
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1))
+    torch.set_num_threads(threads or usable_cores())
+
+
+def usable_cores() -> int:
+    """Cores that this process may use; at least 1."""
+    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
 
 def keep_memory() -> bool:

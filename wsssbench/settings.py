@@ -19,7 +19,9 @@ from wsssbench.files.toml_file import MOST_BYTES, parse_toml
 from wsssbench.options import coerce, parse_value
 
 FILE_NAME = "wsssbench.toml"
-TABLES = ("run", "steps", "datasets", "methods", "stages")
+TABLES = ("run", "steps", "datasets", "methods", "stages", "executors")
+EXECUTORS = ("here", "local", "slurm")  # where trials run: `wsssbench.executors`
+WITH_OPTIONS = ("slurm",)  # executors
 # The keys of [run] and the fields that they fill; --rerun is a flag only.
 RUN_KEYS = {
     "method": "methods",
@@ -34,9 +36,13 @@ RUN_KEYS = {
     "filter": "filter_backend",
     "limit": "limit",
     "plugins": "plugins",
+    "isolate": "isolate",
+    "jobs": "jobs",
+    "executor": "executor",
 }
 FLAG_KEYS = {**RUN_KEYS, "rerun": "rerun"}
 METHOD_KEYS = ("steps", "options")
+TABLE_NAMES = {"steps": "a step", "datasets": "a data set", "executors": "an executor"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # of a method or stage: it becomes a folder
 
 Raw: TypeAlias = Mapping[str, Any]
@@ -59,12 +65,16 @@ class Settings:
     filter_backend: Literal["lattice", "exact", "pydensecrf"] = "lattice"
     limit: int | None = None  # the first N ids of every split
     plugins: tuple[Path, ...] = ()  # local files
+    isolate: bool = False  # every step in a sandbox
     rerun: Literal["", "failed", "stale", "all"] = ""  # failed cells are retried anyway
+    jobs: int = 1  # trials at a time, each in a process of its own
+    executor: str = "here"  # one of EXECUTORS
     options: Tables = field(default_factory=dict)  # step -> option -> value
     dataset_options: Tables = field(default_factory=dict)  # data set -> option -> value
     recipes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # from [methods.NAME]
     recipe_options: Mapping[str, Tables] = field(default_factory=dict)  # from [methods.NAME.options.STEP]
     custom_stages: Tables = field(default_factory=dict)  # from [stages.NAME]
+    executor_options: Tables = field(default_factory=dict)  # from [executors.NAME]
     source: Path | None = None  # the file that was read
 
 
@@ -90,6 +100,7 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> Settings:
         recipes={n: _recipe(n, t, path) for n, t in _subtables(tables, "methods", path).items()},
         recipe_options={n: _recipe_options(n, t, path) for n, t in tables.get("methods", {}).items()},
         custom_stages=_subtables(tables, "stages", path),
+        executor_options=_subtables(tables, "executors", path),
         source=path,
     )
     _check_values(settings)
@@ -97,8 +108,13 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> Settings:
 
 
 def check_names(settings: Settings, steps: Collection[str], datasets: Collection[str]) -> None:
-    """Raise UnknownName where a [steps.NAME] or [datasets.NAME] table names no plugin."""
-    pairs = (("steps", settings.options, steps), ("datasets", settings.dataset_options, datasets))
+    """Raise UnknownName where a [steps.NAME] or [datasets.NAME] table names no plugin, an [executors.NAME]
+    table no executor."""
+    pairs = (
+        ("steps", settings.options, steps),
+        ("datasets", settings.dataset_options, datasets),
+        ("executors", settings.executor_options, WITH_OPTIONS),
+    )
     for table, given, known in pairs:
         for name in given:
             if name not in known:
@@ -112,7 +128,7 @@ def check_names(settings: Settings, steps: Collection[str], datasets: Collection
 
 def parse_option(text: str) -> tuple[str, str, Any]:
     """`NAME.KEY=VALUE` as (name, key, value): a TOML value or else a string. NAME may have a table before it:
-    `steps.NAME.KEY=VALUE`, `datasets.NAME.KEY=VALUE`."""
+    `steps.NAME.KEY=VALUE`, `datasets.NAME.KEY=VALUE`, `executors.NAME.KEY=VALUE`."""
     left, equals, right = text.partition("=")
     name, dot, key = left.strip().rpartition(".")
     if not (equals and dot and name and key):
@@ -165,15 +181,16 @@ def with_weights(settings: Settings, texts: Sequence[str], candidates: Collectio
 
 def _table_of(name: str, text: str, steps: Collection[str], datasets: Collection[str]) -> tuple[str, str]:
     """Which table `name` belongs to, and its name without the table."""
-    known = {"steps": steps, "datasets": datasets}
+    known = {"steps": steps, "datasets": datasets, "executors": WITH_OPTIONS}
     head, _, rest = name.partition(".")
     if rest and head in known:
         return _known(head, rest, text, known[head])
     tables = [table for table, names in known.items() if name in names]
-    if len(tables) == 2:
-        hint = f"write steps.{name}.KEY=VALUE or datasets.{name}.KEY=VALUE"
-        raise WsssError(f"{name!r} is a step and a data set", where=f"-o {text}", hint=hint)
-    return _known(tables[0] if tables else "step or data set", name, text, {*steps, *datasets})
+    if len(tables) > 1:
+        hint = f"write {' or '.join(f'{table}.{name}.KEY=VALUE' for table in tables)}"
+        what = " and ".join(TABLE_NAMES[table] for table in tables)
+        raise WsssError(f"{name!r} is {what}", where=f"-o {text}", hint=hint)
+    return _known(tables[0] if tables else "step or data set", name, text, {*steps, *datasets, *WITH_OPTIONS})
 
 
 def _known(table: str, name: str, text: str, names: Collection[str]) -> tuple[str, str]:
@@ -184,7 +201,7 @@ def _known(table: str, name: str, text: str, names: Collection[str]) -> tuple[st
 
 
 def _with_value(settings: Settings, table: str, name: str, key: str, value: Any) -> Settings:
-    attribute = "options" if table == "steps" else "dataset_options"
+    attribute = {"steps": "options", "datasets": "dataset_options"}.get(table, "executor_options")
     tables: Tables = getattr(settings, attribute)
     changes: dict[str, Any] = {attribute: {**tables, name: {**tables.get(name, {}), key: value}}}
     return dataclasses.replace(settings, **changes)
@@ -267,5 +284,10 @@ def _check_values(settings: Settings) -> None:
         raise WsssError(f"no device {settings.device!r}", where="device", hint="auto, cpu, cuda or cuda:N")
     if not settings.seeds or min(settings.seeds) < 0 or len(set(settings.seeds)) < len(settings.seeds):
         raise WsssError("seeds are different numbers of 0 and more", where="seeds", hint="--seeds 0,1,2")
+    if settings.jobs < 1:
+        raise WsssError("at least one trial runs at a time", where="jobs", hint="--jobs 2, or leave it out")
+    if settings.executor not in EXECUTORS:
+        hint = nearest(settings.executor, EXECUTORS)
+        raise UnknownName(f"there is no executor {settings.executor!r}", where="executor", hint=hint)
     if settings.limit is not None and settings.limit < 1:
         raise WsssError("limit is at least 1", where="limit", hint="leave it out for all images")

@@ -36,7 +36,8 @@ RESERVED = ("steps",)  # runs/<dataset>/steps belongs to the fitted steps
 def atomic_write_bytes(path: Path | str, data: bytes, *, sync: bool = True) -> None:
     """Write `data` under a temporary name in the same folder, then rename; WsssError if it cannot.
 
-    `sync` waits until the bytes are on the disk: for what cannot be made again cheaply.
+    `sync` waits until the bytes and the name are on the disk, so that a power cut leaves the old file or the
+    new one: for what cannot be made again cheaply.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:12]}.tmp")
@@ -48,12 +49,24 @@ def atomic_write_bytes(path: Path | str, data: bytes, *, sync: bool = True) -> N
             if sync:
                 os.fsync(file.fileno())
         temporary.replace(target)
+        if sync:
+            _sync_names(target.parent)
     except OSError as error:
         hint = "choose a folder you may write to, with space left"
         raise WsssError(f"cannot write: {error.strerror or error}", where=target, hint=hint) from error
     finally:
         with contextlib.suppress(OSError):  # gone after the rename, or never made
             temporary.unlink()
+
+
+def _sync_names(folder: Path) -> None:
+    """Wait until the names in `folder` are on the disk, where the system can say so."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def atomic_write_text(path: Path | str, text: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 from torch.nn import functional as F
 
+from wsssbench import distributed
 from wsssbench.crops import Batch, CropBatches, CropRule
 from wsssbench.errors import WsssError
 from wsssbench.nets.backbones import Backbone, backbone_info
@@ -45,7 +47,8 @@ class ClassifierOptions:
     """Options of a step that starts from a classifier; its own Config inherits them."""
 
     backbone: str = option(
-        "resnet50", "network: small, mobilenet_v2, mobilenet_v2_folded, resnet18/34/50/101, wrn38"
+        "resnet50",
+        "network: compact, small, mobilenet_v2, mobilenet_v2_folded, resnet18/34/50/101, wrn38",
     )
     weights: str = option("", "file with ImageNet weights of the backbone", file=True)
     pretraining: str = option("imagenet", "what the weights in the file have seen; shown in the row")
@@ -133,9 +136,15 @@ def trained_classifier(plan: ClassifierPlan, weights: str, view: View, ctx: Cont
     with ctx.shared("classifier", plan) as own:
         net = new_classifier(plan, weights, own)
         saved = own.workdir / "ckpt" / "classifier.pt"
-        if not saved.exists() or load_checkpoint(saved, net, None) < plan.schedule.steps:
+        if not there(saved) or load_checkpoint(saved, net, None) < plan.schedule.steps:
             fit_tags(net, view, plan, own)
         return net
+
+
+def there(path: Path) -> bool:
+    """Whether there is a file; processes that share a training all go by what the first one sees."""
+    group = distributed.group()
+    return path.exists() if group is None else group.decided(path.exists)
 
 
 def classifier_from_file(plan: ClassifierPlan, weights: str, ctx: Context) -> Classifier:

@@ -29,6 +29,7 @@ class Full:
 
     Config = FullConfig
     presets: ClassVar = FULL_PRESETS
+    trains_together = True  # all processes that torchrun starts share its trainings
     card = StepCard("full", "1", "control", supervision=("tags", "masks"), gives=("probs", "labels"))
 
     def __init__(self, config: FullConfig) -> None:

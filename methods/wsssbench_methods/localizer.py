@@ -30,7 +30,8 @@ class CamConfig:
     """Options of `cam`."""
 
     backbone: str = option(
-        "resnet50", "network: small, mobilenet_v2, mobilenet_v2_folded, resnet18/34/50/101, wrn38"
+        "resnet50",
+        "network: compact, small, mobilenet_v2, mobilenet_v2_folded, resnet18/34/50/101, wrn38",
     )
     weights: str = option("", "file with ImageNet weights of the backbone", file=True)
     pretraining: str = option("imagenet", "what the weights in the file have seen; shown in the row")
@@ -113,6 +114,7 @@ class Cam:
 
     Config = CamConfig
     presets: ClassVar = CLASSIFIER_PRESETS
+    trains_together = True  # all processes that torchrun starts share its trainings
     card = StepCard(
         name="cam",
         version="1",

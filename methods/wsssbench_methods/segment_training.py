@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wsssbench import distributed
 from wsssbench.crops import Batch, CropBatches, CropRule, LabelOf
 from wsssbench.errors import TrainingFailed
 from wsssbench.nets.heads import Segmenter, rescaled, resize
@@ -84,8 +85,12 @@ def segment_losses(every: list[Tensor], batch: Batch, plan: SegmentPlan, ctx: Co
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Mean over the labelled pixels, a scalar; 0 where a batch has none, whose mean would be no number.
 
-    logits (B, C, H, W) float32, labels (B, H, W) uint8 in {0..C-1, 255}.
+    logits (B, C, H, W) float32, labels (B, H, W) uint8 in {0..C-1, 255}. Where processes share a batch the
+    mean is over the pixels of all of them.
     """
+    if distributed.group() is not None:
+        total = F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="sum")
+        return total / distributed.normaliser((labels != IGNORE).sum().float(), len(labels))
     if not bool((labels != IGNORE).any()):
         return logits.sum() * 0.0
     return F.cross_entropy(logits, labels.long(), ignore_index=IGNORE)
@@ -116,14 +121,13 @@ class CollapseCheck:
 
     def note(self, logits: Tensor, labels: Tensor) -> None:
         """Look at one batch: logits (B, C, h, w), labels (B, H, W) in {0..C-1, 255}."""
-        said = torch.unique(logits.detach().argmax(1)).tolist()
-        if len(said) == 1 and bool(torch.isfinite(logits).all()):
-            own = torch.unique(labels).tolist()
-            self.single = [*self.single[-WINDOW + 1 :], (said[0], set(own) - {IGNORE})]
+        said, known, finite = seen_by_all(logits, labels)
+        if len(said) == 1 and finite:
+            self.single = [*self.single[-WINDOW + 1 :], (min(said), known)]
         else:
             self.single = []
         self.noted += 1
-        self.labelled = self.labelled or bool((labels != IGNORE).any())
+        self.labelled = self.labelled or bool(known)
 
     def __call__(self, losses: Losses, step: int) -> None:
         if self.noted == WINDOW and not self.labelled:
@@ -141,6 +145,21 @@ class CollapseCheck:
                 where=f"step {step}",
                 hint="lower the learning rate (option lr), or look at the labels: `--stages pseudo`",
             )
+
+
+def seen_by_all(logits: Tensor, labels: Tensor) -> tuple[set[int], set[int], bool]:
+    """The labels that the logits say, those that `labels` have (without 255), and whether all logits are
+    finite: of the whole batch, whoever shares it."""
+    said = set(torch.unique(logits.detach().argmax(1)).tolist())
+    known = set(torch.bincount(labels.flatten(), minlength=256).nonzero().flatten().tolist()) - {IGNORE}
+    finite = bool(torch.isfinite(logits).all())
+    group = distributed.group()
+    if group is None:
+        return said, known, finite
+    every = range(IGNORE)
+    flags = group.any_of([*(k in said for k in every), *(k in known for k in every), not finite])
+    said, known = ({k for k in every if flags[first + k]} for first in (0, IGNORE))
+    return said, known, not flags[-1]
 
 
 def _name(label: int) -> str:

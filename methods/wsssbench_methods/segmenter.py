@@ -112,6 +112,7 @@ class DeepLab:
 
     Config = SegmenterConfig
     presets: ClassVar = SEGMENTER_PRESETS
+    trains_together = True  # all processes that torchrun starts share its trainings
     card = StepCard(
         name="segmenter",
         version="1",

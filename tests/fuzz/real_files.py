@@ -46,6 +46,7 @@ def _packed(save: Callable[..., Any], *items: Any, **named: Any) -> bytes:
 def _saved(pixels: Any, form: str, mode: str = "", **more: Any) -> bytes:
     buffer = io.BytesIO()
     picture = Pil.fromarray(pixels)
+    picture = picture.convert("L") if mode.startswith("I") else picture  # an older Pillow knows no other way
     (picture.convert(mode) if mode else picture).save(buffer, form, **more)
     return buffer.getvalue()
 

@@ -12,6 +12,7 @@ import click
 from wsssbench.bench.measure import bench_trial
 from wsssbench.bench.record import BenchProtocol, BenchRecord, write_bench
 from wsssbench.commands.setup import open_settings
+from wsssbench.distributed.launch import find_launch
 from wsssbench.errors import WsssError
 from wsssbench.hardware import resolve_hardware
 from wsssbench.plan import Trial, make_plan
@@ -25,6 +26,9 @@ from wsssbench.settings import Settings
 
 def bench_command(flags: Mapping[str, Any]) -> int:
     """Measure what the flags ask for; the exit code: 0, or 1 where a method could not be measured."""
+    if find_launch() is not None:
+        hint = "start wsssbench bench without torchrun"
+        raise WsssError("bench measures one process", where="torchrun", hint=hint)
     settings, plugins = open_settings(
         _settings_flags(flags), flags["config"], flags["options"], flags["weights"]
     )

@@ -1,8 +1,9 @@
 """`wsssbench clean`: what a runs folder takes on disk, and removal of parts of it by rule.
 
 Only what has the form of a run is counted and removed: runs/<dataset>/steps/<step>-<key8> and
-runs/<dataset>/<method>/seed<N>/<cell>-<key8>. Symbolic links are not followed. Records and counts of cells
-that did not fail always stay.
+runs/<dataset>/<method>/seed<N>/<cell>-<key8>; of isolated steps, what they share in steps/.isolated, and
+the images there that a run which was killed has left. Symbolic links are not followed. Records and counts of
+cells that did not fail always stay.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from pathlib import Path
 import click
 
 from wsssbench.errors import BadData, WsssError
-from wsssbench.files.locks import hold
+from wsssbench.files.locks import hold, is_held
+from wsssbench.isolation.places import SHARED, STAGED
 from wsssbench.store import RECORD, read_record
 
 KEYED = re.compile(r".+-[0-9a-f]{8}")
 SEED = re.compile(r"seed\d+")
 STEPS, ARTIFACTS, FITTED = "steps", "artifacts", "fitted.json"
 KEPT = (".lock", ".holder")  # removing the lock of a folder would let two processes in
+KINDS = ("artifacts", "checkpoints", "staged images", "cells", "failed cells")
 STEP_MARKS = (FITTED, ".holder")  # one of them says that a run made this folder
 
 
@@ -31,9 +34,10 @@ STEP_MARKS = (FITTED, ".holder")  # one of them says that a run made this folder
 class Part:
     """One thing that can be shown and removed: `paths` within the folder `owner`."""
 
-    kind: str  # artifacts, checkpoints, cells, failed cells
+    kind: str  # one of KINDS
     owner: Path
     paths: tuple[Path, ...]
+    whole: bool = False  # the owner goes, too
 
     @property
     def bytes(self) -> int:
@@ -45,7 +49,13 @@ class Part:
 def clean_command(runs: Path, *, artifacts: bool, checkpoints: bool, failed: bool, yes: bool) -> None:
     """Print what `runs` takes by kind; remove the kinds asked for if `yes`."""
     parts = find_parts(runs)
-    chosen = {"artifacts": artifacts or checkpoints, "checkpoints": checkpoints, "failed cells": failed}
+    outputs = artifacts or checkpoints
+    chosen = {
+        "artifacts": outputs,
+        "staged images": outputs,
+        "checkpoints": checkpoints,
+        "failed cells": failed,
+    }
     going = [part for part in parts if chosen.get(part.kind)]
     click.echo(_table(runs, parts, going))
     if not any(chosen.values()):
@@ -68,6 +78,7 @@ def find_parts(runs: Path) -> list[Part]:
         for method in _folders(dataset):
             if method.name == STEPS:
                 parts += [part for step in _folders(method, KEYED) for part in _step_parts(step)]
+                parts += _isolated_parts(method / SHARED)
             else:
                 seeds = _folders(method, SEED)
                 parts += [p for seed in seeds for cell in _folders(seed, KEYED) for p in _cell_parts(cell)]
@@ -86,6 +97,17 @@ def _step_parts(step: Path) -> Iterator[Part]:
     # fitted.json goes first: without it the step counts as not fitted, whatever else is left
     rest = sorted(_contents(step), key=lambda path: (path.name != FITTED, path.name))
     yield Part("checkpoints", step, tuple(path for path in rest if path.name != ARTIFACTS))
+
+
+def _isolated_parts(place: Path) -> Iterator[Part]:
+    """What isolated steps share, by supervision, and staged images whose run is over."""
+    if not place.is_dir() or place.is_symlink():
+        return
+    for supervision in _folders(place):
+        yield from (part for work in _folders(supervision, KEYED) for part in _step_parts(work))
+    for folder in sorted(place.glob(f"{STAGED}*")):
+        if folder.is_dir() and not folder.is_symlink() and not is_held(folder):
+            yield Part("staged images", folder, _contents(folder), whole=True)
 
 
 def _cell_parts(cell: Path) -> Iterator[Part]:
@@ -110,6 +132,8 @@ def remove(part: Part) -> None:
                 raise WsssError(
                     f"cannot remove: {error.strerror}", where=path, hint="check its owner"
                 ) from error
+        if part.whole:
+            shutil.rmtree(part.owner)
 
 
 # -------------------------------------------------------------------------------------------------- on disk
@@ -145,7 +169,7 @@ def _table(runs: Path, parts: Sequence[Part], going: Sequence[Part]) -> str:
 
     gone, lines = {id(part) for part in going}, []
     for dataset in dict.fromkeys(part.owner.relative_to(runs).parts[0] for part in parts):
-        for kind in ("artifacts", "checkpoints", "cells", "failed cells"):
+        for kind in KINDS:
             mine = [p for p in parts if p.kind == kind and p.owner.relative_to(runs).parts[0] == dataset]
             if any(part.paths for part in mine):
                 goes = "goes" if all(id(part) in gone for part in mine) else "stays"

@@ -1,5 +1,5 @@
-"""The words of `wsssbench compare`, `errors` and `gate`: arguments and options alone, so that --help imports
-nothing heavy."""
+"""The words of `wsssbench compare`, `errors`, `gate` and `merge`: arguments and options alone, so that --help
+imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -74,3 +74,17 @@ def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float, 
     from wsssbench.commands.setup import default_runs
 
     sys.exit(gate_command(runs or (default_runs(),), baseline, write, tolerance, interval))
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=A_PATH)
+@click.option("--runs", type=A_PATH, help="Folder for records.")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def merge(folders: tuple[Path, ...], runs: Path | None, as_json: bool) -> None:
+    """Put what `wsssbench score --shard` left below FOLDERS together to rows: the numbers of a single pass.
+
+    Every shard has to be there once. Neither the data set nor the files that were scored are needed.
+    """
+    from wsssbench.commands.merging import merge_command
+
+    merge_command(folders, runs, as_json=as_json)

@@ -14,6 +14,7 @@ from wsssbench.completion import (
     Completer,
     complete_datasets,
     complete_device,
+    complete_executor,
     complete_filter,
     complete_methods,
     complete_option,
@@ -85,6 +86,20 @@ hardware = together(
         shell_complete=complete_filter,
     ),
 )  # fmt: skip
+executor = together(
+    click.option(
+        "--jobs", type=int, metavar="N",
+        help="Trials at a time, each in a process of its own, one a GPU or a share of the cores.",
+    ),
+    click.option(
+        "--executor", metavar="NAME", shell_complete=complete_executor,
+        help="Where trials run: here (the default), local (processes) or slurm (jobs; -o slurm.KEY=VALUE).",
+    ),
+    click.option(
+        "--detach", is_flag=True,
+        help="With --executor slurm: submit and leave. The same command without it waits and collects.",
+    ),
+)  # fmt: skip
 plugin_files = click.option(
     "--plugin", "plugins", multiple=True, type=A_PATH, help="A Python file with steps, data sets or metrics."
 )
@@ -93,7 +108,7 @@ weights = click.option(
 )
 settings_file = click.option("--config", type=A_PATH, help="Settings file (default: ./wsssbench.toml).")
 isolate = click.option(
-    "--isolate", is_flag=True,
+    "--isolate/--no-isolate", default=None,
     help="Run every step in a sandbox (bubblewrap) without masks and network. What was made without is made "
     "anew. A generated data set (shapes) can be drawn again from its seed even there.",
 )  # fmt: skip

@@ -6,17 +6,22 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wsssbench.commands.setup import open_settings
+from wsssbench.distributed.launch import find_launch
 from wsssbench.engine import Engine
 from wsssbench.errors import WsssError
+from wsssbench.executors.request import Switches
+from wsssbench.executors.running import executor_of, prepared, run_jobs
 from wsssbench.hardware import compute_deterministically, resolve_hardware
-from wsssbench.isolation.planning import isolated_cells, isolated_plugins, open_isolation
+from wsssbench.isolation.planning import isolated_cells, open_isolation
 from wsssbench.plan import Cell, make_plan, refreshed
+from wsssbench.plugins import Plugins
 from wsssbench.process import use_machine
+from wsssbench.renewal import Renewed
 from wsssbench.report.rows import Row, rows_of
 from wsssbench.report.tables import render
 from wsssbench.screen.board import Board, open_board
@@ -24,26 +29,49 @@ from wsssbench.screen.progress import Progress
 from wsssbench.settings import Settings
 from wsssbench.store import read_record, safe_name
 
+if TYPE_CHECKING:
+    from wsssbench.distributed.team import Team
+
 
 def run_command(flags: Mapping[str, Any]) -> int:
-    """Run what the flags ask for; the exit code: 0, or 1 where a cell failed."""
-    progress, isolate = Progress(quiet=flags["quiet"]), bool(flags.get("isolate"))
+    """Run what the flags ask for; the exit code: 0, or 1 where a cell failed.
+
+    Of several processes that torchrun has started the first one runs it, and the others train with it.
+    """
+    launch = find_launch()
+    if launch is None:
+        return run_here(flags)
+    from wsssbench.commands.together import run_together
+
+    return run_together(flags, launch, lambda team: run_here(flags, team), lambda: open_flags(flags))
+
+
+def open_flags(flags: Mapping[str, Any]) -> tuple[Settings, Plugins]:
+    """Settings and plugins that the flags ask for."""
+    return open_settings(_settings_flags(flags), flags["config"], flags["options"], flags["weights"])
+
+
+def run_here(flags: Mapping[str, Any], team: Team | None = None) -> int:
+    """The same in this process, which leads the `team` if there is one."""
+    progress, detach = Progress(quiet=flags["quiet"]), bool(flags.get("detach"))
     if flags.get("deterministic"):
         compute_deterministically()
     with progress.live():
         progress.heading("planning")
-        settings, plugins = open_settings(
-            _settings_flags(flags), flags["config"], flags["options"], flags["weights"],
-            isolated_plugins(isolate),
-        )  # fmt: skip
-        board = open_board(settings.runs, progress.say) if flags["tensorboard"] else None
-        cells = make_plan(settings, plugins)
+        settings, plugins = open_flags(flags)
+        isolate = settings.isolate
+        settings = team.settings(settings) if team else settings
+        settings, hardware = prepared(settings, progress, detach=detach)
+        cells = make_plan(settings, plugins, hardware)
         cells = isolated_cells(cells, settings) if isolate else cells
+        if team and not flags["dry_run"]:
+            team.check_cells(cells)
         if not flags["dry_run"]:
-            failed = run_cells(cells, settings, progress, board, isolate=isolate)
+            switches = Switches(bool(flags.get("deterministic")), bool(flags["tensorboard"]))
+            failed = run_plan(cells, settings, plugins, progress, switches, detach=detach, team=team)
             cells = refreshed(cells)
             progress.heading("drawing a picture of masks")
-            said = _said_of_masks(judged_cells(cells), settings.runs)
+            said = [] if detach else _said_of_masks(judged_cells(cells), settings.runs)
     if flags["dry_run"]:
         click.echo(plan_table(cells))
         return 0
@@ -54,14 +82,32 @@ def run_command(flags: Mapping[str, Any]) -> int:
     return 1 if failed else 0
 
 
+def run_plan(
+    cells: Sequence[Cell], settings: Settings, plugins: Plugins, progress: Progress, switches: Switches,
+    *, detach: bool = False, team: Team | None = None,
+) -> int:  # fmt: skip
+    """Run the cells that are not done, in this process or by an executor; the number that failed, of cells
+    or of trials. With `detach` an executor's jobs are not waited for."""
+    if executor_of(settings) != "here":
+        return run_jobs(cells, settings, plugins, progress, switches, detach=detach)
+    board = open_board(settings.runs, progress.say) if switches.tensorboard else None
+    return run_cells(cells, settings, progress, board, isolate=settings.isolate, team=team)
+
+
 def run_cells(
     cells: Sequence[Cell], settings: Settings, progress: Progress, board: Board | None = None,
-    *, isolate: bool = False,
+    *, isolate: bool = False, threads: int | None = None, renewed: Renewed | None = None,
+    team: Team | None = None,
 ) -> int:  # fmt: skip
-    """Run the cells that are not done; the number of cells that failed. Sets torch's number of threads."""
-    use_machine()
+    """Run the cells that are not done; the number of cells that failed. Sets torch's number of threads.
+
+    `renewed` notes what a run of several processes has made anew; a `team` shares the trainings.
+    """
+    threads = team.threads if team else threads
+    use_machine(threads) if threads else use_machine()
     with board or nullcontext(), open_isolation(isolate, progress.say) as boxes:
-        failed = Engine(resolve_hardware(settings), settings.limit, progress, board, boxes).run(cells)
+        hardware = resolve_hardware(settings)
+        failed = Engine(hardware, settings.limit, progress, board, boxes, renewed, team).run(cells)
     if board is not None:
         progress.say(board.ending())
     return failed
@@ -73,10 +119,10 @@ def _settings_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
         "datasets": "dataset",
         "filter_backend": "filter",
     }
-    kept = ("methods", "datasets", "seeds", "stages", "metrics", "runs", "device", "precision")
+    kept = ("methods", "datasets", "seeds", "stages", "metrics", "runs", "device", "precision", "executor")
     return {
         names.get(k, k): flags[k]
-        for k in (*kept, "threshold_policy", "filter_backend", "limit", "plugins", "rerun")
+        for k in (*kept, "threshold_policy", "filter_backend", "limit", "plugins", "rerun", "jobs", "isolate")
     }
 
 

@@ -12,6 +12,7 @@ from wsssbench.commands.option_groups import (
     A_PATH,
     comma_list,
     deterministic,
+    executor,
     hardware,
     isolate,
     listed,
@@ -38,6 +39,7 @@ from wsssbench.completion import complete_metrics, complete_stages
 @click.option("--runs", type=A_PATH, help="Folder for artifacts and records.")
 @hardware
 @click.option("--limit", type=int, help="Only the first N images of every split; kept out of tables.")
+@executor
 @plugin_files
 @options()
 @weights

@@ -22,21 +22,28 @@ def open_plugins(files: Iterable[Path], table: Plugins | None = None) -> Plugins
 
 
 def open_settings(
-    flags: Mapping[str, Any], config: Path | None, options: Sequence[str], weights: Sequence[str] = (),
-    table: Plugins | None = None,
-) -> tuple[Settings, Plugins]:  # fmt: skip
+    flags: Mapping[str, Any], config: Path | None, options: Sequence[str], weights: Sequence[str] = ()
+) -> tuple[Settings, Plugins]:
     """Settings (defaults < file < flags < -o, --weights) with every name checked, and the plugins.
 
-    `table` is what plugin files are added to, where it is not what `Plugins()` finds.
+    With `isolate` no stranger's step is imported here, whatever the command.
     """
     settings = load_settings(find_settings(config), flags)
-    plugins = open_plugins(settings.plugins, table)
+    plugins = open_plugins(settings.plugins, _table(settings))
     steps, datasets = plugins.names("steps"), plugins.names("datasets")
     check_names(settings, steps, datasets)
     settings = with_options(settings, options, steps, datasets)
     return (
         with_weights(settings, weights, taking_weights(settings, plugins)) if weights else settings
     ), plugins
+
+
+def _table(settings: Settings) -> Plugins | None:
+    if not settings.isolate:
+        return None
+    from wsssbench.isolation.planning import isolated_plugins
+
+    return isolated_plugins(True)
 
 
 def default_runs() -> Path:

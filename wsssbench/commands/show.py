@@ -13,19 +13,21 @@ import click
 from wsssbench.commands.setup import open_settings
 from wsssbench.errors import UnknownName, WsssError, nearest
 from wsssbench.plugins import GROUPS, Plugins
-from wsssbench.settings import Settings
+from wsssbench.settings import WITH_OPTIONS, Settings
 from wsssbench.types import DatasetCard, Stage, StepCard, plain
+
+SLURM_NEEDS = "submitit (pip install 'wsssbench[slurm]') and Slurm's commands"
 
 
 def show_command(name: str, files: Sequence[Path]) -> None:
-    """Print everything that is called `name`: a method, step, data set, metric or stage."""
+    """Print everything that is called `name`: a method, step, data set, metric, stage or executor."""
     settings, plugins = open_settings({"plugins": tuple(files)}, None, ())
     sections = list(_sections(name, settings, plugins))
     if not sections:
         from wsssbench.stages import STAGES
 
         known = {n for group in GROUPS for n in plugins.names(group)}
-        known |= {*settings.recipes, *STAGES, *settings.custom_stages}
+        known |= {*settings.recipes, *STAGES, *settings.custom_stages, *WITH_OPTIONS}
         raise UnknownName(f"nothing is called {name!r}", where="show", hint=nearest(name, sorted(known)))
     click.echo("\n\n".join(sections))
 
@@ -46,6 +48,10 @@ def _sections(name: str, settings: Settings, plugins: Plugins) -> Iterator[str]:
     stage = _stage_called(name, settings)
     if stage:
         yield f"stage {name} (version {stage.version})\n{_stage(stage)}"
+    if name in WITH_OPTIONS:
+        from wsssbench.executors.slurm_options import Slurm
+
+        yield f"executor {name}\n{_blocks(Slurm, {'needs': SLURM_NEEDS})}"
 
 
 def _recipe(name: str, settings: Settings, plugins: Plugins) -> str:
@@ -184,8 +190,8 @@ def _value(value: Any) -> str:
     """A value as one would write it after `-o NAME.KEY=`."""
     if value is dataclasses.MISSING:
         return "must be given"
-    if isinstance(value, bool):
-        return "true" if value else "false"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "true", False: "false"}[value]
     if isinstance(value, (list, tuple)):
         return ",".join(_value(v) for v in value)
     return '""' if value == "" else str(plain(value))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import click
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "Run and judge": ("run", "score", "predict", "bench"),
+    "Run and judge": ("run", "score", "merge", "predict", "bench"),
     "Read the results": ("report", "compare", "errors", "plot", "paper"),
     "Trust and share": ("verify", "gate", "export"),
     "Look up and extend": ("list", "show", "prepare", "check", "new", "weights"),
@@ -39,6 +39,8 @@ LESSONS: Mapping[str, Lesson] = {
             "wsssbench run --method cam --method rrm --dataset shapes --seeds 0,1,2",
             'wsssbench run --method "cam > crf" --dataset voc12 -o voc12.root=FOLDER --stages pseudo',
             "wsssbench run --plugin my.py --method my --dataset shapes --dry-run",
+            "wsssbench run --method cam --dataset shapes --seeds 0,1,2,3 --jobs 4",
+            "wsssbench run --method cam --dataset shapes --executor slurm -o slurm.partition=gpu",
         ),
         "`wsssbench report` for the tables, `wsssbench compare rrm cam` for differences with intervals.",
     ),
@@ -75,6 +77,14 @@ LESSONS: Mapping[str, Lesson] = {
             "wsssbench score out --dataset voc12 --as irn --format help",
         ),
         "`wsssbench report` has the row beside those of `run`.",
+    ),
+    "merge": Lesson(
+        (
+            "wsssbench score masks --dataset voc12 -o voc12.root=FOLDER --as irn --runs parts --shard 1/4",
+            "wsssbench merge parts",
+            "wsssbench merge from-node-1 from-node-2 --runs runs",
+        ),
+        "`wsssbench report` has the row beside those of `run`; the shards may be removed.",
     ),
     "list": Lesson(
         ("wsssbench list", "wsssbench list --check"), "`wsssbench show NAME` has the page of one of them."

@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from filelock import FileLock, Timeout
 from wsssbench.errors import WsssError
 
 LOCK, HOLDER = ".lock", ".holder"
+NOTE_TRIES, NOTE_SECONDS = 20, 0.05  # a second: a busy machine may stop the owner between lock and note
 
 
 @contextmanager
@@ -44,13 +46,31 @@ def hold(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
         lock.release()
 
 
-def holder(folder: Path) -> str:
-    """Who owns the lock: process, host and command, as far as it is known."""
+def is_held(folder: Path) -> bool:
+    """Whether a process holds `folder` now."""
+    lock = FileLock(folder / LOCK)
     try:
-        who = json.loads((folder / HOLDER).read_text())
-        return f"process {who['pid']} on {who['host']} (wsssbench {who['command']})"
-    except (OSError, ValueError, KeyError):
-        return "another process"
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:  # not to be written by us: whoever tries to change it hears why
+        return False
+    lock.release()
+    return False
+
+
+def holder(folder: Path) -> str:
+    """Who owns the lock: process, host and command, as far as it is known.
+
+    An owner notes itself a moment after it has the lock: for as long this waits.
+    """
+    for _ in range(NOTE_TRIES):
+        try:
+            who = json.loads((folder / HOLDER).read_text())
+            return f"process {who['pid']} on {who['host']} (wsssbench {who['command']})"
+        except (OSError, ValueError, KeyError, TypeError):
+            time.sleep(NOTE_SECONDS)
+    return "another process"
 
 
 def clear(folder: Path) -> None:

@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,14 @@ import numpy as np
 import torch
 
 from wsssbench.artifacts import ArtifactFolder
+from wsssbench.files.locks import hold
 from wsssbench.fits import chain_of
 from wsssbench.hardware import is_deterministic
 from wsssbench.isolation.box import Box
 from wsssbench.isolation.folders import Folders, refuse_links
 from wsssbench.isolation.frames import packed_outputs, unpacked_outputs
 from wsssbench.isolation.marks import ARTIFACTS
+from wsssbench.isolation.places import STAGED
 from wsssbench.isolation.sandbox import Inside, Mount
 from wsssbench.isolation.sources import source_of
 from wsssbench.isolation.staging import StagedTree
@@ -36,7 +39,7 @@ if TYPE_CHECKING:
 
     from wsssbench.context import RunContext
 
-STAGED, GIVEN = Path("/staged"), Path("/given")  # of a sandbox
+SHOWN, GIVEN = Path("/staged"), Path("/given")  # of a sandbox
 
 
 class Isolation:
@@ -46,6 +49,7 @@ class Isolation:
         self.sandbox, self.say = sandbox, say  # name and version, for records
         self._open: tuple[str, Box] | None = None  # key of the step, and its box
         self._trees: dict[str, StagedTree] = {}
+        self._held = ExitStack()  # their folders, so that nobody takes them for left behind
 
     def __enter__(self) -> Isolation:
         return self
@@ -54,6 +58,7 @@ class Isolation:
         self.close()
         for tree in self._trees.values():
             shutil.rmtree(tree.root, ignore_errors=True)
+        self._held.close()
 
     def box(self, key: str, inside: Callable[[], Inside]) -> tuple[Box, bool]:
         """The box of the step with that key, and whether it is new; another step's box is closed."""
@@ -74,7 +79,9 @@ class Isolation:
         key = content_key([learned_content(trial.dataset), list(view.ids)])
         if key not in self._trees:
             base.mkdir(parents=True, exist_ok=True)
-            self._trees[key] = StagedTree(Path(tempfile.mkdtemp(prefix=".staged-", dir=base)))
+            root = Path(tempfile.mkdtemp(prefix=STAGED, dir=base))
+            self._held.enter_context(hold(root, self.say))
+            self._trees[key] = StagedTree(root)
         return self._trees[key], self._trees[key].stage(view)
 
 
@@ -88,12 +95,12 @@ class BoxedStep:
         """As `Step.fit`, on staged images; BadData where the step leaves links in its folder."""
         folders = self._folders(ctx)
         tree, kinds = self.isolation.staged(self.trial, train, folders.shared.parent)
-        mounts = [Mount(tree.root / kind, STAGED / kind) for kind in kinds]
+        mounts = [Mount(tree.root / kind, SHOWN / kind) for kind in kinds]
         for kind in given.kinds if len(given) else ():
             refuse_links(given.folder / kind)
             mounts.append(Mount((given.folder / kind).resolve(), GIVEN / kind))
         request = {
-            "do": "fit", "staged": str(STAGED), "split": train.split, "ids": list(train.ids),
+            "do": "fit", "staged": str(SHOWN), "split": train.split, "ids": list(train.ids),
             "supervision": sorted(train.supervision), "given": str(GIVEN), "given_ids": list(given.ids),
             "given_kinds": list(given.kinds), "print": self.trial.dataset.fingerprint(train.split),
         }  # fmt: skip

@@ -14,9 +14,9 @@ from pathlib import Path
 from wsssbench.errors import BadData
 from wsssbench.files.locks import HOLDER, LOCK
 from wsssbench.isolation.marks import ARTIFACTS, MARK
+from wsssbench.isolation.places import SHARED
 from wsssbench.isolation.sandbox import Mount
 
-SHARED = ".isolated"  # in the folder of steps: what isolated steps of equal supervision share
 OURS = (LOCK, HOLDER, MARK, "fitted.json", "cost.json")  # in a step's folder; a box may not write them
 
 

@@ -20,7 +20,7 @@ from wsssbench.isolation.sandbox import Inside, Mount
 from wsssbench.isolation.sources import StepSource
 from wsssbench.isolation.telling import config_told, file_mounts, plugin_mounts, step_told
 from wsssbench.plugins import Entry, Group, Plugins
-from wsssbench.types import StepCard
+from wsssbench.types import Artifacts, Context, Predictor, StepCard, View
 
 OWN = "wsssbench"  # the distribution whose steps are part of the harness's own code
 
@@ -77,6 +77,19 @@ class StandIn:
         """Raise what the step's own `ready` raised in a sandbox."""
         if self._not_ready:
             raise as_error(self._not_ready)
+
+    def fit(self, train: View, given: Artifacts, ctx: Context) -> Predictor:
+        """Refused: what fits is the step itself, in a sandbox."""
+        raise _outside(self.plugin)
+
+    def restore(self, ctx: Context) -> Predictor:
+        """Refused, as `fit`."""
+        raise _outside(self.plugin)
+
+
+def _outside(plugin: str) -> WsssError:
+    hint = "`wsssbench run` has one; for this command name a settings file without isolate = true (--config)"
+    return WsssError("with isolate = true this step runs in a sandbox alone", where=plugin, hint=hint)
 
 
 class SilentStandIn(StandIn):

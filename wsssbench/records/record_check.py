@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from wsssbench.files.printable import is_name, printable
+from wsssbench.records.score_lists import check_score_lists
 from wsssbench.types import Record, RowIdentity, StepIdentity, Terms
 
 NAMES = ("stage", "dataset", "dataset_version", "split", "threshold_policy", "resolution")  # of the terms
@@ -84,6 +85,7 @@ def _check_scores(scores: Mapping[str, Any], classes: int) -> None:
             raise TypeError("left_out is not a list of classes")
         if type(numbers.get("n_images", 0)) is not int:
             raise TypeError("n_images is no number of images")
+    check_score_lists(scores, classes)
     main = scores.get("iou", {})
     for name in PERCENTAGES:
         _check_all([main.get(name)], float | None, f"scores.iou.{name}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wsssbench.distributed import normaliser
 from wsssbench.ops.energy import PAPER_WEIGHT, Gradient, dense_energy, energy_weight
 from wsssbench.stages import sigma_scale
 from wsssbench.types import IGNORE, Context
@@ -29,14 +31,13 @@ def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
     logits (B, C, H, W) float32, labels (B, H, W) uint8 in {0..C-1, 255}. The sum has weight 1 and is not
     halved (code, tool/myTool.py). A side without pixels adds nothing; the code's mean would be NaN (B6).
+    Where processes share a batch the means are over the pixels of all of them.
     """
     target = labels.long()
     each = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
-    background = (target == 0).float()
-    foreground = ((target != 0) & (target != IGNORE)).float()
-    total: Tensor = sum(  # type: ignore[assignment]
-        (each * side).sum() / side.sum().clamp(min=1) for side in (background, foreground)
-    )
+    sides = ((target == 0).float(), ((target != 0) & (target != IGNORE)).float())
+    counts = normaliser(torch.stack([side.sum() for side in sides]), len(labels))
+    total: Tensor = sum((each * side).sum() / count for side, count in zip(sides, counts, strict=True))
     return total
 
 

@@ -31,6 +31,7 @@ class Rrm:
 
     Config = RrmConfig
     presets: ClassVar = RRM_PRESETS
+    trains_together = True  # all processes that torchrun starts share its trainings
     card = StepCard(
         name="rrm",
         version="2",

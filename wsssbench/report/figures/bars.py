@@ -135,6 +135,6 @@ def _ladder(line: Line) -> list[float]:
     found = [
         [scores["miou"], *(miou for _, miou in scores["ladder"])]
         for scores in line.scores("error_ladder")
-        if scores.get("miou") is not None
+        if scores.get("miou") is not None and len(scores["ladder"]) == len(KINDS)
     ]
     return [float(value) for value in np.mean(found, axis=0)] if found else []

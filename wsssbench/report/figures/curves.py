@@ -138,7 +138,8 @@ def reliability_figure(table: Table) -> Figure | None:
 
     Below: the share of pixels in each bin. Means over seeds; None where no record has `calibration`.
     """
-    lines = [line for line in table.finished if line.lists("calibration", "accuracy").size][:MOST_LINES]
+    known = (line for line in table.finished if np.isfinite(line.lists("calibration", "accuracy")).any())
+    lines = list(known)[:MOST_LINES]
     if not lines:
         return None
     figure, panels = new_figure(2, 2, height=3.7, width=5.6, sharex=True, height_ratios=[3, 1])
@@ -162,9 +163,9 @@ def _calibration_line(top: Axes, below: Axes, line: Line, number: int, suffix: s
     accuracy, confidence, share = (
         line.lists("calibration", f"{name}{suffix}") for name in ("accuracy", "confidence", "share")
     )
-    if not accuracy.size:
-        return
     filled = ~np.isnan(accuracy).all(0)
+    if not filled.any():  # of foreground there may be none
+        return
     x, y = np.nanmean(confidence[:, filled], axis=0), np.nanmean(accuracy[:, filled], axis=0)
     look = lines_of(number)
     top.plot(x, y, label=literal(line.row.title), clip_on=False, **look)

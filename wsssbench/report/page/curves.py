@@ -61,7 +61,10 @@ def threshold_curves(section: Section) -> Chart | None:
         return next((s["thresholds"] for s in line.scores(name) if s.get("curve")), ())
 
     def curve(line: Line) -> tuple[float | None, ...]:
-        return means([s["curve"] for s in line.scores(name) if s.get("curve")])
+        """The mean over the seeds that have the thresholds of the first."""
+        return means(
+            [s["curve"] for s in line.scores(name) if s.get("curve") and s["thresholds"] == grid(line)]
+        )
 
     note = (
         "What each threshold would give on the judged images themselves, mean over seeds: the top of a curve "
@@ -101,7 +104,8 @@ def ladder(section: Section) -> Chart | None:
     """mIoU as one kind of error after the other is repaired."""
 
     def steps(line: Line) -> tuple[float | None, ...]:
-        return means([[s["miou"], *(m for _, m in s["ladder"])] for s in line.scores("error_ladder")])
+        scores = [s for s in line.scores("error_ladder") if len(s["ladder"]) == len(KINDS)]
+        return means([[s["miou"], *(m for _, m in s["ladder"])] for s in scores])
 
     labels = ("nothing", *(f"+ {_words(kind)}" for kind in KINDS))
     note = (

@@ -1,0 +1,107 @@
+"""What may be asked of executors: flags, settings, help, and the plan for machines that are elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from wsssbench.cli import main
+from wsssbench.completion import complete_executor
+from wsssbench.errors import UnknownName, WsssError
+from wsssbench.executors.running import executor_of, prepared
+from wsssbench.hardware import Hardware
+from wsssbench.screen.progress import Progress
+from wsssbench.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No wsssbench.toml is found by chance."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--executor", "slrum"], ["there is no executor 'slrum'", "did you mean slurm"]),
+        (["--jobs", "0"], ["at least one trial"]),
+        (["--detach"], ["only jobs of a cluster can be left alone", "--executor slurm"]),
+        (["--executor", "slurm", "-o", "slurm.partion=gpu"], ["slurm has no option 'partion'", "partition"]),
+        (["-o", "slurm.time=soon"], ["time is minutes", "'soon'"]),
+        (["-o", "slurm.mem=32"], ["expected str"]),
+        (["-o", "slrm.time=3"], ["unknown step or data set 'slrm'", "did you mean slurm"]),
+    ],
+)
+def test_a_mistake_is_named_with_what_was_meant(flags: list[str], said: list[str]) -> None:
+    result = CliRunner().invoke(main, ["run", "--method", "constant", "--dataset", "shapes", *flags])
+    assert result.exit_code == 2
+    assert all(text in result.stderr for text in said), result.stderr
+    assert not Path("runs").exists()
+
+
+def test_several_trials_at_a_time_are_never_in_this_process() -> None:
+    assert executor_of(Settings()) == "here"
+    assert executor_of(Settings(jobs=2)) == "local"
+    assert executor_of(Settings(jobs=2, executor="slurm")) == "slurm"
+
+
+@pytest.mark.parametrize(
+    ("asked", "options", "planned"),
+    [
+        (("auto", "auto"), {}, ("cpu", "fp32")),
+        (("auto", "auto"), {"gpus_per_node": 1}, ("cuda", "bf16")),
+        (("auto", "auto"), {"gres": "gpu:a100:1"}, ("cuda", "bf16")),
+        (("auto", "fp32"), {"sbatch": ["--gpus=1"]}, ("cuda", "fp32")),
+        (("cuda", "auto"), {}, ("cuda", "bf16")),
+        (("cpu", "auto"), {"gpus_per_node": 1}, ("cpu", "fp32")),
+    ],
+)
+def test_on_a_cluster_the_gpu_of_the_jobs_is_planned_not_that_of_this_machine(
+    asked: tuple[Any, Any], options: dict[str, Any], planned: tuple[str, str],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("wsssbench.executors.slurm.check_slurm", lambda: None)
+    device, precision = asked
+    settings = Settings(
+        executor="slurm", device=device, precision=precision, executor_options={"slurm": options}
+    )
+    named, hardware = prepared(settings, Progress())
+    assert hardware == Hardware(*planned, "lattice")
+    assert (named.device, named.precision) == planned
+    assert ("jobs use the CPU" in capsys.readouterr().err) == (device == "auto" and planned[0] == "cpu")
+
+
+def test_the_settings_file_names_executor_jobs_and_their_options() -> None:
+    Path("wsssbench.toml").write_text('[run]\njobs = 2\nexecutor = "slurm"\n[executors.slrm]\ntime = 3\n')
+    result = CliRunner().invoke(main, ["run", "--method", "constant", "--dataset", "shapes"])
+    assert (result.exit_code, "unknown executor 'slrm'" in result.stderr) == (2, True)
+
+
+def test_help_and_completion_know_the_executors() -> None:
+    text = CliRunner().invoke(main, ["run", "--help"]).output
+    assert all(word in text for word in ("--jobs", "--executor", "--detach", "-o slurm.partition=gpu"))
+    assert complete_executor(None, None, "s") == ["slurm"]  # type: ignore[arg-type]
+
+
+def test_without_submitit_or_slurm_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from wsssbench.executors.slurm import check_slurm
+
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "submitit", None)
+        with pytest.raises(WsssError, match="submitit is not installed") as caught:
+            check_slurm()
+        assert "wsssbench[slurm]" in caught.value.hint
+    pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
+    monkeypatch.setenv("PATH", os.devnull)
+    with pytest.raises(WsssError, match=r"Slurm's commands are not here \(sbatch, squeue, srun\)"):
+        check_slurm()
+
+
+def test_an_unknown_option_of_an_executor_is_refused_before_anything_is_opened() -> None:
+    with pytest.raises(UnknownName, match="no option 'tme'"):
+        prepared(Settings(executor_options={"slurm": {"tme": 3}}), Progress(quiet=True))

@@ -1,0 +1,127 @@
+"""Parts of a split judged apart, by several machines or one after the other: what a part leaves behind.
+
+A shard lies beside where its cell will be, in `<stage>-<split>-<key8>.shards/2-of-4/`: shard.json (what it is
+part of), counts.npz and masks/. No table shows it: it is no record. `wsssbench.commands.merging` makes one.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from wsssbench.commands.scoring import Scored, judged_files, keep_files
+from wsssbench.errors import BadData, WsssError
+from wsssbench.files.locks import hold
+from wsssbench.store import atomic_write_text, identity_from_plain, read_json
+from wsssbench.types import RowIdentity, content_key, plain
+
+SHARD, SUFFIX, SCHEMA = "shard.json", ".shards", 1
+AGAIN = "score this shard again"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part `number` (from 1) of `of` parts of a list: every `of`-th element."""
+
+    number: int
+    of: int
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Of "2/4"; WsssError where it is none."""
+        found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+        part = cls(*map(int, found.groups())) if found else cls(0, 0)
+        if not 1 <= part.number <= part.of:
+            raise WsssError("not a shard", where=f"--shard {text}", hint="as --shard 2/4, the second of four")
+        return part
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.of}"
+
+    def __call__(self, ids: Sequence[str]) -> Sequence[str]:
+        if len(ids) < self.of:
+            what = f"of {len(ids)} images there are no {self.of} shards"
+            raise WsssError(what, where=f"--shard {self}", hint="ask for fewer")
+        return ids[self.number - 1 :: self.of]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What shard.json says, and the folder that it lies in."""
+
+    folder: Path
+    part: Part
+    name: str
+    identity: RowIdentity
+    metrics: tuple[str, ...]
+    source: str
+    dataset: Mapping[str, Any]
+    images: int  # of the whole split
+    ids_key: str  # `content_key` of their ids, in order
+
+    @property
+    def row(self) -> tuple[str, str, int, str, str]:
+        """What shards have in common that are meant to be put together."""
+        terms = self.identity.terms
+        return (terms.dataset, self.name, self.identity.seed, terms.stage, terms.split)
+
+
+def score_shard(folder: Path, flags: Mapping[str, Any]) -> tuple[Path, int]:
+    """Judge one shard of the files in `folder`; where it is kept, and the number of its images.
+
+    WsssError for what is no shard, and a metric whose counts cannot be put together.
+    """
+    part, whole = Part.parse(flags["shard"]), list[str]()
+
+    def mine(ids: Sequence[str]) -> Sequence[str]:
+        whole.extend(ids)
+        return part(ids)
+
+    with judged_files(folder, flags, mine) as (found, runs):
+        _check_countable(found)
+        cell = found.cell(runs)
+        place = cell.with_name(cell.name + SUFFIX) / f"{part.number}-of-{part.of}"
+        with hold(place, lambda text: click.echo(text, err=True)):
+            (place / SHARD).unlink(missing_ok=True)  # an older one goes first, what it speaks of is replaced
+            keep_files(found, place)
+            _write_shard(place, part, found, whole)
+        return place, len(found.counts.ids)
+
+
+def _check_countable(found: Scored) -> None:
+    from wsssbench.judging.judge import counted_scores
+
+    kept = counted_scores(found.counts, found.metrics, len(found.identity.terms.classes))
+    if lost := [metric.name for metric in found.metrics if metric.name not in kept]:
+        hint = "leave it out, or score without --shard"
+        raise WsssError(f"{lost[0]} cannot be put together from shards", where="--metrics", hint=hint)
+
+
+def _write_shard(place: Path, part: Part, found: Scored, ids: Sequence[str]) -> None:
+    said = {
+        "schema": SCHEMA, "part": str(part), "name": found.name, "identity": plain(found.identity),
+        "metrics": [metric.name for metric in found.metrics], "source": found.source,
+        "dataset": plain(found.dataset), "images": len(ids), "ids_key": content_key(ids),
+    }  # fmt: skip
+    atomic_write_text(place / SHARD, json.dumps(said, indent=1))
+
+
+def read_shard(folder: Path) -> Shard:
+    """The shard in `folder`; BadData where it is damaged."""
+    said = read_json(folder / SHARD, "shard")
+    try:
+        if said["schema"] != SCHEMA:
+            raise ValueError(f"schema {said['schema']!r}")
+        return Shard(
+            folder, Part.parse(said["part"]), str(said["name"]), identity_from_plain(said["identity"]),
+            tuple(map(str, said["metrics"])), str(said["source"]), dict(said["dataset"]),
+            int(said["images"]), str(said["ids_key"]),
+        )  # fmt: skip
+    except (WsssError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadData(f"shard is damaged ({error})", where=folder / SHARD, hint=AGAIN) from error

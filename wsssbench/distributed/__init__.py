@@ -1,0 +1,64 @@
+"""One training in several processes, as torchrun starts them: who they are, what they say to each other, and
+how a training shares its batch so that it learns what one process would. Without torchrun nothing of it is at
+work.
+
+This page is what a training, a loss or a plugin asks; it imports neither torch nor torch.distributed. Which
+steps are run, and what is judged and written, must not enter: the engine decides that, in the first process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from wsssbench.distributed.process_group import Group
+
+_at_work: list[Group] = []  # at most one
+
+
+def group() -> Group | None:
+    """The processes that share the present training; None where one process trains alone."""
+    return _at_work[-1] if _at_work else None
+
+
+@contextmanager
+def at_work(own: Group) -> Iterator[None]:
+    """Inside, `own` shares what is trained."""
+    _at_work.append(own)
+    try:
+        yield
+    finally:
+        _at_work.remove(own)
+
+
+def leads() -> bool:
+    """Whether this process writes: the first of several, or the only one."""
+    own = group()
+    return own is None or own.leads
+
+
+def trains_together(step: Any) -> bool:
+    """Whether a step says (`trains_together = True`) that every process may run its `fit` at once.
+
+    All that such a `fit` writes goes through `wsssbench.train`, or is written where `leads()`.
+    """
+    return bool(getattr(step, "trains_together", False))
+
+
+def normaliser(counts: Tensor, images: int) -> Tensor:
+    """What a loss divides sums over pixels by, at least 1: the `counts` of the whole batch.
+
+    `counts` (any shape) are those of this process's `images` images. The quotient then counts as a mean over
+    these images, as every loss does in `wsssbench.train`: the whole count is handed out by images.
+    """
+    own = group()
+    if own is None:
+        return counts.clamp(min=1)
+    *whole, every = own.summed([*counts.flatten().tolist(), float(images)])
+    shares = [max(count, 1.0) * images / every for count in whole]
+    kind = counts.dtype if counts.is_floating_point() else counts.new_empty(0).float().dtype
+    return counts.new_tensor(shares, dtype=kind).view(counts.shape)
