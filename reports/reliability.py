@@ -27,6 +27,7 @@ FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 SOURCES = {"cam": "", "early": "options.rrm.stop_at = 50\n", "final": ""}
 STEP = {"cam": "cam", "early": "rrm", "final": "rrm"}
 COLOURS = {"cam": "#888888", "early": "#e69f00", "final": "#0072b2"}
+PRESET = "shapes-long"
 SEEDS = "0,1,2,3,4"
 LEVELS = (30, 40, 50, 60, 70)  # coverages at which the sources are compared
 
@@ -39,6 +40,7 @@ def settings(seeds: str) -> str:
     """The settings file of the sweep: one method for each source and fraction."""
     names = [f"{source}-at-{fraction}" for source in SOURCES for fraction in FRACTIONS]
     text = f'[run]\nmethod = {names}\ndataset = ["shapes"]\nseeds = [{seeds}]\nstages = ["pseudo"]\n'
+    text += "".join(f'[steps.{step}]\npreset = "{PRESET}"\n' for step in ("cam", "rrm"))
     for source, more in SOURCES.items():
         for fraction in FRACTIONS:
             text += f'[methods."{source}-at-{fraction}"]\nsteps = ["{STEP[source]}", "reliable"]\n{more}'

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
+from wsssbench.checkpoints import load_checkpoint
 from wsssbench.context import RunContext
 from wsssbench.crops import CropBatches
 from wsssbench.options import build_config
-from wsssbench.train import load_checkpoint, make_optimizer, one_step
+from wsssbench.train import make_optimizer, one_step
 from wsssbench.types import View
 from wsssbench_datasets.voc12 import Voc12
 from wsssbench_methods.classifier import new_classifier
