@@ -39,6 +39,7 @@ from wsssbench.masks import write_labels
 from wsssbench.plan import Cell, PlannedStep, Trial, cell_state, judged_step, learned_content
 from wsssbench.predicting import artifact_name, outputs_of
 from wsssbench.renewal import Renewed
+from wsssbench.screen.cell_lines import cell_line, counted, reason_of
 from wsssbench.screen.progress import Progress, Task
 from wsssbench.store import TRACE, set_aside_damaged, write_failure, write_record
 from wsssbench.types import Kind, Outputs, Predictor, Record, Stage, View, plain
@@ -75,7 +76,7 @@ class Engine:
         for cell in pending:
             self._note_demands(cell)
         if not pending and any(cell.state != "skip" for cell in cells):
-            self.progress.say(f"nothing to run: {_counted(cells)}; --rerun all runs what is done again")
+            self.progress.say(f"nothing to run: {counted(cells)}; --rerun all runs what is done again")
         failed = 0
         with self.progress.live():
             for number, cell in enumerate(pending, 1):
@@ -96,7 +97,7 @@ class Engine:
                 self.progress.say(f"{cell.title}: {damage}")
             self._renew_steps(cell)
             record, hint = self._run_cell(cell)
-        self.progress.say(_line(cell, record, time.perf_counter() - start, hint))
+        self.progress.say(cell_line(cell, record, time.perf_counter() - start, hint))
         return record.status == "failed"
 
     def _run_cell(self, cell: Cell) -> tuple[Record, str]:
@@ -107,7 +108,7 @@ class Engine:
             trace.unlink(missing_ok=True)
             write_record(cell.folder, record)
         except (Exception, SystemExit) as error:  # a plugin's failure becomes a record, never a lost run
-            record = self._record(cell, "failed", {}, {}, _reason(error, trace))
+            record = self._record(cell, "failed", {}, {}, reason_of(error, trace))
             write_failure(cell.folder, record, traceback.format_exc())
             hint = error.hint if isinstance(error, WsssError) else ""
         return record, hint
@@ -385,23 +386,3 @@ class Engine:
             planned = planned.before
             costs.append(ArtifactFolder(planned.folder / "artifacts" / name).cost())
         return costs
-
-
-def _counted(cells: Sequence[Cell]) -> str:
-    """How many cells are in which state: `3 done, 1 skip`."""
-    states = [cell.state for cell in cells]
-    return ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-
-
-def _reason(error: BaseException, trace: Path) -> str:
-    """One line on why a cell failed."""
-    reason = str(error).strip().partition("\n")[0]
-    return reason if isinstance(error, WsssError) else f"{type(error).__name__}: {reason} (see {trace})"
-
-
-def _line(cell: Cell, record: Record, seconds: float, hint: str = "") -> str:
-    if record.status == "failed":
-        return f"FAILED {cell.title}: {record.reason}" + (f"\n  next: {hint}" if hint else "")
-    miou = record.scores["iou"]["miou"]
-    shown = "undefined" if miou is None else f"{miou:.1f}"  # no pixel of the split has a truth
-    return f"{cell.title}: mIoU {shown}  ({seconds:.0f} s)"
