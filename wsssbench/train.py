@@ -83,7 +83,8 @@ class Schedule:
 def make_optimizer(backbone: nn.Module, heads: Iterable[nn.Module], plan: Schedule) -> torch.optim.Optimizer:
     """AdamW or SGD over the backbone's and the heads' parameters, frozen ones left out.
 
-    Two groups, or four where biases have a rate of their own.
+    Two groups, or four where biases have a rate of their own. All parameters are updated in one pass over
+    memory (`fused`), on CPU and GPU.
     """
     slow = [item for item in backbone.named_parameters() if item[1].requires_grad]
     fast = [item for head in heads for item in head.named_parameters() if item[1].requires_grad]
@@ -96,8 +97,8 @@ def make_optimizer(backbone: nn.Module, heads: Iterable[nn.Module], plan: Schedu
             biases, double = [p for name, p in named if name.endswith("bias")], rate * plan.bias_factor
             groups.append({"params": biases, "lr": double, "base": double, "weight_decay": 0.0})
     if plan.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=plan.momentum, weight_decay=plan.weight_decay)
-    return torch.optim.AdamW(groups, weight_decay=plan.weight_decay)
+        return torch.optim.SGD(groups, momentum=plan.momentum, weight_decay=plan.weight_decay, fused=True)
+    return torch.optim.AdamW(groups, weight_decay=plan.weight_decay, fused=True)
 
 
 def train(
