@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -14,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
 import wsssbench
-from wsssbench.cli import main
 from wsssbench.errors import BadData, WsssError
 from wsssbench.executors.jobs import Job, jobs_of
 from wsssbench.executors.outcome import Ended, read_end, tail, told, write_end
@@ -29,36 +28,13 @@ from wsssbench.plugins import Plugins
 from wsssbench.renewal import Renewed
 from wsssbench.settings import Settings
 
-PATIENT = Path(__file__).with_name("patient_step.py")
-SMALL = ["-o", "shapes.preset=tiny", "-o", "shapes.train=3", "-o", "shapes.val=3", "--device", "cpu"]
+RUNS = runpy.run_path(str(Path(__file__).with_name("patient_run.py")))
+in_an_empty_folder = RUNS["in_an_empty_folder"]
+words = RUNS["words"]
+run = RUNS["run"]
+records = RUNS["records"]
+PATIENT, SOME_TIME = RUNS["PATIENT"], RUNS["SOME_TIME"]
 TINY = {"shapes": {"preset": "tiny", "train": 3, "val": 3}}
-SOME_TIME = 120.0  # seconds that a busy machine may take
-
-
-@pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No wsssbench.toml is found by chance, and torch's threads stay as they are."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("wsssbench.commands.run.use_machine", lambda *threads: None)
-
-
-def words(*more: object, method: str = "patient") -> list[str]:
-    """`run` of the patient step on three drawn images, its maps judged on three others."""
-    given = ["run", "--plugin", PATIENT, "--method", method, "--dataset", "shapes", *SMALL, "--stages", "seg"]
-    return [str(word) for word in (*given, *more)]
-
-
-def run(*more: object, method: str = "patient") -> Result:
-    return CliRunner().invoke(main, words(*more, method=method))
-
-
-def records(runs: Path) -> dict[str, Any]:
-    """What the records of a run say, but for times and places."""
-    found = {str(path.relative_to(runs)): json.loads(path.read_text()) for path in runs.rglob("record.json")}
-    return {
-        name: {key: value for key, value in record.items() if key not in ("timing", "provenance")}
-        for name, record in found.items()
-    }
 
 
 def starts(runs: Path) -> list[str]:

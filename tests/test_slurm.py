@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -15,46 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 
-from wsssbench.cli import main
 from wsssbench.executors.outcome import write_end
 from wsssbench.executors.slurm_queue import QueueSilent, is_going_on, last_state, queue_states
 
 pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
 
-PATIENT = Path(__file__).with_name("patient_step.py")
+RUNS = runpy.run_path(str(Path(__file__).with_name("patient_run.py")))
+in_an_empty_folder = RUNS["in_an_empty_folder"]
+words = RUNS["words"]
+run = RUNS["run"]
+records = RUNS["records"]
+PATIENT, SOME_TIME = RUNS["PATIENT"], RUNS["SOME_TIME"]
 NODE = Path(__file__).with_name("slurm_node.sh")
-SMALL = ["-o", "shapes.preset=tiny", "-o", "shapes.train=3", "-o", "shapes.val=3", "--stages", "seg"]
 SLURM = ["--executor", "slurm", "-o", "slurm.partition=gpu", "-o", "slurm.poll_seconds=0.2"]
-SOME_TIME = 120.0  # seconds that a busy machine may take
-
-
-@pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No wsssbench.toml is found by chance, and torch's threads stay as they are."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("wsssbench.commands.run.use_machine", lambda *threads: None)
-
-
-def words(*more: object, method: str = "patient") -> list[str]:
-    given = ["run", "--plugin", PATIENT, "--method", method, "--dataset", "shapes", *SMALL, "--device", "cpu"]
-    return [str(word) for word in (*given, *more)]
-
-
-def run(*more: object, method: str = "patient") -> Result:
-    return CliRunner().invoke(main, words(*more, method=method))
-
-
-def records(runs: str) -> dict[str, Any]:
-    """What the records of a run say, but for times and places."""
-    found = {
-        str(path.relative_to(runs)): json.loads(path.read_text()) for path in Path(runs).rglob("record.json")
-    }
-    return {
-        name: {key: value for key, value in record.items() if key not in ("timing", "provenance")}
-        for name, record in found.items()
-    }
 
 
 def starts(runs: str = "runs") -> int:
