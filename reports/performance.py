@@ -18,7 +18,6 @@ from tabulate import tabulate
 HERE = Path(__file__).resolve().parent
 PAGE, KEPT = HERE / "performance.md", HERE / "performance" / "cpu.json"
 BUSY = 0.1  # share of the cores' time from which on others disturb a measurement
-LOADED = 0.5  # load average from which on the machine was not idle when the measurement began
 STATISTICS = ("median", "q1", "q3", "rounds")
 BARS = ("what", "threads", "ours", "peer", "its time", "ratio [quartiles]", "bar", "met")
 GROUPS = (
@@ -112,7 +111,7 @@ def provenance(kept: Mapping[str, Any]) -> str:
         f"{features}; load average at the start {load:.2f}. Versions: {versions}."
     )
     disturbed = [case for case in cases if busy(case)]
-    if load > LOADED or disturbed:
+    if disturbed:
         text += (
             f"\n\n**The machine was not idle**: in {len(disturbed)} of {len(cases)} measurements other "
             f"processes took more than {BUSY:.0%} of the cores' time (marked `busy`). These figures are "
