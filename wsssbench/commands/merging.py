@@ -55,7 +55,9 @@ def find_shards(folders: Sequence[Path]) -> list[Shard]:
     found: dict[Path, Shard] = {}
     for folder in folders:
         if not folder.is_dir():
-            raise BadData("no such folder of shards", where=folder)
+            raise BadData(
+                "no such folder of shards", where=folder, hint="give the --runs folders of `score --shard`"
+            )
         for place, below, files in os.walk(folder):
             below[:] = [] if SHARD in files else sorted(set(below).difference(NOT_SEARCHED))
             if SHARD in files:
