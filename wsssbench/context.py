@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
 from wsssbench.files.locks import clear, hold
+from wsssbench.hardware import Hardware
+from wsssbench.plan import PlannedStep, Trial, learned_content
 from wsssbench.screen.progress import Task
 from wsssbench.store import safe_name
 from wsssbench.timing import Cost, PhaseTimer
@@ -53,6 +55,26 @@ class RunContext:
     step_limit: int | None = None  # set by a measurement alone, whose folders no run reads: part of no key
     board: TrainingBoard | None = None  # what --tensorboard asks for
     rate: float | None = None  # the learning rate of the step that is reported next
+
+    @classmethod
+    def of(
+        cls, trial: Trial, planned: PlannedStep, hardware: Hardware, limit: int | None,
+        say: Callable[[str], None], **more: Any,
+    ) -> Self:  # fmt: skip
+        """What a planned step of a trial may use; `more` are other fields."""
+        return cls(
+            device=hardware.device,
+            precision=hardware.precision,
+            filter_backend=hardware.filter_backend,
+            card=trial.dataset.card,
+            workdir=planned.folder,
+            limit=limit,
+            run_seed=trial.seed,
+            step=planned.name,
+            data=learned_content(trial.dataset),
+            say=say,
+            **more,
+        )
 
     def seed(self, purpose: str) -> int:
         text = f"{self.run_seed}/{self.step}/{purpose}"

@@ -36,7 +36,7 @@ from wsssbench.judging.cell_judging import (
 )
 from wsssbench.judging.judge import COUNTS
 from wsssbench.masks import write_labels
-from wsssbench.plan import Cell, PlannedStep, Trial, cell_state, judged_step, learned_content
+from wsssbench.plan import Cell, PlannedStep, Trial, cell_state, judged_step
 from wsssbench.predicting import artifact_name, outputs_of
 from wsssbench.renewal import Renewed
 from wsssbench.screen.cell_lines import cell_line, counted, reason_of
@@ -197,21 +197,11 @@ class Engine:
 
     def context(self, trial: Trial, planned: PlannedStep) -> RunContext:
         """What the step may use."""
-        hw = self.hardware
-        return RunContext(
-            device=hw.device,
-            precision=hw.precision,
-            filter_backend=hw.filter_backend,
-            card=trial.dataset.card,
-            workdir=planned.folder,
-            limit=self.limit,
-            run_seed=trial.seed,
-            step=planned.name,
-            data=learned_content(trial.dataset),
-            say=self.progress.say,
+        return RunContext.of(
+            trial, planned, self.hardware, self.limit, self.progress.say,
             board=self.board.training(trial) if self.board else None,
             renewed=self._renewed if planned.folder in self._renewed else None,
-        )
+        )  # fmt: skip
 
     def _learned_from(self, trial: Trial, planned: PlannedStep, view: View) -> ArtifactFolder:
         kinds = planned.learns_from

@@ -12,7 +12,7 @@ from wsssbench.artifacts import ArtifactFolder
 from wsssbench.context import RunContext
 from wsssbench.errors import WsssError
 from wsssbench.hardware import Hardware
-from wsssbench.plan import Cell, PlannedStep, Trial, learned_content
+from wsssbench.plan import Cell, PlannedStep
 from wsssbench.predicting import artifact_name
 from wsssbench.types import View
 
@@ -40,7 +40,9 @@ def fit_along(key: str, cells: Sequence[Cell], hardware: Hardware, limit: int | 
         planned = next((step for step in trial.steps if step.key == key), None)
         if planned is not None:
             view = View(trial.dataset, trial.dataset.card.fit_split, planned.step.card.supervision, limit)
-            planned.step.fit(view, lessons_of(planned, view), silent_context(trial, planned, hardware, limit))
+            planned.step.fit(
+                view, lessons_of(planned, view), SilentContext.of(trial, planned, hardware, limit, _unheard)
+            )
             return
     raise WsssError("this process has not planned the step that is to be fitted", where=key[:8])
 
@@ -54,22 +56,8 @@ def lessons_of(planned: PlannedStep, view: View) -> ArtifactFolder:
     return ArtifactFolder(planned.before.folder / "artifacts" / name, view.ids, kinds)
 
 
-def silent_context(
-    trial: Trial, planned: PlannedStep, hardware: Hardware, limit: int | None
-) -> SilentContext:
-    """The context of a fit whose progress and costs another process notes."""
-    return SilentContext(
-        device=hardware.device,
-        precision=hardware.precision,
-        filter_backend=hardware.filter_backend,
-        card=trial.dataset.card,
-        workdir=planned.folder,
-        limit=limit,
-        run_seed=trial.seed,
-        step=planned.name,
-        data=learned_content(trial.dataset),
-        say=lambda text: None,
-    )
+def _unheard(text: str) -> None:
+    """Nothing: the leader says it."""
 
 
 @dataclass

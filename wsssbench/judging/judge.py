@@ -98,6 +98,18 @@ class CountsTable:
         """Summed triples of all images."""
         return add_counts([{"gold": self.gold, "predicted": self.predicted, "pixels": self.pixels}])
 
+    def by_image(self, classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Of each image and class the pixels that are hit (TP), true (TP + FN, abstained ones among them) and
+        said (TP + FP), background first: (n, classes + 1) each. Pixels without truth are left out."""
+        hit, truth, said = (np.zeros((len(self.ids), classes + 1), np.int64) for _ in range(3))
+        known = self.gold != IGNORE
+        named = known & (self.predicted != IGNORE)
+        right = known & (self.gold == self.predicted)
+        np.add.at(truth, (self.image[known], self.gold[known]), self.pixels[known])
+        np.add.at(said, (self.image[named], self.predicted[named]), self.pixels[named])
+        np.add.at(hit, (self.image[right], self.gold[right]), self.pixels[right])
+        return hit, truth, said
+
     def save(self, path: Path | str) -> None:
         """Write a compressed npz (no pickles), whole or not at all."""
         buffer = io.BytesIO()

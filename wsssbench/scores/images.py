@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from wsssbench.metrics import confusion_counts
-from wsssbench.types import IGNORE, Counts, Kind
+from wsssbench.types import Counts, Kind
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -93,13 +93,7 @@ def score_images(table: CountsTable, classes: int, worst_percent: int = WORST_PE
 
 def image_iou(table: CountsTable, classes: int) -> tuple[Floats, NDArray[np.bool_]]:
     """(n, C) IoU in % of each image and class, 0 without truth pixels, and which have truth pixels."""
-    hit, truth, said = (np.zeros((len(table.ids), classes + 1), np.int64) for _ in range(3))
-    known = table.gold != IGNORE
-    named = known & (table.predicted != IGNORE)
-    right = known & (table.gold == table.predicted)
-    np.add.at(truth, (table.image[known], table.gold[known]), table.pixels[known])
-    np.add.at(said, (table.image[named], table.predicted[named]), table.pixels[named])
-    np.add.at(hit, (table.image[right], table.gold[right]), table.pixels[right])
+    hit, truth, said = table.by_image(classes)
     present = truth > 0
     return np.where(present, 100.0 * hit / np.maximum(truth + said - hit, 1), 0.0), present
 

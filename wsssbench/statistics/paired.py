@@ -21,7 +21,6 @@ from wsssbench.statistics.bootstrap import (
     replicates,
     student_over_normal,
 )
-from wsssbench.types import IGNORE
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -53,14 +52,7 @@ class ImageCounts:
     @classmethod
     def of(cls, table: CountsTable, classes: int) -> ImageCounts:
         """The counts of a table of triples; pixels without truth are left out."""
-        shape = (len(table.ids), classes + 1)
-        hit, truth, said = (np.zeros(shape, np.float32) for _ in range(3))
-        known = table.gold != IGNORE
-        named = known & (table.predicted != IGNORE)
-        right = known & (table.gold == table.predicted)
-        np.add.at(truth, (table.image[known], table.gold[known]), table.pixels[known])
-        np.add.at(said, (table.image[named], table.predicted[named]), table.pixels[named])
-        np.add.at(hit, (table.image[right], table.gold[right]), table.pixels[right])
+        hit, truth, said = (part.astype(np.float32) for part in table.by_image(classes))
         return cls(hit, truth, said)
 
     def columns(self) -> NDArray[np.float32]:
