@@ -7,7 +7,7 @@ import os
 import runpy
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,3 +149,19 @@ def coco_tree(coco_template: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     own = copy.deepcopy(coco_template)
     own.root = Path(shutil.copytree(coco_template.root, tmp_path / "coco"))
     return own
+
+
+# ------------------------------------------------------------------------------------------ Triton kernels
+
+
+@pytest.fixture
+def triton_device() -> Iterator[str]:
+    """Where Triton's kernels run in this test: "cuda", compiled, or "cpu", in Triton's interpreter."""
+    pytest.importorskip("triton", reason="Triton is not installed: its kernels cannot be tried")
+    import torch
+
+    if torch.cuda.is_available():
+        yield "cuda"
+        return
+    with runpy.run_path(str(Path(__file__).with_name("triton_interpreter.py")))["interpreted"]():
+        yield "cpu"

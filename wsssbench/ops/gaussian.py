@@ -2,7 +2,7 @@
 
 `gaussian_filter(features)` returns a function that maps (B, N, C) values to (B, N, C): for every point the
 sum of all values weighted by exp(-|f_i - f_j|^2 / 2), itself included, not normalised. `lattice` is the
-permutohedral approximation of the published code (compiled on the CPU, torch on CUDA), `exact` the sum
+permutohedral approximation of the published code (compiled on the CPU, Triton on CUDA), `exact` the sum
 itself; they are different operators, so what ran belongs into a record. What the filter is for (a CRF, a
 loss) must not enter.
 """
@@ -10,12 +10,13 @@ loss) must not enter.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from wsssbench.errors import UnknownName, WsssError, nearest
+from wsssbench.ops.triton_launch import runs_triton
 
 if TYPE_CHECKING:
     from wsssbench.ops.lattice_cpu import Lattice
@@ -50,9 +51,24 @@ def gaussian_filter(features: Tensor, backend: str = "lattice") -> Filter:
         return ExactFilter(features)
     if features.device.type == "cpu":
         return CompiledLatticeFilter(features)
+    if runs_triton(features.device):
+        from wsssbench.ops.lattice_triton import TritonLatticeFilter
+
+        return TritonLatticeFilter(features)
     from wsssbench.ops.lattice_torch import TorchLatticeFilter
 
     return TorchLatticeFilter(features)
+
+
+@runtime_checkable
+class PlaneFilter(Protocol):
+    """A filter that also takes planes as images have them, and factors on both sides."""
+
+    def __call__(self, values: Tensor) -> Tensor: ...
+
+    def between(self, before: Tensor, planes: Tensor, after: Tensor) -> Tensor:
+        """after * K (before * planes): planes (B, C, N), not points by channels; factors (B, N)."""
+        ...
 
 
 class CompiledLatticeFilter:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
 
 def bilinear(planes: Tensor, scale: float, recompute: bool) -> Tensor:
@@ -19,8 +19,10 @@ def bilinear(planes: Tensor, scale: float, recompute: bool) -> Tensor:
     `recompute` resizes by the ratio of the sizes instead of by `scale`.
     """
     planes = planes.float()
-    if planes.device.type == "cpu" and halves(planes, scale, recompute):
-        return cast(Tensor, _Halved.apply(planes))
+    if halves(planes, scale, recompute):
+        if planes.device.type == "cpu":
+            return cast(Tensor, _Halved.apply(planes))
+        return avg_pool2d(planes, 2)  # repeats bit for bit, backwards too; resizing on a GPU does not
     return interpolate(
         planes, scale_factor=scale, mode="bilinear", align_corners=False, recompute_scale_factor=recompute
     )

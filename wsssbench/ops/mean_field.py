@@ -20,6 +20,7 @@ from wsssbench.ops.gaussian import (
     image_groups,
     spatial_features,
 )
+from wsssbench.ops.triton_launch import runs_triton
 from wsssbench.types import CrfSet
 
 
@@ -43,6 +44,10 @@ def mean_field(
     elif backend == "lattice" and unary.device.type == "cpu":
         groups = image_groups(len(unary), image.shape[1] * image.shape[2])
         q = torch.cat([_compiled_lattice(stacked[g], image[g], params) for g in groups])
+    elif backend == "lattice" and runs_triton(unary.device):
+        from wsssbench.ops import mean_field_triton
+
+        q = mean_field_triton.mean_field(stacked, image, params)
     else:
         q = _filtered(stacked, image, params, backend)
     return q.view(unary.shape)
