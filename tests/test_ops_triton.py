@@ -241,9 +241,17 @@ def test_the_host_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) ->
         lattice_triton.build(torch.empty(1, 9, 2, device="cuda"))
 
 
-def test_a_gpu_without_triton_filters_in_plain_torch_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(triton_launch, "_installed", lambda: False)
-    with pytest.warns(RuntimeWarning, match="triton is not installed"):
+@pytest.mark.parametrize(
+    ("patched", "found", "said"),
+    [("find_spec", None, "triton is not installed"), ("shutil.which", None, "triton finds no C compiler")],
+)
+def test_a_gpu_without_triton_filters_in_plain_torch_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, patched: str, found: None, said: str
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(f"wsssbench.ops.triton_launch.{patched}", lambda name: found)
+    monkeypatch.setattr(triton_launch, "lacks_triton", triton_launch.lacks_triton.__wrapped__)
+    with pytest.warns(RuntimeWarning, match=f"plain torch, several times slower: {said}"):
         assert not triton_launch.runs_triton(torch.device("cuda"))
     assert not triton_launch.runs_triton(torch.device("cpu"))
 

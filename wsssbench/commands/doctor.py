@@ -88,6 +88,13 @@ def device() -> Iterator[Finding]:
     if torch.cuda.is_available():
         names = (torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
         yield Finding("ok", f"CUDA {torch.version.cuda}: {', '.join(names)}")
+        from wsssbench.ops.triton_launch import lacks_triton
+
+        missing = lacks_triton()
+        if missing:
+            yield Finding("note", "filters run on the GPU in plain torch, several times slower", missing)
+        else:
+            yield Finding("ok", f"triton {_version('triton')}: filters on the GPU")
     else:
         yield Finding("note", "no CUDA device: runs use the CPU", "a GPU needs its driver and a CUDA torch")
 

@@ -45,10 +45,20 @@ def gaussian_filter(features: Tensor, backend: str = "lattice") -> Filter:
             hint="use backend 'lattice', which is the same operator, or 'exact'",
         )
     features = features.detach().float()
-    if backend == "exact":
-        from wsssbench.ops.exact import ExactFilter
+    return _exact(features) if backend == "exact" else _lattice(features)
 
-        return ExactFilter(features)
+
+def _exact(features: Tensor) -> Filter:
+    if runs_triton(features.device):
+        from wsssbench.ops.exact_triton import FusedExactFilter
+
+        return FusedExactFilter(features)
+    from wsssbench.ops.exact import ExactFilter
+
+    return ExactFilter(features)
+
+
+def _lattice(features: Tensor) -> Filter:
     if features.device.type == "cpu":
         return CompiledLatticeFilter(features)
     if runs_triton(features.device):

@@ -1,4 +1,4 @@
-"""The permutohedral lattice in plain torch, for CUDA tensors; it runs on any device.
+"""The permutohedral lattice in plain torch: it runs on any device, and on a GPU where Triton cannot.
 
 The same operator as `lattice_cpu` (see `kernels` for the idea), built by sorting instead of hashing and
 filtered by index_add and gathers. A batch is one lattice: the image's index is part of a vertex's key.

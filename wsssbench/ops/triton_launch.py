@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import warnings
 from contextlib import nullcontext
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
-
-WITHOUT = (
-    "triton is not installed: filters run on the GPU in plain torch, several times slower "
-    "(pip install triton; torch for CUDA on Linux brings it)"
-)
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, *arguments: Any) -> None:
     """Run `kernel` on `grid` with the arguments `first`, ...: Triton itself would take the current device."""
-    with torch.cuda.device(first.device) if first.is_cuda else nullcontext():
+    import torch
+
+    elsewhere = first.is_cuda and first.device.index != torch.cuda.current_device()
+    with torch.cuda.device(first.device) if elsewhere else nullcontext():
         kernel[grid](first, *arguments, enable_fp_fusion=True)
 
 
 def runs_triton(device: torch.device) -> bool:
-    """Whether kernels for tensors on `device` are Triton's; a GPU without Triton is told of once."""
+    """Whether filters on `device` are Triton kernels; a GPU on which they cannot run is told of once."""
     if device.type != "cuda":
         return False
-    there = _installed()
-    if not there:
-        warnings.warn(WITHOUT, RuntimeWarning, stacklevel=2)  # shown once: Python remembers where
-    return there
+    missing = lacks_triton()
+    if missing:
+        text = f"filters run on the GPU in plain torch, several times slower: {missing}"
+        warnings.warn(text, RuntimeWarning, stacklevel=2)  # shown once: Python remembers where
+    return not missing
 
 
 @lru_cache(maxsize=1)
-def _installed() -> bool:
-    return find_spec("triton") is not None
+def lacks_triton() -> str:
+    """What is missing for Triton's kernels on this machine; nothing where they can run."""
+    if find_spec("triton") is None:
+        return "triton is not installed (torch for CUDA on Linux brings it)"
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "triton finds no C compiler (install gcc or clang)"
+    return ""
