@@ -41,8 +41,8 @@ TILES = Tiles()
 
 
 @dataclass(frozen=True)
-class Tables:
-    """A lattice: S = d + 1 corners of each point, lists of points by vertex, and who touches whom."""
+class Lattice:
+    """S = d + 1 corners of each point, lists of points by vertex, and who touches whom."""
 
     ids: Tensor  # (P, S) int32 vertices, from 1
     weights: Tensor  # (P, S) float32 barycentric
@@ -50,9 +50,9 @@ class Tables:
     entry_weights: Tensor  # (P * S,) float32
     segments: Tensor  # int32 first entries of the segments, from 1
     lists: Tensor  # int32 first segments of the vertices, from 1
-    pairs: Tensor  # (S, rows, 2) int32 neighbours
-    counts: Tensor  # (2,) int32 vertices and segments, on the device
-    rows: int  # that a table of sums needs: row 0 is zero
+    pairs: tuple[Tensor, ...]  # for each of S axes (rows, 2) int32 neighbours
+    counts: tuple[Tensor, Tensor]  # int32 numbers of vertices and of segments, on the device
+    rows: int  # of a table: row 0 is zero
 
     @property
     def corners(self) -> int:
@@ -63,9 +63,15 @@ class Tables:
         """The published filter's factor when slicing."""
         return 1 / (1 + 2.0 ** (1 - self.corners))
 
+    def room(self, rows: Tensor, copies: int = 1) -> tuple[Tensor, Tensor]:
+        """Two tables (copies * self.rows, C) in which `blurred` works on rows like these."""
+        tables = rows.new_empty(2, copies, self.rows, rows.shape[1])
+        tables[:, :, 0] = 0
+        return tables[0].flatten(0, 1), tables[1].flatten(0, 1)
+
 
 @torch.no_grad()
-def build(features: Tensor) -> Tables:
+def build(features: Tensor) -> Lattice:
     """The lattice of features (B, N, d) float32 divided by the widths, d <= 8; images do not mix."""
     points, d = features.shape[1:]
     flat, corners = features.float().reshape(-1, d).contiguous(), d + 1
@@ -102,7 +108,8 @@ def build(features: Tensor) -> Tables:
         kernels.neighbours, (_walkers(rows, TILES.vertices),),
         vertex_keys, factors, counts, pairs, rows, rows.bit_length(), corners, columns, TILES.vertices,
     )  # fmt: skip
-    return Tables(ids, weights, entry_points, entry_weights, segments, lists, pairs, counts, rows)
+    lengths = (counts[:1], counts[1:])
+    return Lattice(ids, weights, entry_points, entry_weights, segments, lists, pairs.unbind(), lengths, rows)
 
 
 class TritonLatticeFilter:
@@ -134,34 +141,33 @@ class TritonLatticeFilter:
 
     def _filter(self, rows: Tensor) -> None:
         flat = rows.view(-1, rows.shape[2])
-        read(self.lattice, blurred(self.lattice, flat), flat)
+        read(self.lattice, blurred(self.lattice, flat, self.lattice.room(flat)), flat)
 
 
-def blurred(lattice: Tables, rows: Tensor, copies: int = 1, weights: Tensor | None = None) -> Tensor:
-    """Splat (copies * P, C) float32 rows, C a power of two, and blur: a table (copies * lattice.rows, C).
+def blurred(
+    lattice: Lattice, rows: Tensor, room: tuple[Tensor, Tensor], copies: int = 1,
+    weights: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Splat (copies * P, C) float32 rows, C a power of two, and blur; the one of the tables that has it.
 
     `copies` share the lattice, each with points of its own. `weights` of the entries replace the lattice's.
     """
-    channels = rows.shape[1]
-    tables = rows.new_empty(2, copies, lattice.rows, channels)
-    tables[:, :, 0] = 0
-    sums, parts = tables[0], tables[1]  # what blurring writes first holds the sums of segments until then
+    old, new = room  # what blurring writes first holds the sums of segments until then
     weights = lattice.entry_weights if weights is None else weights
-    points = len(rows) // copies
-    _add_up(
-        lattice, rows, points, lattice.segments, lattice.counts[1:], parts, copies, TILES.segment, weights
-    )
-    _add_up(lattice, parts, lattice.rows, lattice.lists, lattice.counts, sums, copies, TILES.segments)
-    for axis in range(lattice.corners):
-        old, new = (tables[axis % 2], tables[(axis + 1) % 2])
+    vertices, segments = lattice.counts
+    points, channels = len(rows) // copies, rows.shape[1]
+    _add_up(lattice, rows, points, lattice.segments, segments, new, copies, TILES.segment, weights)
+    _add_up(lattice, new, lattice.rows, lattice.lists, vertices, old, copies, TILES.segments)
+    for pairs in lattice.pairs:
         launch(
             kernels.blur, (_walkers(lattice.rows, TILES.vertices), copies),
-            old, new, lattice.pairs[axis], lattice.counts, lattice.rows, channels, TILES.vertices,
+            old, new, pairs, vertices, lattice.rows, channels, TILES.vertices,
         )  # fmt: skip
-    return tables[lattice.corners % 2].view(-1, channels)
+        old, new = new, old
+    return old
 
 
-def read(lattice: Tables, table: Tensor, out: Tensor) -> None:
+def read(lattice: Lattice, table: Tensor, out: Tensor) -> None:
     """Slice `table` (rows, C) into `out` (P, C)."""
     channels = out.shape[1]
     together = max(1, TILES.read // channels)
@@ -172,7 +178,7 @@ def read(lattice: Tables, table: Tensor, out: Tensor) -> None:
 
 
 def _add_up(
-    lattice: Tables, rows: Tensor, copy_rows: int, first: Tensor, count: Tensor, sums: Tensor, copies: int,
+    lattice: Lattice, rows: Tensor, copy_rows: int, first: Tensor, count: Tensor, sums: Tensor, copies: int,
     width: int, weights: Tensor | None = None,
 ) -> None:  # fmt: skip
     channels = rows.shape[-1]

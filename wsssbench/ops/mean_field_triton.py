@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wsssbench.ops import lattice_triton, mean_field_triton_kernels
 from wsssbench.ops.gaussian import bilateral_features, spatial_features
-from wsssbench.ops.lattice_triton import TILES, Tables, power_of_two
+from wsssbench.ops.lattice_triton import TILES, Lattice, power_of_two
 from wsssbench.ops.triton_launch import launch
 from wsssbench.types import CrfSet
 
@@ -22,16 +22,16 @@ from wsssbench.types import CrfSet
 class Normalised(NamedTuple):
     """D^-1/2 K D^-1/2 on a lattice, D being the sums of K's rows: norms (and `compat`) are in the weights."""
 
-    lattice: Tables
+    lattice: Lattice
     splat: Tensor  # (P * S,) of the entries, vertex by vertex
     slice: Tensor  # (P, S) of the points' corners; with the lattice's gain and the compatibility
 
 
-def normalised(lattice: Tables, compat: float) -> Normalised:
+def normalised(lattice: Lattice, compat: float) -> Normalised:
     """The filter of `lattice` with its norms, times `compat`."""
     ones = lattice.weights.new_ones(len(lattice.ids), 1)
     sums = torch.empty_like(ones)
-    lattice_triton.read(lattice, lattice_triton.blurred(lattice, ones), sums)
+    lattice_triton.read(lattice, lattice_triton.blurred(lattice, ones, lattice.room(ones)), sums)
     norms = torch.rsqrt(sums + 1e-20)
     splat = lattice.entry_weights * norms[:, 0].index_select(0, lattice.entry_points)
     return Normalised(lattice, splat, lattice.weights * norms * (lattice.gain * compat))
@@ -53,12 +53,12 @@ def mean_field(unary: Tensor, image: Tensor, params: CrfSet) -> Tensor:
     unary, points, padded = unary.contiguous(), height * width, power_of_two(labels)
     channels = power_of_two(alternatives * padded)
     out, q = torch.empty_like(unary), unary.new_zeros(batch * points, channels)
-    near_table = far_table = q  # not read by the first step
+    rooms, near_table, far_table = (near.lattice.room(q, batch), far.lattice.room(q)), q, q
     block = max(1, TILES.read // padded)
     for step in range(params.iterations + 1):
         if step:
-            near_table = lattice_triton.blurred(near.lattice, q, batch, near.splat)
-            far_table = lattice_triton.blurred(far.lattice, q, 1, far.splat)
+            near_table = lattice_triton.blurred(near.lattice, q, rooms[0], batch, near.splat)
+            far_table = lattice_triton.blurred(far.lattice, q, rooms[1], 1, far.splat)
         launch(
             mean_field_triton_kernels.update, (-(-points // block), batch, alternatives),
             unary, out, q, points, labels, alternatives,
