@@ -6,7 +6,7 @@ import numba
 import pytest
 import torch
 from torch import Tensor
-from torch.nn.functional import interpolate
+from torch.nn.functional import avg_pool2d, interpolate
 
 from wsssbench.ops.halving import bilinear, halves, nearest_pixels
 
@@ -61,6 +61,12 @@ def test_layouts_and_expanded_gradients_do_not_matter() -> None:
     assert torch.equal(out, bilinear(x, 0.5, False))
     out.sum().backward()  # its gradient is one number, expanded
     assert (last.grad == 0.25).all()
+
+
+def test_elsewhere_than_on_the_cpu_a_half_is_pooled() -> None:
+    x = planes(8, 9, seed=77)
+    assert bilinear(x.to("meta"), 0.5, False).shape == (2, 3, 4, 4)
+    torch.testing.assert_close(avg_pool2d(x, 2), reference(x, 0.5, False, "bilinear"), rtol=2e-7, atol=0)
 
 
 def test_only_an_exact_half_is_halved() -> None:
