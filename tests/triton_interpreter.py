@@ -33,7 +33,7 @@ def interpreted() -> Iterator[None]:
         importlib.import_module(name)
     own = [module for name, module in sys.modules.items() if name.startswith("wsssbench.")]
     before = [(space, dict(vars(space))) for space in _of_triton()]
-    knobs = vars(triton.knobs.runtime)  # setting the attribute would set TRITON_INTERPRET for subprocesses too
+    knobs = vars(triton.knobs.runtime)  # setting an attribute sets TRITON_INTERPRET, for subprocesses too
     knobs_before = dict(knobs)
     exchanged = _exchange([*own, *_of_triton()])
     try:
@@ -53,7 +53,8 @@ def _of_triton() -> list[Any]:
     """Modules and classes of Triton that hold @triton.jit functions, or that the interpreter patches."""
     import triton.language as tl
 
-    return [tl, tl.core, tl.standard, tl.math, tl.tensor, tl.dtype, tl.condition, tl.core.tensor_descriptor_base]
+    modules = [tl, tl.core, tl.standard, tl.math]
+    return [*modules, tl.tensor, tl.dtype, tl.condition, tl.core.tensor_descriptor_base]
 
 
 def _exchange(spaces: list[Any]) -> list[tuple[Any, str, Any]]:

@@ -1,7 +1,8 @@
 """The Gaussian filter itself: sum_j exp(-|f_i - f_j|^2 / 2) v_j, tile by tile, on CPU and GPU.
 
 Quadratic in the number of pixels, and another operator than the permutohedral lattice, whose constant and
-shape differ. No N x N matrix is ever held; approximations must not enter.
+shape differ. No N x N matrix is ever held; approximations must not enter. On a GPU a fused kernel takes its
+place (`exact_triton`), where Triton is installed.
 """
 
 from __future__ import annotations

@@ -38,6 +38,10 @@ def runs_triton(device: torch.device) -> bool:
 @lru_cache(maxsize=1)
 def lacks_triton() -> str:
     """What is missing for Triton's kernels on this machine; nothing where they can run."""
+    import torch
+
+    if torch.version.hip:
+        return "the kernels are written for NVIDIA's GPUs"
     if find_spec("triton") is None:
         return "triton is not installed (torch for CUDA on Linux brings it)"
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
