@@ -1,13 +1,15 @@
 """Speed beside peers: what pytest-benchmark measured in tests/perf, as the tables of performance.md.
 
 python reports/performance.py FILE...    keeps the numbers of FILE (--benchmark-json of tests/perf) beside the
-                                         page, in performance/cpu.json, and writes the page's tables anew
+                                         page, in performance/cpu.json, those made on a GPU (`-m gpu`) in
+                                         performance/gpu.json, and writes the page's tables anew
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import runpy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +18,8 @@ from typing import Any
 from tabulate import tabulate
 
 HERE = Path(__file__).resolve().parent
-PAGE, KEPT = HERE / "performance.md", HERE / "performance" / "cpu.json"
+PAGE, FOLDER = HERE / "performance.md", HERE / "performance"
+CPU, GPU, FILTERS, STEP = "cpu.json", "gpu.json", "gpu_floors.json", "step_floors.json"
 BUSY = 0.1  # share of the cores' time from which on others disturb a measurement
 STATISTICS = ("median", "q1", "q3", "rounds")
 BARS = ("what", "threads", "ours", "peer", "its time", "ratio [quartiles]", "bar", "met")
@@ -25,12 +28,12 @@ GROUPS = (
     "drawing",
 )  # fmt: skip
 NO_GPU = "not run: no GPU at hand"
-GPU_BARS = (
-    ("reliable labels of 4 crops of 321x321", "under 10 ms"),
-    ("dense energy of 4 crops, forward and backward", "under 5 ms"),
-    ("dense CRF of 500x375, 21 labels, 10 iterations, in a batch", "under 10 ms an image"),
-    ("training step of rrm, preset `paper`", "at least 13.3 steps/s"),
-    ("the same beside mining and energy by pydensecrf in worker processes", "shown beside"),
+GPU_BARS = (  # the row's name in `extra_info`, what stands where it was not run, the bar in its own unit
+    ("mining", "reliable labels of 4 crops of 321x321", "under 10 ms", 10.0),
+    ("energy", "dense energy of 4 crops, forward and backward", "under 5 ms", 5.0),
+    ("crf", "dense CRF of 500x375, 21 labels, 10 iterations, in a batch", "under 10 ms an image", 10.0),
+    ("paper", "training step of rrm, preset `paper`", "at least 13.3 steps/s", 13.3),
+    ("peer", "the same beside mining and energy by pydensecrf in worker processes", "shown beside", 0.0),
 )
 
 Case = Mapping[str, Any]  # one benchmark, as `slim` leaves it
@@ -66,20 +69,23 @@ def _slim_case(case: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text_of(files: Sequence[Path]) -> str:
-    """All tables of this report, of the one file in `files`."""
-    (path,) = files
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    """All tables of this report: of the file of the CPU, and of those of the GPU that there are."""
+    found = {path.name: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    kept, more = found[CPU], [found[name] for name in (GPU,) if name in found]
+    on_gpu: list[Case] = [case for gpu in more for case in gpu["cases"]]
     cases: list[Case] = sorted(kept["cases"], key=lambda case: GROUPS.index(case["group"]))
     parts = [
         provenance(kept),
+        *(provenance(gpu) for gpu in more),
         "## Bars",
-        table(bar_rows(cases), BARS),
+        table([*bar_rows(cases), *gpu_rows(on_gpu, more)], BARS),
         "A ratio says how many times as fast ours is; where a bar says `at most`, it is ours over theirs.",
         "## Beside peers, without a bar",
         table([row for case in cases for row in beside_rows(case, bars=False)], BARS[:-2]),
         *notes(cases),
         "## Inference",
         table(inference_rows(cases)),
+        *gpu_parts(on_gpu, found.get(FILTERS), found.get(STEP)),
         "## A training step, by phase",
         table(phase_rows(cases)),
         "## Growth",
@@ -106,9 +112,10 @@ def provenance(kept: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     commit = kept["commit"] + (" with changes" if kept["changed_since"] else "")
     load = machine["load_average"]
+    gpu = f"one {machine['gpu']} (CUDA {machine['cuda']}) and " if "gpu" in machine else ""
     text = (
-        f"Measured on {kept['measured']} at commit {commit}, on {machine['cores']} cores of {machine['cpu']}"
-        f"{features}; load average at the start {load:.2f}. Versions: {versions}."
+        f"Measured on {kept['measured']} at commit {commit}, on {gpu}{machine['cores']} cores of "
+        f"{machine['cpu']}{features}; load average at the start {load:.2f}. Versions: {versions}."
     )
     disturbed = [case for case in cases if busy(case)]
     if disturbed:
@@ -121,7 +128,7 @@ def provenance(kept: Mapping[str, Any]) -> str:
 
 
 def bar_rows(cases: Sequence[Case]) -> Iterator[Row]:
-    """A row for each bar: beside a peer, of memory, of growth, of a time; those of the GPU stand empty."""
+    """A row for each bar that is of the CPU: beside a peer, of memory, of growth, of a time."""
     for case in cases:
         yield from beside_rows(case, bars=True)
     for case in cases:
@@ -142,8 +149,6 @@ def bar_rows(cases: Sequence[Case]) -> Iterator[Row]:
             yield {**row, "bar": f"at most {bar} s", "met": yes(seconds <= bar, case)}
     if not any("limit" in case for case in cases):
         yield {"what": "the main job on shapes", "bar": "at most 120 s", "met": "not run"}
-    for what, bar in GPU_BARS:
-        yield {"what": f"GPU (H200): {what}", "bar": bar, "met": NO_GPU}
 
 
 def beside_rows(case: Case, *, bars: bool) -> Iterator[Row]:
@@ -164,6 +169,94 @@ def beside_rows(case: Case, *, bars: bool) -> Iterator[Row]:
             "bar": f"{'at most' if peer['at_most'] else 'at least'} {peer['bar']:g}{aim}",
             "met": yes(peer["met"], case),
         }
+
+
+def gpu_rows(cases: Sequence[Case], measured: Sequence[Mapping[str, Any]]) -> Iterator[Row]:
+    """A row for each bar of the GPU, on which GPU it was measured; those that were not stand empty."""
+    found = {case["gpu"]["row"]: case for case in cases}
+    name = measured[0]["machine"]["gpu"] if measured else "H200"
+    for row, what, bar, limit in GPU_BARS:
+        case = found.get(row)
+        if case is None:
+            yield {"what": f"GPU ({name}): {what}", "bar": bar, "met": NO_GPU}
+            continue
+        rate, value = "per_second" in case["gpu"], gpu_value(case)
+        met = value >= limit if rate else value <= limit
+        ours = f"{value:.1f} steps/s" if rate else f"{value:.2f} ms"
+        shown = {"what": f"GPU ({name}): {case['what']}", "ours": ours, "bar": bar}
+        yield {**shown, "met": yes(met, case) if limit else ""}
+
+
+def gpu_value(case: Case) -> float:
+    """Steps a second of a training, else milliseconds of a call or, of the CRF, of an image."""
+    gpu = case["gpu"]
+    if "per_second" in gpu:
+        return float(gpu["per_second"])
+    return float(1000 * case["seconds"]["median"] / (gpu["images"] if gpu["row"] == "crf" else 1))
+
+
+def gpu_parts(cases: Sequence[Case], filters: Any, step: Any) -> Iterator[str]:
+    """What was measured on a GPU, and the least that it could take, counted where there is none."""
+    if cases:
+        yield "## On a GPU"
+        yield table(gpu_case(case) for case in cases)
+    if filters:
+        yield "## On a GPU: floors of the filters"
+        speed = filters["terabytes_a_second"]
+        yield f"Bytes that the kernels load and store, counted, at {speed} TB/s (H200), as without a cache."
+        yield table(filter_rows(filters))
+    if step:
+        yield "## On a GPU: floors of a training step of the paper"
+        speeds = (step["teraflops_a_second"], step["terabytes_a_second"])
+        yield (
+            "Counted, {}: arithmetic at {:g} TFLOP/s in bf16, what is no convolution by its bytes at {} TB/s "
+            "(large products and copies on an H200). Mining, energy and decoding come on top."
+        ).format(step["what"], *speeds)
+        yield table(step_rows(step))
+
+
+def filter_rows(floors: Mapping[str, Any]) -> Iterator[Row]:
+    for line in floors["lines"]:
+        least = line["bytes"] / floors["terabytes_a_second"] / 1e9
+        bar = f"{line['bar_ms']:g} ms"
+        row = {"what": line["what"], "bytes": f"{line['bytes'] / 1e9:.2f} GB", "floor": f"{least:.2f} ms"}
+        yield {**row, "kernels": str(line["kernels"]), "bar": bar}
+
+
+def step_rows(floors: Mapping[str, Any]) -> Iterator[Row]:
+    """A row for each part of the step, and their sum."""
+    names = ("tflop", "gb", "elementwise_gb", "operations")
+    whole = {name: sum(line[name] for line in floors["lines"]) for name in names}
+    for line in (*floors["lines"], {"what": "all", **whole}):
+        products = line["tflop"] / floors["teraflops_a_second"] * 1e3
+        others = line["elementwise_gb"] / floors["terabytes_a_second"]
+        yield {
+            "what": line["what"],
+            "arithmetic": f"{line['tflop']:.2f} TFLOP",
+            "its floor": f"{products:.1f} ms",
+            "bytes besides convolutions": f"{line['elementwise_gb']:.1f} GB",
+            "their floor": f"{others:.1f} ms",
+            "operations": str(line["operations"]),
+        }
+
+
+def gpu_case(case: Case) -> Row:
+    """Time of a call or step with quartiles, images or steps a second, and memory."""
+    gpu, stats = case["gpu"], case["seconds"]
+    if "per_second" in gpu:
+        spread = [gpu[name] for name in ("median_ms", "quartile1_ms", "quartile3_ms")]
+        rate = f"{gpu['per_second']:.1f} steps/s"
+    else:
+        spread = [1000 * stats[name] for name in ("median", "q1", "q3")]
+        rate = f"{gpu['images'] / stats['median']:.1f} images/s" if "images" in gpu else ""
+    peak = gpu.get("peak_bytes")
+    return {
+        "what": case["what"],
+        "median ms [quartiles]": "{:.2f} [{:.2f}, {:.2f}]".format(*spread),
+        "rate": rate,
+        "peak MB": "" if peak is None else f"{peak / 1e6:.0f}",
+        "checked": gpu.get("note", ""),
+    }
 
 
 def notes(cases: Sequence[Case]) -> list[str]:
@@ -259,12 +352,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
     given = parser.parse_args()
-    kept = slim([json.loads(path.read_text(encoding="utf-8")) for path in given.files])
-    KEPT.parent.mkdir(exist_ok=True)
-    KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+    measured = [json.loads(path.read_text(encoding="utf-8")) for path in given.files]
+    FOLDER.mkdir(exist_ok=True)
+    for name, group in by_device(measured).items():
+        kept = slim(group)
+        (FOLDER / name).write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        print(f"written: {FOLDER.name}/{name}")
+    text = with_sources(PAGE.read_text(encoding="utf-8"))
     render = runpy.run_path(str(HERE / "render.py"))["render"]
-    PAGE.write_text(render(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
-    print(f"written: {KEPT.relative_to(HERE)}, {PAGE.name}")
+    PAGE.write_text(render(text), encoding="utf-8")
+    print(f"written: {PAGE.name}")
+
+
+def by_device(measured: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Files of pytest-benchmark by the file that keeps their numbers; none of a device without any."""
+    on_gpu = ["gpu" in each["machine_info"] for each in measured]
+    groups = {CPU: False, GPU: True}
+    found = {
+        name: [each for each, own in zip(measured, on_gpu, strict=True) if own == wanted]
+        for name, wanted in groups.items()
+    }
+    return {name: group for name, group in found.items() if group}
+
+
+def with_sources(text: str) -> str:
+    """The page's text, its marked part naming the files that are kept."""
+    names = " ".join(name for name in (CPU, GPU, FILTERS, STEP) if (FOLDER / name).exists())
+    return re.sub(r"<!-- performance: .+? -->", f"<!-- performance: {names} -->", text)
 
 
 if __name__ == "__main__":

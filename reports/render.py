@@ -7,7 +7,7 @@ written by `python reports/render.py`, and a test fails where it is out of date.
     <!-- tables: FILE... -->       what `wsssbench report` says of the archives FILE... in reports/records
     <!-- controls: FILE... -->     what controls.py says of them
     <!-- reliability: FILE -->     what reliability.py says of it
-    <!-- performance: FILE -->     what performance.py says of it; FILE is in reports/performance
+    <!-- performance: FILE... -->  what performance.py says of them; they are in reports/performance
 """
 
 from __future__ import annotations

@@ -49,11 +49,58 @@ def test_a_changed_measurement_of_speed_is_noticed(tmp_path: Path) -> None:
     assert "123.00" not in text_of([kept])
 
 
+def measured_on_a_gpu() -> dict[str, Any]:
+    """As pytest-benchmark writes it: mining in 7 ms, 8 CRFs in 120 ms, 14 and 1.5 steps a second."""
+    seconds = {"mining": 0.007, "crf": 0.12, "paper": 2.0, "peer": 9.0}
+    found = {"mining": {"note": "99.99 %"}, "crf": {"images": 8}}
+    for row, rate in (("paper", 14.0), ("peer", 1.5)):
+        times = dict.fromkeys(("median_ms", "quartile1_ms", "quartile3_ms"), 1000 / rate)
+        found[row] = {"per_second": rate, "steps": 60, **times}
+    cases = [
+        {
+            "name": f"test_{row}",
+            "group": "gpu",
+            "extra_info": {"what": f"work of {row}", "gpu": {"row": row, "peak_bytes": 3e9, **found[row]}},
+            "stats": {"median": median, "q1": median, "q3": median, "rounds": 30},
+        }
+        for row, median in seconds.items()
+    ]
+    machine = {"cpu": "a CPU", "cores": 16, "versions": {"torch": "2"}, "features": []}
+    machine |= {"gpu": "NVIDIA H200", "cuda": "13.0", "load_average": 0.5}
+    info = {"machine_info": machine, "commit_info": {"id": "abc"}, "datetime": "2030-01-01T00:00"}
+    return {**info, "benchmarks": cases}
+
+
+def test_what_a_gpu_measured_fills_its_rows_and_the_others_stand_empty(tmp_path: Path) -> None:
+    page = runpy.run_path(str(REPORTS / "performance.py"))
+    on_cpu = {"machine_info": {}}
+    assert page["by_device"]([on_cpu]) == {"cpu.json": [on_cpu]}
+    measured = measured_on_a_gpu()
+    assert page["by_device"]([measured, on_cpu]) == {"cpu.json": [on_cpu], "gpu.json": [measured]}
+    gpu = tmp_path / "gpu.json"
+    gpu.write_text(json.dumps(page["slim"]([measured])))
+    text = page["text_of"]([REPORTS / "performance" / "cpu.json", gpu])
+    rows = {
+        cells[0]: cells[1:]
+        for line in text.splitlines()
+        if len(cells := [cell.strip() for cell in line.strip("|").split("|")]) > 2
+    }
+    name = "GPU (NVIDIA H200): "
+    assert "on one NVIDIA H200 (CUDA 13.0) and 16 cores of a CPU" in text
+    assert [rows[f"{name}work of mining"][k] for k in (1, -1)] == ["7.00 ms", "yes"]
+    assert [rows[f"{name}work of crf"][k] for k in (1, -1)] == ["15.00 ms", "**no**"]
+    assert [rows[f"{name}work of paper"][k] for k in (1, -1)] == ["14.0 steps/s", "yes"]
+    assert [rows[f"{name}work of peer"][k] for k in (1, -1)] == ["1.5 steps/s", ""]
+    assert rows[f"{name}dense energy of 4 crops, forward and backward"][-1].startswith("not run")
+    assert rows["work of crf"] == ["120.00 [120.00, 120.00]", "66.7 images/s", "3000", ""]
+
+
 def test_kept_measurements_name_no_folder_and_no_machine() -> None:
     for path in (REPORTS / "performance").iterdir():
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"[\"' ]/[a-z]+/", text), path.name
-        assert set(json.loads(text)["machine"]) <= {"cpu", "cores", "features", "load_average", "versions"}
+        known = {"cpu", "cores", "features", "load_average", "versions", "gpu", "cuda"}
+        assert set(json.loads(text).get("machine", {})) <= known
 
 
 def test_no_record_names_a_folder_of_the_machine_that_made_it() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from wsssbench.closure import code_of
 
-PACKAGES = ("wsssbench", "torch", "torchvision", "numpy", "scipy", "numba", "pillow", "pydensecrf2")
+PACKAGES = ("wsssbench", "torch", "torchvision", "triton", "numpy", "scipy", "numba", "pillow", "pydensecrf2")
 
 
 def provenance(device: str) -> dict[str, Any]:
@@ -39,17 +39,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-@cache
 def hardware(device: str) -> dict[str, Any]:
-    """Processor and, for a CUDA device, the GPU's name."""
+    """Processor and, for a CUDA device, the GPU's name and whether its float32 is rounded to TF32 now."""
     found: dict[str, Any] = {"cpu": cpu_name(), "cores": core_count(), "device": device}
     if device.startswith("cuda"):
         import torch
 
-        found["gpu"] = torch.cuda.get_device_name(device)
+        from wsssbench.hardware import rounds_to_tf32
+
+        found |= {"gpu": torch.cuda.get_device_name(device), "tf32": rounds_to_tf32()}
     return found
 
 
+@cache
 def cpu_name() -> str:
     """The processor's name as the system tells it."""
     try:

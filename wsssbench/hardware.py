@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 
@@ -26,7 +28,10 @@ class Hardware:
 
 
 def resolve_hardware(settings: Settings) -> Hardware:
-    """Device, precision and filter backend by name; what was asked for and is not there is an error."""
+    """Device, precision and filter backend by name; what was asked for and is not there is an error.
+
+    Where it is a GPU, float32 is float32 there from now on (`compute_full_float32`).
+    """
     import torch
 
     device = settings.device
@@ -49,7 +54,46 @@ def resolve_hardware(settings: Settings) -> Hardware:
     if settings.filter_backend == "pydensecrf" and find_spec("pydensecrf") is None:
         hint = "pip install 'wsssbench[pydensecrf]', or --filter lattice, the same operator"
         raise WsssError("pydensecrf is not installed", where="--filter", hint=hint)
+    if device.startswith("cuda"):
+        compute_full_float32()
     return Hardware(device, precision, settings.filter_backend)
+
+
+def compute_full_float32() -> None:
+    """Let a GPU compute float32 with all of its 24 bits: a row whose precision is fp32 means that.
+
+    torch by default lets convolutions round their inputs to TF32, 11 bits. Rows in bf16 lose nothing by it:
+    what they compute in float32 (losses, filters) is none of the large products.
+    """
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def rounds_to_tf32() -> bool:
+    """Whether torch may compute float32 products in TF32 on a GPU at present."""
+    import torch
+
+    return bool(torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+
+
+@contextmanager
+def sizes_repeat(device: str) -> Iterator[None]:
+    """Inside, inputs come in a few sizes, over and over: a GPU's convolutions are chosen by trying them.
+
+    cuDNN then times its algorithms at the first input of each size, instead of guessing by rule. Which one
+    wins may differ from run to run, and with it last bits: not where computing is deterministic.
+    """
+    import torch
+
+    cudnn = torch.backends.cudnn
+    before, wanted = cudnn.benchmark, device.startswith("cuda") and not is_deterministic()
+    cudnn.benchmark = wanted or before
+    try:
+        yield
+    finally:
+        cudnn.benchmark = before
 
 
 def compute_deterministically() -> None:

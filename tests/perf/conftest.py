@@ -5,6 +5,8 @@ cores), the second the main job (minutes more, may be left out), the third write
     pytest tests/perf -m slow --benchmark-enable --benchmark-json=main_job.json
     python reports/performance.py measured.json main_job.json
 
+What a GPU does is measured alone, with all cores (`-m gpu`, test_perf_gpu.py).
+
 Without `--benchmark-enable`, as in the ordinary suite, every case runs once, small, without peers and clock.
 """
 
@@ -24,21 +26,36 @@ sys.path.append(str(Path(__file__).parent))  # the modules speed_*.py; spawned p
 from speed_turns import CORES
 
 AT_START = pytest.StashKey[dict[str, Any]]()
+GPU_ALONE = pytest.StashKey[bool]()
 CROPS = (6, 0, 3, 9)  # golden cases of 321 x 321, with 1, 2, 3 and 1 tagged classes
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Note whether only tests that need a GPU are asked for."""
+    session.config.stash[GPU_ALONE] = all(item.get_closest_marker("gpu") for item in session.items)
+
+
+@pytest.fixture(scope="session")
+def gpu_alone(request: pytest.FixtureRequest) -> bool:
+    """Whether only tests that need a GPU run: they are given all cores."""
+    return request.config.stash[GPU_ALONE]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def machine(request: pytest.FixtureRequest) -> None:
-    """Two cores, and memory as every run has it, before anything is measured."""
+    """Two cores (where a GPU computes: all), and memory as every run has it, before anything is measured."""
     config = request.config
     if config.getoption("benchmark_disable") and not config.getoption("benchmark_enable"):
         return
     import torch
 
-    from wsssbench.process import keep_memory
+    from wsssbench.process import keep_memory, use_machine
 
     if hasattr(os, "getloadavg"):
         config.stash[AT_START] = {"load_average": round(os.getloadavg()[0], 2)}
+    if config.stash[GPU_ALONE]:
+        use_machine()
+        return
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
     torch.set_num_threads(CORES)
@@ -76,11 +93,23 @@ def crops(shared: Callable[[str], Path]) -> list[dict[str, Any]]:
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """What the page says of the machine, and nothing that names it."""
-    from wsssbench.env import cpu_name, versions
+    from wsssbench.env import core_count, cpu_name, versions
 
     machine_info.clear()
-    machine_info.update(cpu=cpu_name(), cores=CORES, versions=versions(), **config.stash.get(AT_START, {}))
+    alone = config.stash.get(GPU_ALONE, False)
+    cores = core_count() if alone else CORES
+    machine_info.update(cpu=cpu_name(), cores=cores, versions=versions(), **config.stash.get(AT_START, {}))
+    if alone:
+        machine_info.update(_gpu())
     machine_info["features"] = [name for name in ("avx2", "avx512f") if name in _cpu_flags()]
+
+
+def _gpu() -> dict[str, str]:
+    import torch
+
+    if not torch.cuda.is_available():
+        return {}
+    return {"gpu": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
 
 
 def _cpu_flags() -> list[str]:

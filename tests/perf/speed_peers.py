@@ -73,6 +73,30 @@ def mined_by_pydensecrf(
     return np.where(unsure | ~sure, 255, label).astype(np.uint8)
 
 
+def filtered_by_pydensecrf(features: NDArray[np.float32], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The sums of exp(-|f_i - f_j|^2 / 2) v_j by pydensecrf's lattice; features (N, d), values (N, C) >= 0.
+
+    pydensecrf hands out no filter, but one step of inference from given marginals is softmax(w K Q): the
+    logarithms, less that of a label whose values are zero, are w K Q again. w keeps them small.
+    """
+    from pydensecrf import densecrf
+
+    points, channels = values.shape
+    crf = densecrf.DenseCRF(points, channels + 1)
+    crf.setUnaryEnergy(np.zeros((channels + 1, points), np.float32))
+    weight = 20.0 / max(float(values.sum(0).max()), 1.0)  # no sum is larger
+    crf.addPairwiseEnergy(
+        np.ascontiguousarray(features.T), compat=weight,
+        kernel=densecrf.DIAG_KERNEL, normalization=densecrf.NO_NORMALIZATION,
+    )  # fmt: skip
+    marginals, *scratch = crf.startInference()
+    view = np.asarray(marginals)
+    view[0], view[1:] = 0.0, values.T
+    crf.stepInference(marginals, *scratch)
+    logs = np.log(np.maximum(view, 1e-37))
+    return np.ascontiguousarray((logs[1:] - logs[0]).T / weight)
+
+
 def decoded(paths: Sequence[Path], threads: int) -> None:
     """What no scorer can do without: every file, by PIL, on `threads` cores."""
     with ThreadPoolExecutor(threads) as pool:

@@ -135,13 +135,15 @@ class Worker:
         """Threads, memory and determinism as in the process outside."""
         import torch
 
-        from wsssbench.hardware import compute_deterministically
+        from wsssbench.hardware import compute_deterministically, compute_full_float32
         from wsssbench.process import keep_memory
 
         self.device = header["context"]["device"]
         torch.set_num_threads(header["threads"])
         if header["keep_memory"]:
             keep_memory()
+        if self.device.startswith("cuda"):
+            compute_full_float32()
         if header["deterministic"]:
             compute_deterministically()
 

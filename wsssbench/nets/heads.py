@@ -14,6 +14,7 @@ from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.segment_heads import HeadPlan, segment_head
 
 LAYOUT = torch.channels_last  # of the weights, and through them of all activations: faster on CPU and GPU
+PAIRED_PIXELS = 2**20  # of a batch that leaves a GPU idle: 16 images of 256 x 256, 5 of VOC
 CAM_EPS = 1e-5  # PSA and RRM divide a map by its maximum plus this (reference code, compute_cam_up)
 
 
@@ -99,18 +100,35 @@ def multi_scale_cam(
     """
     total, count, grid = None, 0, None
     for scale in sorted(scales, key=lambda s: s != 1.0):  # scale 1 first: it sets the grid
-        resized = rescaled(pixels, scale)
-        views = [resized, resized.flip(-1)] if flip else [resized]
-        for index, view in enumerate(views):
-            known = first if scale == 1.0 and index == 0 else None
-            maps = F.relu(net.class_maps(view) if known is None else known).float()
-            maps = maps.flip(-1) if index else maps
+        for maps in _maps_of_views(net, rescaled(pixels, scale), flip, first if scale == 1.0 else None):
             grid = grid or maps.shape[-2:]
-            maps = maps if maps.shape[-2:] == grid else resize(maps, grid)
-            total = maps if total is None else total + maps
+            same = maps if maps.shape[-2:] == grid else resize(maps, grid)
+            total = same if total is None else total + same
             count += 1
     assert total is not None
     return total / count
+
+
+def _maps_of_views(net: MapNet, pixels: Tensor, flip: bool, known: Tensor | None) -> list[Tensor]:
+    """Rectified maps (B, K, h, w) float32 of the images, unless they are `known`, and with `flip` those of
+    their mirror images, turned back."""
+    if flip and known is None and in_one_pass(net, pixels):
+        views = list(net.class_maps(torch.cat([pixels, pixels.flip(-1)])).chunk(2))
+    else:
+        views = [net.class_maps(pixels) if known is None else known]
+        views += [net.class_maps(pixels.flip(-1))] if flip else []
+    rectified = [F.relu(maps).float() for maps in views]
+    return [*rectified[:1], *(maps.flip(-1) for maps in rectified[1:])]
+
+
+def in_one_pass(net: object, pixels: Tensor) -> bool:
+    """Whether images (B, 3, H, W) and their mirror images go through the network together.
+
+    A small batch leaves a GPU waiting for launches, twice where there are two passes. On a CPU nothing is
+    gained, and a network whose maps are bound to the images that it has seen cannot be asked for others.
+    """
+    few = pixels.shape[0] * pixels.shape[-2] * pixels.shape[-1] <= PAIRED_PIXELS
+    return pixels.device.type == "cuda" and few and isinstance(net, Classifier)
 
 
 def normalise_cam(maps: Tensor) -> Tensor:
