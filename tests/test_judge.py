@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from wsssbench.errors import BadData, WsssError
+from wsssbench.judging import in_order
 from wsssbench.judging.judge import CountsTable, score_folder, score_split
 from wsssbench.masks import write_labels
 from wsssbench.metrics import Iou, add_counts, confusion_counts
@@ -43,6 +44,14 @@ class Tiny:
         return rng.choice(np.array([0, 1, 2, 3, 255], np.uint8), gold.shape)
 
 
+@pytest.fixture
+def eager(monkeypatch):
+    """Threads begin after the first image, however little it takes."""
+    monkeypatch.setattr(in_order, "WORTH_SECONDS", -1)
+    monkeypatch.setattr(in_order, "SLOW_IN_A_ROW", 1)
+
+
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_scores_are_those_of_all_images_counted_at_once(threads):
     data = Tiny()
@@ -93,6 +102,7 @@ def fill(folder, data) -> None:
         write_labels(folder / f"{id}.png", data.labels(id))
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_folder_scores_like_the_labels_in_it(tmp_path, threads):
     data = Tiny()
@@ -113,6 +123,7 @@ def test_missing_files_are_counted_and_the_first_are_named(tmp_path):
         score_folder(data, "val", tmp_path / "nowhere")
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(
     "bad", [np.full((2, 2), 1, np.uint8), None, np.full((99, 1), 4, np.uint8)], ids=["size", "cut", "range"]
@@ -176,6 +187,7 @@ def test_the_judges_path_imports_neither_torch_nor_pandas_nor_scipy():
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("threads", [1, 3])
 def test_a_metric_of_single_images_is_scored_from_all_of_them(threads):
     from wsssbench.scores.images import PerImage, score_images
@@ -200,6 +212,7 @@ class Size:
         return {"size": int(counts["gold"].sum())}
 
 
+@pytest.mark.usefixtures("eager")
 def test_what_a_metric_counts_in_each_image_is_kept_and_survives_the_disk(tmp_path):
     data = Tiny()
     scores, table = score_split(data, data.ids("val"), data.labels, (Iou(), Size()), threads=2)

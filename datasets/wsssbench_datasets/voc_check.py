@@ -76,8 +76,8 @@ def _picture_mask(path: Path) -> Mask:
 
 
 def _check_mask(mask: Mask, path: Path, classes: int, size: tuple[int, int] | None) -> None:
-    beyond = (mask > classes) & (mask != IGNORE)
-    if beyond.any():
+    if (mask + np.uint8(1)).max() > classes + 1:  # a quick look, in which IGNORE becomes 0
+        beyond = (mask > classes) & (mask != IGNORE)
         strange = [str(v) for v in np.unique(mask[beyond])]
         what = f"a mask with the value {', '.join(strange[:SHOWN])}, not in 0..{classes} or {IGNORE}"
         hint = f"class indices run from 0 (background) to {classes} without gaps"

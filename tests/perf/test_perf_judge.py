@@ -91,5 +91,7 @@ def test_scoring_pairs_of_masks(benchmark: Any, tmp_path: Path) -> None:
             lambda: usual_confusion(data.root, said, ids, CLASSES),
             bar=2.5,
         ),
-        rounds=5, threads=CORES, note="the confusion matrices are equal",
-    )  # fmt: skip
+        rounds=5,
+        threads=CORES,
+        note="the confusion matrices are equal; ours counts pairs as quick as these in one thread",
+    )

@@ -82,7 +82,7 @@ class Clock:
         training = self._running.get(work) or self.begin(step, work, work)
         training.laps.append(Lap(now - training.start, images, self.take()))
         training.peak = self.tools.peak_bytes()
-        if len(training.laps) == self.protocol.warmup:  # the first steps also try convolutions, in much memory
+        if len(training.laps) == self.protocol.warmup:  # in which convolutions are tried, in much memory
             self.tools.reset_peak()
         done = len(training.laps) >= self.protocol.warmup + self.protocol.repeats
         self.phases_told = done or not self.tools.asynchronous

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import io
 from array import array
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from wsssbench.judging.image_counts import (
     sparse_counts,
     to_members,
 )
+from wsssbench.judging.in_order import in_order
 from wsssbench.masks import lacking_masks, missing_masks, read_labels
 from wsssbench.metrics import Iou, add_counts, confusion_counts
 from wsssbench.store import atomic_write_bytes
@@ -172,8 +172,8 @@ def score_split(
 ) -> tuple[dict[str, dict[str, Any]], CountsTable]:
     """Scores by metric name, and the confusion of each image, for the labels that `read(id)` returns.
 
-    `read` gives (H, W) uint8 in {0..K, 255}; `where(id)` names its source in errors. With `threads` > 1
-    images are read ahead in that many threads, in order. Each metric's scores also hold `n_images`.
+    `read` gives (H, W) uint8 in {0..K, 255}; `where(id)` names its source in errors. Images that take
+    long are read ahead in `threads` threads (`in_order`). Each metric's scores also hold `n_images`.
     BadData for an empty split, a size that differs from the truth's, a label out of range.
     """
     if not ids:
@@ -196,7 +196,7 @@ def score_split(
     each: dict[str, list[Any]] = {metric.name: [] for metric in others}
 
     def confusions() -> Iterator[Counts]:
-        for confusion, more in _in_order(count, ids, threads):
+        for confusion, more in in_order(count, ids, threads):
             for metric, counts in zip(others, more, strict=True):
                 before = [sums[metric.name]] if metric.name in sums else []
                 sums[metric.name] = add_counts([*before, counts])
@@ -235,27 +235,6 @@ def counted_scores(table: CountsTable, metrics: Sequence[Metric], classes: int) 
             total = {name: arrays.total() for name, arrays in parts.items()}
             scores[metric.name] = {**metric.score(total, classes), "n_images": len(table.ids)}
     return scores
-
-
-def _in_order(
-    work: Callable[[str], tuple[Counts, list[Counts]]], ids: Sequence[str], threads: int
-) -> Iterator[tuple[Counts, list[Counts]]]:
-    """`work` of each id, in order; with threads, a few images ahead of the caller and no more."""
-    if threads <= 1:
-        yield from map(work, ids)
-        return
-    with ThreadPoolExecutor(threads, thread_name_prefix="judge") as pool:
-        ahead: deque[Future[tuple[Counts, list[Counts]]]] = deque()
-        try:
-            for id in ids:
-                ahead.append(pool.submit(work, id))
-                if len(ahead) > 2 * threads:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:  # after an error or an interruption the rest is not read
-            for future in ahead:
-                future.cancel()
 
 
 def score_folder(
