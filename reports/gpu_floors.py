@@ -1,4 +1,4 @@
-"""What the filters ask of a GPU's memory: bytes that the Triton kernels load and store on real crops.
+"""What the filters ask of a GPU: bytes that the Triton kernels load and store on real crops, and their code.
 
 Counted, not measured: from the number of vertices of each lattice and the shapes of the arrays, every load
 and store once, as if there were no cache. `python reports/gpu_floors.py` (with the shared reference crops)
@@ -10,8 +10,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import runpy
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,6 +108,12 @@ def crops() -> Tensor:
     return torch.from_numpy(np.stack(found))
 
 
+def _in_short(code: dict[str, Any]) -> dict[str, Any]:
+    """A compiled kernel, its instructions as one number."""
+    whole = {name: value for name, value in code.items() if name != "loop"}
+    return whole | {"instructions": sum(code["instructions"].values())}
+
+
 def main() -> None:
     images = crops()
     wide = torch.nn.functional.interpolate(images.permute(0, 3, 1, 2), (375, 500), mode="bilinear")
@@ -123,8 +132,12 @@ def main() -> None:
         {"what": what, "bytes": moved, "kernels": started, "bar_ms": bar}
         for what, ((moved, started), bar) in works.items()
     ]
-    OUT.write_text(json.dumps({"terabytes_a_second": TERABYTES, "lines": lines}, indent=1) + "\n")
-    print(OUT.read_text())
+    with TemporaryDirectory() as scratch:
+        gpu_code = runpy.run_path(str(ROOT / "tests" / "gpu_code.py"))["gpu_code"]
+        code = [_in_short(each) for each in gpu_code(Path(scratch)).values()]
+    found = {"terabytes_a_second": TERABYTES, "lines": lines, "code": code}
+    OUT.write_text(json.dumps(found, indent=1) + "\n")
+    print(f"written: {OUT.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

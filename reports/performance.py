@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 HERE = Path(__file__).resolve().parent
 PAGE, FOLDER = HERE / "performance.md", HERE / "performance"
+FLOORS = runpy.run_path(str(HERE / "performance_floors.py"))
 CPU, GPU, FILTERS, STEP = "cpu.json", "gpu.json", "gpu_floors.json", "step_floors.json"
 BUSY = 0.1  # share of the cores' time from which on others disturb a measurement
 STATISTICS = ("median", "q1", "q3", "rounds")
@@ -200,44 +201,7 @@ def gpu_parts(cases: Sequence[Case], filters: Any, step: Any) -> Iterator[str]:
     if cases:
         yield "## On a GPU"
         yield table(gpu_case(case) for case in cases)
-    if filters:
-        yield "## On a GPU: floors of the filters"
-        speed = filters["terabytes_a_second"]
-        yield f"Bytes that the kernels load and store, counted, at {speed} TB/s (H200), as without a cache."
-        yield table(filter_rows(filters))
-    if step:
-        yield "## On a GPU: floors of a training step of the paper"
-        speeds = (step["teraflops_a_second"], step["terabytes_a_second"])
-        yield (
-            "Counted, {}: arithmetic at {:g} TFLOP/s in bf16, what is no convolution by its bytes at {} TB/s "
-            "(large products and copies on an H200). Mining, energy and decoding come on top."
-        ).format(step["what"], *speeds)
-        yield table(step_rows(step))
-
-
-def filter_rows(floors: Mapping[str, Any]) -> Iterator[Row]:
-    for line in floors["lines"]:
-        least = line["bytes"] / floors["terabytes_a_second"] / 1e9
-        bar = f"{line['bar_ms']:g} ms"
-        row = {"what": line["what"], "bytes": f"{line['bytes'] / 1e9:.2f} GB", "floor": f"{least:.2f} ms"}
-        yield {**row, "kernels": str(line["kernels"]), "bar": bar}
-
-
-def step_rows(floors: Mapping[str, Any]) -> Iterator[Row]:
-    """A row for each part of the step, and their sum."""
-    names = ("tflop", "gb", "elementwise_gb", "operations")
-    whole = {name: sum(line[name] for line in floors["lines"]) for name in names}
-    for line in (*floors["lines"], {"what": "all", **whole}):
-        products = line["tflop"] / floors["teraflops_a_second"] * 1e3
-        others = line["elementwise_gb"] / floors["terabytes_a_second"]
-        yield {
-            "what": line["what"],
-            "arithmetic": f"{line['tflop']:.2f} TFLOP",
-            "its floor": f"{products:.1f} ms",
-            "bytes besides convolutions": f"{line['elementwise_gb']:.1f} GB",
-            "their floor": f"{others:.1f} ms",
-            "operations": str(line["operations"]),
-        }
+    yield from FLOORS["parts"](filters, step, table)
 
 
 def gpu_case(case: Case) -> Row:
