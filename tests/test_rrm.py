@@ -240,6 +240,16 @@ def test_views_of_one_scale_are_the_network_and_of_several_their_mean() -> None:
         assert votes is probs
 
 
+def test_views_are_the_same_where_mirror_images_go_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, stack = joint_net().eval(), batch().images
+    with torch.inference_mode():
+        apart = several_views(net, stack, (0.5, 1.0), flip=True)
+        monkeypatch.setattr("wsssbench_methods.rrm.step.in_one_pass", lambda *given: True)
+        together = several_views(net, stack, (0.5, 1.0), flip=True)
+    for one, other in zip(apart, together, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_labels_of_tagged_images_come_from_mirrored_views_too(tmp_path: Path) -> None:
     predictor = RrmPredictor(joint_net(), config(test_scales=(1.0,)), context(tmp_path))
     image: Tensor = batch().images[0]

@@ -43,6 +43,7 @@ class Batch:
     labels: Tensor | None  # (B, S, S) uint8, 255 on padding; None without masks
     ids: tuple[str, ...]
     slice_of: int = 0  # images of the whole batch where this is a slice of it; 0: this is all
+    most_tags: int | None = None  # of one image, so that nobody has to wait for a GPU to know; None: unknown
 
     @property
     def whole(self) -> int:
@@ -207,4 +208,6 @@ def stack_crops(crops: list[tuple[str, Tensor, Tensor, Tensor, Tensor | None]]) 
     """Single crops as one batch."""
     ids, images, valid, tags, labels = zip(*crops, strict=True)
     stacked = None if labels[0] is None else torch.stack(labels)
-    return Batch(torch.stack(images), torch.stack(valid), torch.stack(tags), stacked, ids)
+    every = torch.stack(tags)
+    most = int(every.sum(1).max())
+    return Batch(torch.stack(images), torch.stack(valid), every, stacked, ids, most_tags=most)

@@ -14,18 +14,20 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wsssbench import distributed
 from wsssbench.checkpoints import load_checkpoint, save_checkpoint
 from wsssbench.context import NotesRate
 from wsssbench.crops import Batch, CropBatches
+from wsssbench.hardware import sizes_repeat
+from wsssbench.late_losses import LateLosses, StepReport, steps_late
+from wsssbench.optimizers import Schedule, clipped, make_optimizer, update
 from wsssbench.training_checks import (
     NOTHING_MINED,
     AliveCheck,
@@ -65,42 +67,6 @@ HELD = "stopping after this step, with a checkpoint"
 AT_ONCE = "; once more to stop at once"
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long, how fast. `lr` belongs to the backbone; heads learn `head_factor` times faster."""
-
-    steps: int
-    lr: float
-    head_factor: float = 10.0
-    weight_decay: float = 1e-4
-    optimizer: str = "adamw"  # or "sgd"
-    momentum: float = 0.9  # of SGD
-    clip: float = 1.0  # largest gradient norm; 0 switches clipping off
-    bias_factor: float = 1.0  # rate of biases over that of weights; where it is not 1 they do not decay
-    stop_at: int = 0  # steps to take of this schedule, for an early checkpoint of it; 0: all
-
-
-def make_optimizer(backbone: nn.Module, heads: Iterable[nn.Module], plan: Schedule) -> torch.optim.Optimizer:
-    """AdamW or SGD over the backbone's and the heads' parameters, frozen ones left out.
-
-    Two groups, or four where biases have a rate of their own. All parameters are updated in one pass over
-    memory (`fused`), on CPU and GPU.
-    """
-    slow = [item for item in backbone.named_parameters() if item[1].requires_grad]
-    fast = [item for head in heads for item in head.named_parameters() if item[1].requires_grad]
-    groups: list[dict[str, Any]] = []
-    for named, rate in ((slow, plan.lr), (fast, plan.lr * plan.head_factor)):
-        apart = plan.bias_factor != 1.0
-        weights = [p for name, p in named if not (apart and name.endswith("bias"))]
-        groups.append({"params": weights, "lr": rate, "base": rate})
-        if apart:
-            biases, double = [p for name, p in named if name.endswith("bias")], rate * plan.bias_factor
-            groups.append({"params": biases, "lr": double, "base": double, "weight_decay": 0.0})
-    if plan.optimizer == "sgd":
-        return torch.optim.SGD(groups, momentum=plan.momentum, weight_decay=plan.weight_decay, fused=True)
-    return torch.optim.AdamW(groups, weight_decay=plan.weight_decay, fused=True)
-
-
 def train(
     ctx: Context,
     name: str,
@@ -118,36 +84,51 @@ def train(
     `ctx.step_limit` ends the training early, at the rates of the whole schedule; `check` does not judge what
     was ended so. What a check has in `memory` (plain lists and numbers) goes into the checkpoint. Raises
     TrainingFailed where a loss is not finite, or where `check` does: it sees the losses of the whole batch,
-    whoever shares it.
+    whoever shares it. On a GPU losses are checked and told LATE_STEPS later, and before every checkpoint.
     """
     saved = ctx.workdir / "ckpt" / f"{name}.pt"
     start = load_checkpoint(saved, model, optimizer, check)
     seed, last_save = ctx.seed(name + STEPS) + _rank_seed(), time.perf_counter()
     end, begin = last_step(plan, ctx.step_limit, start), time.perf_counter()
     model.train()
-    with _shared(model), HeldInterrupts() as interrupts:
+    late = LateLosses(_teller(ctx, name, end, check), steps_late(ctx))
+    with sizes_repeat(ctx.device), _shared(model), HeldInterrupts() as interrupts, late:
         for step, batch in _timed(ctx, batches, start, end):
             torch.manual_seed((seed + step) % 2**63)
             values = one_step(ctx, model, optimizer, losses, batch, poly(step, plan.steps), plan.clip)
-            check_finite(values, name, step)
-            if check is not None and ctx.step_limit is None:
-                check(values, step)
-            if isinstance(ctx, NotesRate):
-                ctx.rate = optimizer.param_groups[0]["lr"]
-            ctx.progress(step + 1, end, batch.whole, {k: v.item() for k, v in values.items()})
+            late.note(StepReport(step, values, batch.whole, optimizer.param_groups[0]["lr"]))
             _compile_beside(ctx, time.perf_counter() - begin, step + 1 - start, end - start)
             asked, due = _agreed(interrupts.asked, time.perf_counter() - last_save > CHECKPOINT_SECONDS)
             if asked or due:
+                late.settle()
                 check_weights(model, name, step)
                 save_checkpoint(saved, model, optimizer, step + 1, check, more_to_come=True)
                 last_save = time.perf_counter()
             if asked:
                 raise KeyboardInterrupt
+        late.settle()
         asked, _ = _agreed(interrupts.asked, False)  # while the last step was saved
     check_weights(model, name, end)
     save_checkpoint(saved, model, optimizer, end)
     if asked:
         raise KeyboardInterrupt
+
+
+def _teller(
+    ctx: Context, name: str, end: int, check: Callable[[Losses, int], None] | None
+) -> Callable[[StepReport], None]:
+    """What becomes of a step's losses when they are read."""
+
+    def tell(report: StepReport) -> None:
+        check_finite(report.losses, name, report.step)
+        if check is not None and ctx.step_limit is None:
+            check(report.losses, report.step)
+        if isinstance(ctx, NotesRate):
+            ctx.rate = report.rate
+        numbers = {key: value.item() for key, value in report.losses.items()}
+        ctx.progress(report.step + 1, end, report.images, numbers)
+
+    return tell
 
 
 def _compile_beside(ctx: Context, seconds: float, done: int, steps: int) -> None:
@@ -214,7 +195,8 @@ def one_step(
 ) -> Losses:
     """Forward, backward, update at `rate` times each group's base rate; detached losses, of the whole batch.
 
-    Where the gradient's norm is not finite it is among the losses, and the weights stay as they are.
+    Where the gradient's norm is not finite it is among the losses, and the weights stay as they are. Nothing
+    here waits for a GPU, so its norm is among them always, until they are read.
     """
     for group in optimizer.param_groups:
         group["lr"] = group["base"] * rate
@@ -230,20 +212,8 @@ def one_step(
             values = share_step(values, model, share, sharers)
     with ctx.phase("optimizer"):
         norm = clipped(model, clip or math.inf)  # a factor of 1 where nothing is to be clipped
-        if torch.isfinite(norm):
-            optimizer.step()
-        else:
-            values["gradient"] = norm
+        values = {**values, **update(optimizer, norm)}
     return {name: value.detach() for name, value in values.items()}
-
-
-def clipped(model: nn.Module, limit: float) -> Tensor:
-    """Scale the gradient so that its norm is at most `limit`; the norm that it had.
-
-    What was frozen after an earlier training may still hold that one's gradient: it does not count.
-    """
-    norm: Tensor = nn.utils.clip_grad_norm_((p for p in model.parameters() if p.requires_grad), limit)
-    return norm
 
 
 def poly(step: int, steps: int) -> float:

@@ -1,5 +1,5 @@
 """Checks of a training while it goes on: numbers that are none, a classifier that has died, mining that finds
-nothing. They look at losses and weights, and know no loop."""
+nothing. They look at losses, which lie on the host by then, and at weights, and know no loop."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wsssbench.errors import TrainingFailed
 
 NOTHING_MINED = 100  # batches; an epoch of a small data set
 
-Losses = dict[str, Tensor]  # named scalars; "total" is what is minimised
+Losses = dict[str, Tensor]  # named scalars; "total" is what is minimised, "gradient" is the loop's own name
 
 
 class AliveCheck:

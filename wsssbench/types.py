@@ -260,7 +260,10 @@ class Context(Protocol):
     def progress(
         self, done: int, total: int, images: int = 0, losses: Mapping[str, float] | None = None
     ) -> None:
-        """Show and log that `done` of `total` units are done, `images` seen since the last call."""
+        """Show and log that `done` of `total` units are done, `images` seen since the last call.
+
+        On a GPU a training calls this a few steps late.
+        """
 
 
 # ----------------------------------------------------------------------------------------------- metrics

@@ -59,6 +59,7 @@ class ReliablePredictor:
             self.rule,
             backend=self.ctx.filter_backend,
             scale=sigma_scale(self.ctx.card),
+            most_tags=max(len(outputs.maps.classes) for outputs in given if outputs.maps),
         )
         return [Outputs(labels=mask) for mask in labels.cpu().numpy()]
 

@@ -3,6 +3,7 @@ not collapsed. Which network it is, what it starts from, whose labels they are: 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,14 @@ from torch.nn import functional as F
 from wsssbench import distributed
 from wsssbench.crops import Batch, CropBatches, CropRule, LabelOf
 from wsssbench.errors import TrainingFailed
+from wsssbench.late_losses import on_its_way
 from wsssbench.nets.heads import Segmenter, rescaled, resize
 from wsssbench.train import Losses, Schedule, autocast, make_optimizer, train
 from wsssbench.types import IGNORE, Context, View
 from wsssbench_methods.rrm.losses import EnergyPlan, balanced_cross_entropy, energy_of
 
 WINDOW = 20  # batches in a row that must be of one label before the network counts as collapsed
+LABELS = 256  # that a byte can name
 JUDGED = 0.75  # share of the steps after which that is judged: at the start every network says one thing
 
 
@@ -88,12 +91,8 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     logits (B, C, H, W) float32, labels (B, H, W) uint8 in {0..C-1, 255}. Where processes share a batch the
     mean is over the pixels of all of them.
     """
-    if distributed.group() is not None:
-        total = F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="sum")
-        return total / distributed.normaliser((labels != IGNORE).sum().float(), len(labels))
-    if not bool((labels != IGNORE).any()):
-        return logits.sum() * 0.0
-    return F.cross_entropy(logits, labels.long(), ignore_index=IGNORE)
+    total = F.cross_entropy(logits, labels.long(), ignore_index=IGNORE, reduction="sum")
+    return total / distributed.normaliser((labels != IGNORE).sum().float(), len(labels))
 
 
 class CollapseCheck:
@@ -105,6 +104,7 @@ class CollapseCheck:
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
+        self.seen: deque[Tensor] = deque()  # of the batches that are noted and not yet told, the oldest first
         self.single: list[tuple[int, set[int]]] = []  # batches in a row: the one label said, those to learn
         self.noted, self.labelled = 0, False
 
@@ -121,15 +121,20 @@ class CollapseCheck:
 
     def note(self, logits: Tensor, labels: Tensor) -> None:
         """Look at one batch: logits (B, C, h, w), labels (B, H, W) in {0..C-1, 255}."""
-        said, known, finite = seen_by_all(logits, labels)
-        if len(said) == 1 and finite:
-            self.single = [*self.single[-WINDOW + 1 :], (min(said), known)]
+        self.seen.append(seen_by_all(logits, labels))
+
+    def _count(self, seen: Tensor) -> None:
+        """A batch of which `seen_by_all` said that."""
+        said, known = (set(part.nonzero().flatten().tolist()) for part in seen[:-1].chunk(2))
+        if len(said) == 1 and not seen[-1]:
+            self.single = [*self.single[-WINDOW + 1 :], (min(said), known - {IGNORE})]
         else:
             self.single = []
         self.noted += 1
-        self.labelled = self.labelled or bool(known)
+        self.labelled = self.labelled or bool(known - {IGNORE})
 
     def __call__(self, losses: Losses, step: int) -> None:
+        self._count(self.seen.popleft())
         if self.noted == WINDOW and not self.labelled:
             raise TrainingFailed(
                 f"no pixel of the first {WINDOW} batches has a label to learn from",
@@ -147,19 +152,15 @@ class CollapseCheck:
             )
 
 
-def seen_by_all(logits: Tensor, labels: Tensor) -> tuple[set[int], set[int], bool]:
-    """The labels that the logits say, those that `labels` have (without 255), and whether all logits are
-    finite: of the whole batch, whoever shares it."""
-    said = set(torch.unique(logits.detach().argmax(1)).tolist())
-    known = set(torch.bincount(labels.flatten(), minlength=256).nonzero().flatten().tolist()) - {IGNORE}
-    finite = bool(torch.isfinite(logits).all())
+def seen_by_all(logits: Tensor, labels: Tensor) -> Tensor:
+    """(513,) bool on the host, from the time on when the step is told: which labels of 0..255 the logits say,
+    which `labels` have, and whether a logit is not finite; of the whole batch, whoever shares it."""
+    flags = torch.zeros(2 * LABELS + 1, dtype=torch.bool, device=logits.device)
+    flags[:LABELS].index_fill_(0, logits.detach().argmax(1).flatten(), True)
+    flags[LABELS:].index_fill_(0, labels.flatten().long(), True)
+    flags[-1] = ~torch.isfinite(logits.detach()).all()
     group = distributed.group()
-    if group is None:
-        return said, known, finite
-    every = range(IGNORE)
-    flags = group.any_of([*(k in said for k in every), *(k in known for k in every), not finite])
-    said, known = ({k for k in every if flags[first + k]} for first in (0, IGNORE))
-    return said, known, not flags[-1]
+    return on_its_way(flags) if group is None else torch.tensor(group.any_of(flags.tolist()))
 
 
 def _name(label: int) -> str:

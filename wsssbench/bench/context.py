@@ -15,11 +15,13 @@ from wsssbench.train import STEPS
 class MeasuringContext(RunContext):
     """Implements `wsssbench.types.Context`. It shows no progress and writes no log: neither is in a lap.
 
-    Contexts of shared work are copies of it with the same clock, so their trainings are measured too.
+    Contexts of shared work are copies of it with the same clock, so their trainings are measured too. A lap
+    ends with a wait for its step: a training that is not measured reads its losses late, and does not wait.
     """
 
     clock: Clock = field(kw_only=True)
     owner: str = field(kw_only=True)  # the step of the recipe, in contexts of shared work too
+    hears_at_once: bool = True  # so that each step is a lap of its own
 
     def seed(self, purpose: str) -> int:
         if purpose.endswith(STEPS):  # the shared loop asks for this one when it begins

@@ -67,6 +67,7 @@ def mine(cam: Tensor, colours: Tensor, batch: Batch, c: RrmConfig, ctx: Context)
         valid=batch.valid,
         backend=ctx.filter_backend,
         scale=sigma_scale(ctx.card),
+        most_tags=batch.most_tags,
     )
 
 
@@ -75,10 +76,13 @@ def truncated(batch: Batch, padding: tuple[int, int, int]) -> Tensor:
 
     Some values lose one on the way; padding becomes the cut mean colour, or stays black.
     """
-    mean, std = (
-        torch.tensor(v, device=batch.images.device).view(3, 1, 1) / 255 for v in (IMAGENET_MEAN, IMAGENET_STD)
-    )
+    mean, std = (_colour(v, batch.images.device) / 255 for v in (IMAGENET_MEAN, IMAGENET_STD))
     normal = (batch.images.float() / 255 - mean) / std
     back = ((normal * std + mean) * 255).clamp(0, 255)
     empty = (mean * 255) * (1.0 if any(padding) else 0.0)
     return torch.where(batch.valid[:, None], back, empty).to(torch.uint8)
+
+
+def _colour(values: tuple[float, float, float], device: torch.device) -> Tensor:
+    """(3, 1, 1) float32, filled on the device: a copy of numbers of the host would wait for it."""
+    return torch.stack([torch.full((1, 1), value, device=device) for value in values])

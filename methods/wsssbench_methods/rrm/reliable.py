@@ -64,17 +64,18 @@ def reliable_labels(
 @torch.no_grad()
 def reliable_labels_batch(
     images: Tensor, cams: Tensor, tags: Tensor, rule: ReliableRule | None = None, *,
-    valid: Tensor | None = None, backend: str = "lattice", scale: float = 1.0,
+    valid: Tensor | None = None, backend: str = "lattice", scale: float = 1.0, most_tags: int | None = None,
 ) -> Tensor:  # fmt: skip
     """(B, H, W) uint8 labels: class + 1 or 0 where reliable, 255 elsewhere.
 
     `images` (B, H, W, 3) uint8; `cams` (B, K, H, W) float in [0, 1], each divided by its maximum; `tags`
     (B, K) bool; `valid` (B, H, W) bool, False on padding; `scale` multiplies the CRF's spatial widths. The
     variant "faithful" labels padding like the rest, as published; "fixed" leaves it 255 and ignores it.
+    `most_tags` of an image are looked for in `tags`, for which a GPU is waited for, unless they are given.
     """
     rule = rule or ReliableRule()
     padding = None if valid is None or rule.variant == "faithful" else ~valid.to(images.device)
-    classes, present = tagged_classes(tags)
+    classes, present = tagged_classes(tags, most_tags)
     classes, present = classes.to(cams.device), present.to(cams.device)
     planes = cams.float().gather(1, classes[:, :, None, None].expand(-1, -1, *cams.shape[2:]))
     planes = planes * present[:, :, None, None]
@@ -87,19 +88,21 @@ def reliable_labels_batch(
     else:
         found = first_largest(torch.cat([background[:, None], planes], dim=1))
         label = found.clone()
-    label[~_cam_sure(planes, background, found, rule, padding)] = IGNORE
+    label.masked_fill_(~_cam_sure(planes, background, found, rule, padding), IGNORE)
     if padding is not None:
-        label[padding] = IGNORE
+        label.masked_fill_(padding, IGNORE)
     return _named(label, classes)
 
 
-def tagged_classes(tags: Tensor) -> tuple[Tensor, Tensor]:
+def tagged_classes(tags: Tensor, most: int | None = None) -> tuple[Tensor, Tensor]:
     """The tagged classes of each image, ascending, in T slots: indices (B, T) and the slots in use (B, T).
 
-    T is the largest number of tags in the batch, at least 1. Pass `tags` on the CPU to spare the device a
-    wait.
+    T is the largest number of tags in the batch, at least 1. Give it as `most`, or `tags` on the CPU: else
+    a GPU is waited for.
     """
-    slots = max(1, int(tags.sum(1).max())) if len(tags) else 1
+    if most is None:
+        most = int(tags.sum(1).max()) if len(tags) else 0
+    slots = max(1, most)
     order = torch.argsort((~tags).to(torch.uint8), dim=1, stable=True)[:, :slots]
     return order, tags.gather(1, order)
 

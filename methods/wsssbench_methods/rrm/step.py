@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from wsssbench.crops import Batch
 from wsssbench.masks import argmax_labels
 from wsssbench.nets.batching import by_size
-from wsssbench.nets.heads import Classifier, JointNet, normalise_cam, rescaled, resize
+from wsssbench.nets.heads import Classifier, JointNet, in_one_pass, normalise_cam, rescaled, resize
 from wsssbench.train import autocast, load_checkpoint
 from wsssbench.types import Artifacts, Context, Kind, Outputs, StepCard, View
 from wsssbench_methods.classifier import check_weights, new_classifier, plan_of, trained_classifier
@@ -112,7 +112,8 @@ class RrmPredictor:
     def _mined(self, stack: Tensor, maps: Tensor, tags: NDArray[np.bool_]) -> NDArray[np.uint8]:
         every = torch.ones_like(stack[:, 0], dtype=torch.bool)
         given = torch.from_numpy(tags).to(stack.device).float()
-        labels = mine(maps, stack, Batch(stack, every, given, None, ()), self.config, self.ctx)
+        batch = Batch(stack, every, given, None, (), most_tags=int(tags.sum(1).max()))
+        labels = mine(maps, stack, batch, self.config, self.ctx)
         result: NDArray[np.uint8] = labels.cpu().numpy()
         return result
 
@@ -125,19 +126,26 @@ def several_views(
     argmax are the labels: of one view its logits, as published, of several the mean probabilities. float32.
     """
     scores, sums, logits = torch.empty(0), [torch.empty(0)] * 2, torch.empty(0)
-    views = [
-        (s, turned)
-        for s in sorted(scales, key=lambda s: s != 1.0)
-        for turned in ((False, True) if flip else (False,))
-    ]
-    for number, (scale, turned) in enumerate(views):
-        view = rescaled(stack, scale)
-        tags, raw, logits = net.joint(view.flip(-1) if turned else view)
-        planes = [F.relu(raw.float()), logits.float().softmax(1)]
-        planes = [p.flip(-1) for p in planes] if turned else planes
-        if number == 0:
-            scores, sums = tags.float().sigmoid(), planes
-        else:
-            sums = [total + resize(p, total.shape[-2:]) for total, p in zip(sums, planes, strict=True)]
-    maps, probs = (total / len(views) for total in sums)
-    return scores, maps, probs, logits.float() if len(views) == 1 else probs
+    number = 0
+    for scale in sorted(scales, key=lambda s: s != 1.0):
+        for turned, (tags, raw, logits) in enumerate(_looked_at(net, rescaled(stack, scale), flip)):
+            planes = [F.relu(raw.float()), logits.float().softmax(1)]
+            planes = [p.flip(-1) for p in planes] if turned else planes
+            if number == 0:
+                scores, sums = tags.float().sigmoid(), planes
+            else:
+                sums = [total + resize(p, total.shape[-2:]) for total, p in zip(sums, planes, strict=True)]
+            number += 1
+    maps, probs = (total / number for total in sums)
+    return scores, maps, probs, logits.float() if number == 1 else probs
+
+
+def _looked_at(net: JointNet, view: Tensor, flip: bool) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """What the network says of images (B, 3, H, W) and, with `flip`, of their mirror images after them."""
+    if flip and in_one_pass(net, view):
+        both = net.joint(torch.cat([view, view.flip(-1)]))
+        yield from zip(*(planes.chunk(2) for planes in both), strict=True)
+        return
+    yield net.joint(view)
+    if flip:
+        yield net.joint(view.flip(-1))
