@@ -151,7 +151,18 @@ def coco_tree(coco_template: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     return own
 
 
-# ------------------------------------------------------------------------------------------ Triton kernels
+# ------------------------------------------------------------------------------------- how torch computes
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch computes in one thread: sums in a fixed order."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture

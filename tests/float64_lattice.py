@@ -1,13 +1,24 @@
-"""The permutohedral lattice of Adams, Baek and Davis (2010), point by point in float64."""
+"""The permutohedral lattice of Adams, Baek and Davis (2010), point by point in float64, and cases for it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 Array = NDArray[np.float64]
+
+
+def case(shape: tuple[int, int, int, int], seed: int) -> tuple[Tensor, Tensor]:
+    """Random features (B, N, d) a few widths wide and values (B, N, C)."""
+    print(f"seed {seed}")
+    batch, points, d, channels = shape
+    random = torch.Generator().manual_seed(seed)
+    features = 1.5 * torch.randn(batch, points, d, generator=random)
+    return features, torch.rand(batch, points, channels, generator=random)
 
 
 def permutohedral(features: Array, values: Array) -> Array:

@@ -24,7 +24,8 @@ from wsssbench.ops.gaussian import (
 from wsssbench.ops.lattice_torch import TorchLatticeFilter
 
 Array = NDArray[np.float64]
-permutohedral = runpy.run_path(str(Path(__file__).with_name("float64_lattice.py")))["permutohedral"]
+LATTICE = runpy.run_path(str(Path(__file__).with_name("float64_lattice.py")))
+permutohedral, case = LATTICE["permutohedral"], LATTICE["case"]
 MAKERS = {
     "compiled": lambda f: gaussian_filter(f, "lattice"),
     "torch": TorchLatticeFilter,
@@ -36,15 +37,6 @@ CASES = [(1, 40, 2, 1), (2, 30, 3, 9), (3, 50, 5, 4), (1, 60, 1, 17)]  # B, N, d
 def brute_force(features: Array, values: Array) -> Array:
     distance = ((features[:, None] - features[None]) ** 2).sum(-1)
     return np.asarray(np.exp(-distance / 2) @ values)
-
-
-def case(shape: tuple[int, int, int, int], seed: int) -> tuple[Tensor, Tensor]:
-    """Random features (B, N, d) a few widths wide and values (B, N, C)."""
-    print(f"seed {seed}")
-    batch, points, d, channels = shape
-    random = torch.Generator().manual_seed(seed)
-    features = 1.5 * torch.randn(batch, points, d, generator=random)
-    return features, torch.rand(batch, points, channels, generator=random)
 
 
 def picture(batch: int, height: int, width: int, seed: int = 0) -> Tensor:

@@ -33,7 +33,8 @@ CASES = [
     (2, 1, 5, 3),
 ]  # B, N, d, C
 MINING = CrfSet(3, 3, 80, 13, 10, 10)
-permutohedral = runpy.run_path(str(Path(__file__).with_name("float64_lattice.py")))["permutohedral"]
+LATTICE = runpy.run_path(str(Path(__file__).with_name("float64_lattice.py")))
+permutohedral, case = LATTICE["permutohedral"], LATTICE["case"]
 
 
 @pytest.fixture(autouse=True)
@@ -48,15 +49,6 @@ def device(triton_device: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
 def use_tiles(monkeypatch: pytest.MonkeyPatch, tiles: Tiles) -> None:
     monkeypatch.setattr(lattice_triton, "TILES", tiles)
     monkeypatch.setattr(mean_field_triton, "TILES", tiles)
-
-
-def case(shape: tuple[int, int, int, int], seed: int) -> tuple[Tensor, Tensor]:
-    """Random features (B, N, d) a few widths wide and values (B, N, C)."""
-    print(f"seed {seed}")
-    batch, points, d, channels = shape
-    random = torch.Generator().manual_seed(seed)
-    features = 1.5 * torch.randn(batch, points, d, generator=random)
-    return features, torch.rand(batch, points, channels, generator=random)
 
 
 def scene(batch: int, labels: int, height: int, width: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +22,7 @@ from wsssbench.train import Losses, one_step
 from wsssbench.types import IGNORE, View
 from wsssbench_methods.segment_training import cross_entropy
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 CUDA = pytest.param(
     "cuda",
     marks=[
@@ -30,15 +30,6 @@ CUDA = pytest.param(
         pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
     ],
 )
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Sums in a fixed order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def with_gradients(
