@@ -166,6 +166,15 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
+def fake_cuda() -> None:
+    """Skips the test where torch cannot make up tensors on a GPU that is not there."""
+    pytest.importorskip("torch", "2.15", reason="fake CUDA tensors of an older torch abort in a convolution")
+
+
+# ------------------------------------------------------------------------------------------ Triton kernels
+
+
+@pytest.fixture
 def triton_device() -> Iterator[str]:
     """Where Triton's kernels run in this test: "cuda", compiled, or "cpu", in Triton's interpreter."""
     pytest.importorskip("triton", reason="Triton is not installed: its kernels cannot be tried")
@@ -174,5 +183,7 @@ def triton_device() -> Iterator[str]:
     if torch.cuda.is_available():
         yield "cuda"
         return
+    reason = "the interpreter of an older Triton does not go with today's numpy"
+    pytest.importorskip("triton", "3.9", reason=reason)
     with runpy.run_path(str(Path(__file__).with_name("triton_interpreter.py")))["interpreted"]():
         yield "cpu"

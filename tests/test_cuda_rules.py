@@ -152,6 +152,7 @@ def bf16() -> Iterator[None]:
         torch.clear_autocast_cache()
 
 
+@pytest.mark.usefixtures("fake_cuda")
 @pytest.mark.parametrize("head", HEADS, ids=lambda plan: plan.kind)
 @pytest.mark.parametrize("backbone", ["compact", "mobilenet_v2", "wrn38"])
 def test_a_network_computes_in_bf16_and_its_cam_is_float32(backbone: str, head: HeadPlan) -> None:
@@ -192,6 +193,7 @@ def counting() -> Counting:
     return net
 
 
+@pytest.mark.usefixtures("fake_cuda")
 @pytest.mark.parametrize(("side", "passes"), [(32, [4, 4]), (800, [2, 2, 2, 2])])
 def test_a_gpu_takes_mirror_images_along_with_a_small_batch(side: int, passes: list[int]) -> None:
     net = counting()
@@ -205,6 +207,7 @@ def test_a_gpu_takes_mirror_images_along_with_a_small_batch(side: int, passes: l
         assert net.passes == [2]  # the images themselves are at hand
 
 
+@pytest.mark.usefixtures("fake_cuda")
 def test_a_cpu_and_a_network_bound_to_its_images_take_mirror_images_apart() -> None:
     pixels = torch.zeros(1, 3, 8, 8)
     assert not in_one_pass(counting(), pixels)

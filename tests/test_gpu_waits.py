@@ -234,6 +234,7 @@ def test_a_step_with_a_tensor_that_was_left_on_the_host_is_refused(tmp_path: Pat
         on_a_fake_gpu(tags_learned, loop, context(tmp_path))
 
 
+@pytest.mark.usefixtures("fake_cuda")
 def test_a_backward_pass_that_is_walked_gives_the_gradients_of_torchs() -> None:
     torch.manual_seed(3)
     nets = [JointNet(Classifier(Backbone("small", 8), 2, 0.0), HEAD)]

@@ -222,6 +222,7 @@ def test_published_labels_are_reproduced(
     assert abs((mined != 255).mean() - (want != 255).mean()) <= 0.005
 
 
+@pytest.mark.usefixtures("fake_cuda")
 def test_the_host_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """On tensors that claim to be on a GPU and have no values: what asks for one fails. No kernel starts."""
     started = []
