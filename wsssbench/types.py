@@ -260,10 +260,7 @@ class Context(Protocol):
     def progress(
         self, done: int, total: int, images: int = 0, losses: Mapping[str, float] | None = None
     ) -> None:
-        """Show and log that `done` of `total` units are done, `images` seen since the last call.
-
-        On a GPU a training calls this a few steps late.
-        """
+        """Show and log `done` of `total` units, `images` since the last call; on a GPU some steps late."""
 
 
 # ----------------------------------------------------------------------------------------------- metrics
