@@ -147,6 +147,8 @@ def bar_rows(cases: Sequence[Case]) -> Iterator[Row]:
         if "limit" in case:
             seconds, bar = case["seconds"]["median"], case["limit"]["bar"]
             row = {"what": case["what"], "threads": str(case["threads"]), "ours": f"{seconds:.0f} s"}
+            if "anchor" in case["limit"]:
+                row |= {"peer": case["limit"]["anchor"], "its time": time(case["limit"]["anchor_seconds"])}
             yield {**row, "bar": f"at most {bar} s", "met": yes(seconds <= bar, case)}
     if not any("limit" in case for case in cases):
         yield {"what": "the main job on shapes", "bar": "at most 120 s", "met": "not run"}

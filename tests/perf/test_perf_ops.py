@@ -19,7 +19,7 @@ import pytest
 import speed_peers
 import torch
 from numpy.typing import NDArray
-from speed_peers import mined_by_pydensecrf, pydensecrf
+from speed_peers import mined_by_pydensecrf, pydensecrf, smooth_probs
 from speed_turns import CORES, Peer, beside, needs_pydensecrf
 
 from wsssbench.ops.energy import dense_energy
@@ -41,13 +41,6 @@ def mining_batch(crops: Crops) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
         cams[n, crop["tags"]] = torch.from_numpy(crop["cams"])
         tags[n, crop["tags"]] = True
     return torch.from_numpy(np.stack([crop["image"] for crop in crops])), cams, tags
-
-
-def smooth_probs(labels: int, size: int = 321) -> NDArray[np.float32]:
-    """(labels, size, size) probabilities as of a network's coarse grid."""
-    logits = torch.randn(1, labels, 12, 12, generator=torch.Generator().manual_seed(0))
-    smooth = torch.nn.functional.interpolate(4 * logits, size=(size, size), mode="bilinear")
-    return np.asarray(smooth.softmax(1)[0].numpy())
 
 
 def published(crops: Crops) -> list[NDArray[np.uint8]]:
