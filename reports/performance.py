@@ -52,10 +52,11 @@ def slim(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         raise SystemExit("these files come from different machines or versions: measure again on one")
     loads = [m["machine_info"].get("load_average", 0.0) for m in measured]
     cases = {case["name"]: _slim_case(case) for m in measured for case in m["benchmarks"]}
+    commits = dict.fromkeys(m["commit_info"].get("id", "")[:10] for m in measured)
     return {
         "measured": first["datetime"][:10],
-        "commit": first["commit_info"].get("id", "")[:10],
-        "changed_since": bool(first["commit_info"].get("dirty")),
+        "commit": " and ".join(commits),
+        "changed_since": any(m["commit_info"].get("dirty") for m in measured),
         "machine": {**first["machine_info"], "load_average": max(loads)},
         "cases": list(cases.values()),
     }
