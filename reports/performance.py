@@ -55,7 +55,7 @@ def slim(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     commits = dict.fromkeys(m["commit_info"].get("id", "")[:10] for m in measured)
     return {
         "measured": first["datetime"][:10],
-        "commit": " and ".join(commits),
+        "commit": ", ".join(commits),
         "changed_since": any(m["commit_info"].get("dirty") for m in measured),
         "machine": {**first["machine_info"], "load_average": max(loads)},
         "cases": list(cases.values()),
