@@ -542,6 +542,22 @@ def test_doctor_finds_this_installation_fit_to_run(tmp_path: Path, monkeypatch: 
         assert word in text
 
 
+@pytest.mark.parametrize(
+    ("missing", "said"), [("", "ok   triton"), ("no compiler", "note filters run on the GPU")]
+)
+def test_doctor_says_how_a_gpu_filters(monkeypatch: pytest.MonkeyPatch, missing: str, said: str) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "NVIDIA made up")
+    monkeypatch.setattr("wsssbench.ops.triton_launch.lacks_triton", lambda: missing)
+    text = ok("doctor")
+    assert "NVIDIA made up" in text
+    assert said in text
+    assert missing in text
+
+
 def test_doctor_reads_the_torch_that_torchvision_was_built_for() -> None:
     from wsssbench.commands.doctor import wanted_torch
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import runpy
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from wsssbench import distributed, late_losses
@@ -36,6 +37,7 @@ from wsssbench.train import AliveCheck, Losses, train
 from wsssbench.types import View
 from wsssbench_methods.segment_training import CollapseCheck
 
+Net: Any = runpy.run_path(str(Path(__file__).with_name("toy_net.py")))["Net"]
 STEPS = 7
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -204,18 +206,6 @@ def late(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         monkeypatch.setattr("wsssbench.train.steps_late", lambda ctx: LATE_STEPS)
 
     return switch
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(5)
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
-        self.head = nn.Linear(4, 2)
-
-    def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.head(self.body(images.float() / 255).mean((2, 3)))
-        return out
 
 
 def run(folder: Path, at: Callable[[int], Any] = lambda step: None, check: Any = None) -> Net:

@@ -13,7 +13,7 @@ from wsssbench.ops.exact import ExactFilter
 from wsssbench.ops.gaussian import gaussian_filter
 
 pytest.importorskip("triton", reason="Triton is not installed: its kernels cannot be tried")
-from wsssbench.ops.exact_triton import FusedExactFilter, channel_block
+from wsssbench.ops.exact_triton import COLUMNS, FusedExactFilter, channel_block
 
 CASES = [  # B, N, d, C
     (2, 1, 2, 1),
@@ -162,3 +162,56 @@ def test_the_gpu_takes_the_fused_filter_and_agrees_with_float64_at_the_papers_si
     distance = torch.cdist(features[0, :: side + 1].double(), features[0].double()).square()
     want = torch.exp(-distance / 2) @ values[0].double()
     assert (out / want - 1).abs().max() < 1e-5
+
+
+# ------------------------------------------------------------------- the rounding of tensor cores, made up
+
+Floats = NDArray[np.float32]
+MERGED = 8  # products of TF32 that tensor cores add at once
+
+
+def first_bits(x: Floats) -> Floats:
+    """What TF32 holds of float32 numbers: their first 11 significant bits."""
+    return (x.view(np.int32) & np.int32(-(2**13))).view(np.float32)
+
+
+def toward_zero(x: NDArray[np.float64]) -> Floats:
+    """float64 to float32 as tensor cores add: what does not fit is dropped."""
+    near = x.astype(np.float32)
+    return np.where(np.abs(near) > np.abs(x), np.nextafter(near, np.float32(0)), near)
+
+
+def on_tensor_cores(pairs: list[tuple[Floats, Floats]], columns: int) -> Floats:
+    """The sums of p v over (N, R) weights p and (N, C) values v, `columns` of them at a time on tensor cores,
+    from zero, and those sums in float32."""
+    points, total = len(pairs[0][0]), np.float32(0)
+    for start in range(0, points, columns):
+        block: Floats = np.zeros((pairs[0][0].shape[1], pairs[0][1].shape[1]), np.float32)
+        for p, v in pairs:
+            for first in range(start, min(start + columns, points), MERGED):
+                few = slice(first, first + MERGED)
+                products = first_bits(p[few]).astype(np.float64).T @ first_bits(v[few]).astype(np.float64)
+                block = toward_zero(block + products)
+        total = total + block
+    return np.asarray(total)
+
+
+def test_cut_numbers_and_short_sums_make_tensor_cores_exact_enough() -> None:
+    """25,600 points, as of 160 x 160: the kernel's way, and what its two precautions spare."""
+    print("seed 8")
+    draw = np.random.default_rng(8)
+    p = np.exp2(-4 * draw.random((25_600, 8))).astype(np.float32)
+    v = draw.random((25_600, 4)).astype(np.float32)
+    p1, v1 = first_bits(p), first_bits(v)
+    cut = [(p - p1, v1), (p1, v - v1), (p1, v1)]
+    exact = p.astype(np.float64).T @ v.astype(np.float64)
+
+    def error(found: Floats) -> float:
+        return float((np.abs(found - exact) / exact).max())
+
+    kernel = error(on_tensor_cores(cut, COLUMNS[32]))
+    long, plain = error(on_tensor_cores(cut, len(p))), error(on_tensor_cores([(p, v)], COLUMNS[32]))
+    print(f"kernel {kernel:.1e}, one sum on tensor cores {long:.1e}, TF32 as it is {plain:.1e}")
+    assert kernel < 3e-6
+    assert long > 10 * kernel
+    assert plain > 100 * kernel

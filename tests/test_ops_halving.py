@@ -63,9 +63,18 @@ def test_layouts_and_expanded_gradients_do_not_matter() -> None:
     assert (last.grad == 0.25).all()
 
 
-def test_elsewhere_than_on_the_cpu_a_half_is_pooled() -> None:
+def test_elsewhere_than_on_the_cpu_a_half_is_pooled(monkeypatch: pytest.MonkeyPatch) -> None:
+    pooled: list[str] = []
+
+    def noted(x: Tensor, size: int) -> Tensor:
+        pooled.append(x.device.type)
+        return avg_pool2d(x, size)
+
+    monkeypatch.setattr("wsssbench.ops.halving.avg_pool2d", noted)
     x = planes(8, 9, seed=77)
+    bilinear(x, 0.5, False)
     assert bilinear(x.to("meta"), 0.5, False).shape == (2, 3, 4, 4)
+    assert pooled == ["meta"]
     torch.testing.assert_close(avg_pool2d(x, 2), reference(x, 0.5, False, "bilinear"), rtol=2e-7, atol=0)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -243,6 +244,21 @@ def test_the_host_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(lattice_triton, "ROOMY", 0)
     with FakeTensorMode(), pytest.raises(DataDependentOutputException):
         lattice_triton.build(torch.empty(1, 9, 2, device="cuda"))
+
+
+@pytest.mark.usefixtures("fake_cuda")
+def test_as_many_kernels_are_started_as_the_page_of_speed_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    for module in (lattice_triton, mean_field_triton):
+        monkeypatch.setattr(module, "launch", lambda kernel, *_: started.append(kernel.__name__))
+    monkeypatch.setattr(lattice_triton, "_constants", lattice_triton._constants.__wrapped__)
+    with FakeTensorMode(), torch.device("cuda"):
+        for _ in range(2):  # the lattice of positions is kept from the first
+            started.clear()
+            image = torch.empty(2, 20, 24, 3, dtype=torch.uint8)
+            mean_field_triton.mean_field(torch.empty(2, 2, 3, 20, 24), image, MINING)
+    page = json.loads((Path(__file__).parents[1] / "reports/performance/gpu_floors.json").read_text())
+    assert len(started) == page["lines"][0]["kernels"]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import runpy
 import signal
 import subprocess
 import sys
@@ -40,6 +41,7 @@ from wsssbench.train import (
 )
 from wsssbench.types import Sample, View
 
+Net: Any = runpy.run_path(str(Path(__file__).with_name("toy_net.py")))["Net"]
 STEPS = 6
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,20 +53,6 @@ def context(workdir: Path, **changes: Any) -> RunContext:
         "workdir": workdir, "limit": None, "run_seed": 3, "step": "toy", **changes,
     }  # fmt: skip
     return RunContext(**fields)
-
-
-class Net(nn.Module):
-    """A convolution, BatchNorm and dropout: everything that a resumed run could get wrong."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(5)
-        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
-        self.head = nn.Linear(4, 2)
-
-    def forward(self, images: Tensor) -> Tensor:
-        out: Tensor = self.head(self.body(images.float() / 255).mean((2, 3)))
-        return out
 
 
 def batches(seed: int = 11, px: int = 20) -> CropBatches:

@@ -2,8 +2,8 @@
 pay. What is done with an image, and with its result, must not enter.
 
 Reading and counting a plain mask is a score of calls of some ten microseconds each, which let the
-interpreter's lock go and want it back: two idle cores wait for each other longer than they work, and take
-nearly twice the time of one. An image that takes long spends it in few calls, and threads share those.
+interpreter's lock go and want it back: two idle cores wait for each other so often that they take up to
+1.6 times as long as one. An image that takes long spends it in few calls, and threads share those.
 """
 
 from __future__ import annotations
