@@ -89,13 +89,13 @@ def mined(check: AliveCheck, shares: list[float]) -> int | None:
 
 
 def test_mining_that_finds_nothing_for_an_epoch_stops_the_training_and_one_pixel_does_not() -> None:
-    check = AliveCheck(torch.tensor([0.5]), patience=0)
+    check = AliveCheck(torch.tensor([0.5]), patience=1000)
     assert mined(check, [0.0] * (NOTHING_MINED - 1) + [1e-6] + [0.0] * (NOTHING_MINED - 1)) is None
     assert mined(check, [0.0]) == 0
 
 
 def test_a_resumed_training_goes_on_counting_what_mining_has_not_found() -> None:
-    first, again = (AliveCheck(torch.tensor([0.5]), patience=0) for _ in range(2))
+    first, again = (AliveCheck(torch.tensor([0.5]), patience=1000) for _ in range(2))
     assert mined(first, [0.0] * (NOTHING_MINED - 1)) is None
     again.memory = first.memory
     assert mined(again, [0.0]) == 0
@@ -104,7 +104,7 @@ def test_a_resumed_training_goes_on_counting_what_mining_has_not_found() -> None
 def test_a_class_without_any_image_counts_as_rare_and_not_as_broken() -> None:
     frequencies = tag_frequencies([np.array([1, 0, 0]), np.array([1, 1, 0])])
     assert frequencies.tolist() == [1.0, 0.5, 0.0]
-    assert np.isfinite(AliveCheck(frequencies, patience=0).guess)
+    assert np.isfinite(AliveCheck(frequencies, patience=2).guess)
 
 
 # --------------------------------------------------------------------------------- what a step hands out
