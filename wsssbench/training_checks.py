@@ -17,8 +17,8 @@ from wsssbench import distributed
 from wsssbench.errors import TrainingFailed
 
 NOTHING_MINED = 100  # batches; an epoch of a small data set
-PATIENCE_EPOCHS = 3  # without progress, but no more than half of the training
-LEAST_PATIENCE = 240  # steps; 58 rare classes kept a sound classifier at the cost of guessing for a hundred
+PATIENCE_EPOCHS = 10  # a sound classifier of 58 rare tags took three of 704 images to beat guessing
+LEAST_PATIENCE, MOST_PATIENCE = 240, 2000  # steps; and no more than half of the training
 WARNED = LEAST_PATIENCE // 2  # steps without progress after which there is a warning
 CHANCE = 0.01  # of a mean loss: what the draw of the batches can make of it
 
@@ -96,7 +96,8 @@ class AliveCheck:
 def patience_of(images: int, batch: int, steps: int) -> int:
     """Steps without progress after which a classifier counts as dead: of a training of `steps` steps of
     `batch` on so many images."""
-    return max(LEAST_PATIENCE, min(math.ceil(PATIENCE_EPOCHS * images / batch), steps // 2))
+    epochs = math.ceil(PATIENCE_EPOCHS * images / batch)
+    return max(LEAST_PATIENCE, min(epochs, MOST_PATIENCE, steps // 2))
 
 
 def _halves(losses: list[float]) -> tuple[float, float]:
