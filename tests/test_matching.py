@@ -6,6 +6,7 @@ import os
 import runpy
 import shlex
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def test_a_backbone_without_its_classifier_loads_and_says_so(
 ) -> None:
     path = saved(headless(resnet18), tmp_path / "w.pth", form)
     assert holds(path, "resnet18", resnet18)
-    said = "resnet18 from {}: fc.weight, fc.bias absent or of another shape, and not needed\n"
+    said = "resnet18 from {}: fc.weight, fc.bias absent or of another shape or type, and not needed\n"
     assert said.format(path) in capsys.readouterr().err
     report = inspect_weights(path)
     assert (report.fits, report.classifier) == (("resnet18",), None)
@@ -256,6 +257,37 @@ class Payload:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.mkdir, (str(self.marker),)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda v: v.bool(),
+        lambda v: v.to(torch.complex64),
+        lambda v: v.to(torch.int8),
+        lambda v: v.to_sparse(),
+        lambda v: torch.quantize_per_tensor(v, 0.1, 0, torch.qint8),
+        lambda v: v.to("meta"),
+        lambda v: torch.ones(1).expand(2**50),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_tensors_that_no_network_here_has_are_one_clear_error(
+    spoil: Callable[[Tensor], Tensor], compact: State, tmp_path: Path
+) -> None:
+    name = "blocks.0.norm1.running_var"
+    path = saved(compact | {name: spoil(compact[name])}, tmp_path / "w.pth")
+    with pytest.raises(BadData, match=f"do not fit compact: 1 (keys missing|of another.*) .{name}") as caught:
+        Backbone("compact", 8, str(path))
+    assert caught.value.where == str(path)
+    assert "1: " + name in inspect(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn])
+def test_floating_numbers_of_any_width_load(dtype: torch.dtype, compact: State, tmp_path: Path) -> None:
+    rounded = {k: v.to(dtype) if v.is_floating_point() else v for k, v in compact.items()}
+    own = {k: v.float() if v.is_floating_point() else v for k, v in rounded.items()}
+    assert holds(saved(rounded, tmp_path / "w.pth"), "compact", own)
 
 
 def test_two_tensors_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -58,7 +58,10 @@ def as_text(report: WeightReport, file: Path) -> str:
 
 
 def _found_facts(fit: Fit) -> list[tuple[str, str]]:
-    sides = (("not needed", fit.absent, "absent or of another shape"), ("not used", fit.unused, "beside it"))
+    sides = (
+        ("not needed", fit.absent, "absent or of another shape or type"),
+        ("not used", fit.unused, "beside it"),
+    )
     return [
         *([("names begin", fit.prefix)] if fit.prefix else []),
         *((name, f"{len(keys)} {what}: {_few(keys)}") for name, keys, what in sides if keys),
@@ -71,7 +74,11 @@ def _misfit_facts(name: str, near: Fit, file: Path) -> list[tuple[str, str]]:
             ("undecided", f"{len(near.rivals)} networks in it fit {name}: {', '.join(near.rivals)}"),
             ("  next", choice(near, file)),
         ]
-    sides = (("missing", near.missing), ("unexpected", near.unexpected), ("other shape", near.reshaped))
+    sides = (
+        ("missing", near.missing),
+        ("unexpected", near.unexpected),
+        ("other shape or type", near.reshaped),
+    )
     return [
         ("nearest", f"{name}, {near.misfits} keys do not fit"),
         *([("  names begin", near.prefix)] if near.prefix else []),

@@ -4,7 +4,7 @@ are built on the meta device, so that only their shapes exist."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def inspect_weights(path: str | Path) -> WeightReport:
         tensors=len(state),
         parameters=sum(v.numel() for k, v in state.items() if not k.endswith(STATISTICS)),
         dtypes=dict(Counter(str(v.dtype).removeprefix("torch.") for v in state.values())),
-        batchnorm=_batchnorm(taken(shown, state) if shown else under),
+        batchnorm=_batchnorm(under, taken(best, state)),
         fits=tuple(matching),
         fit=shown,
         misfits=misfits,
@@ -81,10 +81,10 @@ def _fits(state: Mapping[str, Tensor]) -> dict[str, Fit]:
     return found
 
 
-def _batchnorm(state: Mapping[str, Tensor]) -> str:
-    if not any(name.endswith(STATISTICS[:-1]) for name in state):
+def _batchnorm(names: Iterable[str], matched: Mapping[str, Tensor]) -> str:
+    if not any(name.endswith(STATISTICS[:-1]) for name in names):
         return "none"
-    return "folded" if is_folded(state) else "as trained"
+    return "folded" if is_folded(matched) else "as trained"
 
 
 def _head(state: Mapping[str, Tensor], names: tuple[str, ...]) -> tuple[str, int] | None:

@@ -37,7 +37,7 @@ class Fit:
 
     prefix: str  # before the backbone's names in the file, such as "module." or "teacher.backbone."
     names: dict[str, str]
-    matched: int  # tensors of the right name and shape
+    matched: int  # tensors of the right name, shape and kind of numbers
     missing: list[str]
     unexpected: list[str]  # within the backbone; what lies beside it is `unused`
     reshaped: list[str]  # of another shape
@@ -61,7 +61,7 @@ class Fit:
         found = {
             "keys missing": self.missing,
             "unexpected": self.unexpected,
-            "of another shape": self.reshaped,
+            "of another shape or type": self.reshaped,
         }
         said = ", ".join(f"{len(keys)} {what} ({few(keys)})" for what, keys in found.items() if keys)
         return f"{said}, of names that begin with {self.prefix}" if self.prefix else said
@@ -72,7 +72,7 @@ class Fit:
         unusual = not USUAL.fullmatch(self.prefix)
         return "; ".join(
             [f"names begin with {self.prefix}"] * unusual
-            + [f"{few(self.absent)} absent or of another shape, and not needed"] * bool(self.absent)
+            + [f"{few(self.absent)} absent or of another shape or type, and not needed"] * bool(self.absent)
             + [f"{len(self.unused)} more not used ({few(self.unused)})"] * bool(self.unused)
         )
 
@@ -119,7 +119,7 @@ def _fit_at(
 ) -> Fit:
     """The fit of what has names with `prefix`; `table`: the network's key -> the file's name."""
     under = beneath(state, prefix)
-    same = {k for k, n in table.items() if n in under and own[k].shape == under[n].shape}
+    same = {k for k, n in table.items() if n in under and _alike(own[k], under[n])}
     body, known = set(map(_module, needed)), {*table.values(), *besides}
     unexpected = [n for n in under if n not in known and _module(n) in body]
     said = {prefix + n for n in (*known, *unexpected)}
@@ -133,6 +133,10 @@ def _fit_at(
         absent=[n for k, n in table.items() if n not in needed and k not in same],
         unused=[name for name in state if name not in said],
     )
+
+
+def _alike(own: Tensor, other: Tensor) -> bool:
+    return own.shape == other.shape and own.is_floating_point() == other.is_floating_point()
 
 
 def beneath(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -208,8 +212,8 @@ def is_folded(state: Mapping[str, Tensor]) -> bool:
     """Whether every BatchNorm in `state` is the identity (running mean 0, variance 1)."""
     means = [v for k, v in state.items() if k.endswith(("running_mean", "moving_mean"))]
     variances = [v for k, v in state.items() if k.endswith(("running_var", "moving_var"))]
-    near_one = all(bool(((v - 1).abs() < 1e-3).all()) for v in variances)
-    return bool(means) and near_one and all(not m.any() for m in means)
+    near_one = all(bool(((v.float() - 1).abs() < 1e-3).all()) for v in variances)
+    return bool(means) and near_one and all(not m.float().any() for m in means)
 
 
 def few(names: list[str]) -> str:

@@ -133,7 +133,8 @@ def _named_tensors(loaded: Any) -> Iterator[tuple[str, Tensor]]:
         seen.add(id(found))
         for key, value in found.items():
             if isinstance(key, str) and isinstance(value, Tensor):
-                yield prefix + key, value
+                if value.layout == torch.strided and not (value.is_meta or value.is_quantized):
+                    yield prefix + key, value  # others are no weights of the networks here
             elif isinstance(key, str) and deeper:
                 open_dicts.append((f"{prefix}{key}.", value, deeper - 1))
 
