@@ -210,8 +210,9 @@ def test_of_two_networks_that_fit_none_is_taken_until_somebody_chooses(
     report = inspect_weights(path)
     assert (report.fits, report.fit, report.nearest) == ((), None, "compact")
     assert "2 networks in it fit compact: student.module.backbone., teacher.backbone." in inspect(path)
-    program, flag, code = shlex.split(caught.value.hint.partition("the last one by: ")[2])
-    assert (program, flag) == ("python", "-c")
+    program, flag, code, prefix = shlex.split(caught.value.hint.partition("teacher): ")[2])
+    assert (program, flag, prefix) == ("python", "-c", "PREFIX")
+    monkeypatch.setattr("sys.argv", ["-c", "teacher.backbone."])
     exec(code, {})
     assert holds(tmp_path / "chosen.pth", "compact", compact)
 

@@ -72,7 +72,7 @@ def _misfit_facts(name: str, near: Fit, file: Path) -> list[tuple[str, str]]:
     if near.rivals:
         return [
             ("undecided", f"{len(near.rivals)} networks in it fit {name}: {', '.join(near.rivals)}"),
-            ("  next", choice(near, file)),
+            ("  next", choice(file)),
         ]
     sides = (
         ("missing", near.missing),

@@ -25,8 +25,8 @@ USUAL = re.compile(r"(state_dict\.)?(module\.)?")  # before names, where nothing
 LETTERS = re.compile(r"(?:arg:|aux:)?([^\d.]*)")  # of a name, up to the first number
 MOST_PREFIXES = 16  # that are looked at; a file with more such networks is none of a backbone
 KEEP = (
-    "import torch; from wsssbench.nets.weights import read_state_dict as r; "
-    'torch.save({{k: v for k, v in r({path}).items() if k.startswith({prefix})}}, "chosen.pth")'
+    "import sys, torch; from wsssbench.nets.weights import read_state_dict as r; "
+    'torch.save({{k: v for k, v in r({path}).items() if k.startswith(sys.argv[1])}}, "chosen.pth")'
 )
 
 
@@ -157,7 +157,7 @@ def checked_fit(
     places of several that fit."""
     found = fit(net, state, classifier)
     if found.rivals:
-        raise BadData(f"{found}, and nothing says which is meant", where=path, hint=choice(found, path))
+        raise BadData(f"{found}, and nothing says which is meant", where=path, hint=choice(path))
     if found.misfits:
         raise BadData(
             f"these weights do not fit {name}: {found}",
@@ -167,10 +167,13 @@ def checked_fit(
     return found
 
 
-def choice(found: Fit, path: str | Path) -> str:
-    """How to choose one of the rivals of a fit."""
-    code = KEEP.format(path=json.dumps(str(path)), prefix=json.dumps(found.rivals[-1]))
-    return f"keep the one you mean in a file of its own, the last one by: python -c {shlex.quote(code)}"
+def choice(path: str | Path) -> str:
+    """How to choose one of the rivals of a fit: by its prefix."""
+    code = shlex.quote(KEEP.format(path=json.dumps(str(path))))
+    return (
+        "keep the one you mean in a file of its own, by its PREFIX (the codes of MoCo go on with encoder_q, "
+        f"those of DINO with the teacher): python -c {code} PREFIX"
+    )
 
 
 def fill(net: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
