@@ -17,7 +17,7 @@ from wsssbench.options import build_config, key_options
 from wsssbench.plugins import Plugins
 from wsssbench.recipes import RecipeSpec, resolve_recipe
 from wsssbench.settings import Settings
-from wsssbench.stages import resolve_stages, sigma_scale
+from wsssbench.stages import refuse_overlap, resolve_stages, sigma_scale
 from wsssbench.store import cell_folder, read_record, safe_name
 from wsssbench.types import (
     KINDS,
@@ -116,6 +116,8 @@ def make_plan(settings: Settings, plugins: Plugins, hardware: Hardware | None = 
     for name in dict.fromkeys(settings.datasets):
         for seed in settings.seeds:
             dataset = open_dataset(name, plugins, settings, seed)
+            fit, judged = dataset.card.fit_split, dataset.card.eval_split
+            refuse_overlap(fit, dataset.ids(fit), judged, dataset.ids(judged), name)
             for recipe in recipes:
                 trial = plan_trial(recipe, dataset, seed, settings, hardware)
                 cells += [plan_cell(trial, stage, settings, hardware, plugins) for stage in stages]

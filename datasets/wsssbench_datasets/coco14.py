@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from wsssbench.errors import BadData, nearest
 from wsssbench.files.image_files import picture_size, read_rgb
+from wsssbench.stages import refuse_overlap
 from wsssbench.types import DatasetCard, option
 
 from .class_choice import ChosenClasses, ClassOptions
@@ -102,6 +103,7 @@ class Coco14Files:
         self._candidates = {split: self._listed(split) for split in self._folders}
         self._tags = self._read_tags()
         self._numbers = {split: self._members(split) for split in self._folders}
+        self._refuse_overlap()
         self._ids = {s: tuple(coco_id(s, n) for n in members) for s, members in self._numbers.items()}
         self._split_of = {id: split for split, ids in self._ids.items() for id in ids}
         self.card = self._card()
@@ -176,6 +178,11 @@ class Coco14Files:
         if self._config.lists != "objects" or split in self._instances:
             return numbers
         return [number for number in numbers if number in self._tags and self._tags[number].any()]
+
+    def _refuse_overlap(self) -> None:
+        """By numbers: the ids of one image differ by the name of the split."""
+        learned, judged = (map(str, self._numbers.get(split, ())) for split in ("train", "val"))
+        refuse_overlap("train", learned, "val", judged, tree_of(self._folders))
 
     def _convention(self) -> str:
         """What the card says of the lists: one word where both splits agree."""

@@ -16,12 +16,13 @@ import numpy as np
 
 from wsssbench.errors import BadData
 from wsssbench.files.image_files import FileFault, picture_size, read_rgb
+from wsssbench.files.printable import first_names
 from wsssbench.types import DatasetCard, content_key, option
 
 from .class_choice import ChosenClasses, ClassOptions
 from .file_facts import cache_file, file_digests, split_fingerprint
 from .folder_check import survey
-from .folder_splits import SplitFiles, some_ids
+from .folder_splits import SplitFiles
 from .folder_tags import read_tags
 from .folder_toml import FILE, read_description
 from .voc_check import PrepareReport
@@ -138,7 +139,7 @@ class FolderFiles:
         if len(missing) == len(ids) and split != self.described.fit_split:
             return ["none"] * len(ids)
         if missing:
-            what = f"{len(missing):,} of {len(ids):,} images of {split} have no tags: {some_ids(missing)}"
+            what = f"{len(missing):,} of {len(ids):,} images of {split} have no tags: {first_names(missing)}"
             raise BadData(what, where=table.path, hint="add them; an image without a class has a line too")
         return [table.of(id).tobytes().hex() for id in ids]
 

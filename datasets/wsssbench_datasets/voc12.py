@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from wsssbench.errors import BadData, UnknownName, nearest
 from wsssbench.files.image_files import picture_size, read_rgb
+from wsssbench.stages import refuse_overlap
 from wsssbench.types import DatasetCard, option
 
 from .class_choice import ChosenClasses, ClassOptions
@@ -77,6 +78,9 @@ class Voc12Files:
         self._tag_place = _tag_place(self._tree, config)
         self._tags = _tags_at(self._tag_place)
         self.card = self._card()
+        fit, judged = self.card.fit_split, self.card.eval_split
+        learned, seen = self._ids.get(fit, ()), self._ids.get(judged, ())
+        refuse_overlap(fit, learned, judged, seen, self._tree / "ImageSets" / "Segmentation")
 
     def _card(self) -> DatasetCard:
         splits = tuple(self._lists)

@@ -182,9 +182,6 @@ def check(dataset: Surveyed, splits: Sequence[str]) -> PrepareReport:
     seen |= zip(bare, in_threads(lambda id: _look_at_image(dataset, id), bare), strict=True)
     counts = tuple(_split_counts(dataset, name, [seen[id] for id in ids[name]]) for name in splits)
     faults = [fault for look in seen.values() for fault in look.faults]
-    fit, judged_split = dataset.card.fit_split, dataset.card.eval_split
-    shared = set(ids.get(fit, ())) & set(ids.get(judged_split, ())) if fit != judged_split else set()
-    faults += [Finding(f"{fit} image that is also in {judged_split}", id) for id in sorted(shared)]
     notes = [note for id, look in seen.items() for note in tag_notes(dataset.card.class_names, id, look)]
     notes += [Finding(TURNED, id) for id, look in seen.items() if look.turned]
     return PrepareReport(tuple(dataset.places()), counts, tuple(faults), tuple(notes))
