@@ -63,6 +63,16 @@ def refuse_overlap(
         raise BadData(what, where=where, hint=hint)
 
 
+def require_masks(card: DatasetCard, split: str, purpose: str) -> None:
+    """BadData where images of `split` have no masks, which `purpose` needs: "full learns from them"."""
+    lacking = card.without_masks.get(split, 0)
+    if lacking:
+        what = f"{lacking:,} images of {card.name}:{split} have no mask, and {purpose}"
+        name = card.name.partition(":")[0]
+        hint = f"add them (wsssbench prepare {name} counts them); methods that learn from tags, judged on a "
+        raise BadData(what, where=f"masks of {split}", hint=f"{hint}split that has masks, need none")
+
+
 def resolve_stages(names: tuple[str, ...], custom: Mapping[str, Mapping[str, Any]]) -> tuple[Stage, ...]:
     """The stages called `names`; `custom` are the [stages.NAME] tables of wsssbench.toml."""
     known = {**STAGES, **{name: custom_stage(name, table) for name, table in custom.items()}}

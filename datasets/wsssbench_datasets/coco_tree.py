@@ -64,12 +64,16 @@ def annotation_file(root: str, option: str, split: str) -> Path | None:
 
 
 def mask_folder(folders: dict[str, Path], option: str, split: str) -> Path | None:
-    """The folder of PNG masks of `split`: in `option`, or it itself; else SegmentationClass in the tree."""
+    """The folder of PNG masks of `split`: in `option`, or it itself; else SegmentationClass in the tree.
+
+    None where there is none, or only one of the other split.
+    """
     if option:
         given = Path(option).expanduser().absolute()
         if not given.is_dir():
             raise BadData("no masks: this folder does not exist", where=given, hint="-o coco14.masks=FOLDER")
-        return split_folder(given, split) or given
+        apart = any(split_folder(given, name) for name in SPLITS)
+        return split_folder(given, split) or (None if apart else given)
     tree = tree_of(folders)
     places = [(tree / name).resolve() for name in MASK_FOLDERS]
     return next((found for place in places if (found := split_folder(place, split))), None)

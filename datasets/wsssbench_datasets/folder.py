@@ -80,6 +80,7 @@ class FolderFiles:
             source=known.source,
             image_px=image_px,
             options={"masks": self.files.mask_folders(), "tags": tags},
+            without_masks={s.name: len(self.ids(s.name)) for s in known.splits if s.masks is None},
         )
 
     def ids(self, split: str) -> tuple[str, ...]:

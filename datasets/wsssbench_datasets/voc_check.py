@@ -31,6 +31,8 @@ from wsssbench.files.label_png import plain_labels
 from wsssbench.files.printable import printable
 from wsssbench.types import IGNORE, DatasetCard
 
+from .sbd_masks import read_sbd_mask
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 JPEG_END = b"\xff\xd9"
 TAIL_BYTES = 64  # some writers pad a JPEG after its end marker
 SHOWN = 3  # examples printed of each kind of finding
+MISSING = "missing mask"  # the kind of such a finding
+UNMASKED = "image without a mask, which only methods that learn from masks need"
 TURNED = "image that its EXIF data turns: read as stored"
 THREADS = min(4, os.cpu_count() or 1)
 
@@ -56,18 +60,19 @@ def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
 
 
 def read_mask(path: Path, classes: int, size: tuple[int, int] | None = None) -> Mask:
-    """(H, W) uint8 in 0..classes or 255: the stored indices, never the palette's colours.
+    """(H, W) uint8 in 0..classes or 255: the stored indices, never the palette's colours; of a .mat, SBD's.
 
     FileFault for a missing or damaged file, a PNG that is neither palette nor grey, a value out of range,
     and a size other than `size` (H, W).
     """
-    plain = plain_labels(path)
-    mask = _picture_mask(path) if plain is None else plain
+    mask = read_sbd_mask(path) if path.suffix == ".mat" else _picture_mask(path)
     _check_mask(mask, path, classes, size)
     return mask
 
 
 def _picture_mask(path: Path) -> Mask:
+    if (plain := plain_labels(path)) is not None:
+        return plain
     with opened(path, "mask", LOSSLESS) as picture:
         if picture.mode not in ("P", "L") or is_scaled_grey(picture):
             hint = "convert the colours back to class indices (palette PNG)"
@@ -181,10 +186,21 @@ def check(dataset: Surveyed, splits: Sequence[str]) -> PrepareReport:
     seen = dict(zip(judged, in_threads(lambda id: _look(dataset, id), judged), strict=True))
     seen |= zip(bare, in_threads(lambda id: _look_at_image(dataset, id), bare), strict=True)
     counts = tuple(_split_counts(dataset, name, [seen[id] for id in ids[name]]) for name in splits)
-    faults = [fault for look in seen.values() for fault in look.faults]
+    needed = _judged_by_masks(dataset.card, ids)
+    found = [(id, fault) for id, look in seen.items() for fault in look.faults]
+    idle = [id for id, fault in found if fault.kind == MISSING and id not in needed]
+    faults = [fault for id, fault in found if fault.kind != MISSING or id in needed]
     notes = [note for id, look in seen.items() for note in tag_notes(dataset.card.class_names, id, look)]
     notes += [Finding(TURNED, id) for id, look in seen.items() if look.turned]
+    notes += [Finding(UNMASKED, id) for id in idle]
     return PrepareReport(tuple(dataset.places()), counts, tuple(faults), tuple(notes))
+
+
+def _judged_by_masks(card: DatasetCard, ids: Mapping[str, Sequence[str]]) -> set[str]:
+    """The images that need masks: those of the eval split, and those of a label split that has any."""
+    label = ids.get(card.label_split, ())
+    has_any = card.without_masks.get(card.label_split, 0) < len(label)
+    return {*ids.get(card.eval_split, ()), *(label if has_any else ())}
 
 
 def _look_at_image(dataset: Surveyed, id: str) -> Seen:
