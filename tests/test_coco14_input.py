@@ -190,7 +190,7 @@ BAD_INSTANCES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no size": (lambda c: c["images"][0].pop("height"), r"without id, height and width"),
     "ids as text": (
         lambda c: c["images"][0].update(id="9"), r"whole numbers from 1 on, without quotes: \{'id': '9'"),
-    "huge": (lambda c: c["images"][0].update(height=10**7), r"x 10000000 pixels: at most 64,000,000 are read"),
+    "huge": (lambda c: c["images"][0].update(height=10**7), r"x 10000000 pixels: at most 64,000,000"),
     "no image": (lambda c: c["annotations"][0].update(image_id=7), r"annotation 1: no image 7"),
     "no reference": (lambda c: c["annotations"][0].pop("image_id"), r"annotation 1: no image or category"),
     "no annotation": (lambda c: c["annotations"].insert(0, [1]), r"annotation \[1\]: no image or category"),

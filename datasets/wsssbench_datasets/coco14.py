@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -39,7 +40,7 @@ from .coco_tree import (
 )
 from .file_facts import cache_file, file_digests, split_fingerprint
 from .tag_files import require_tags
-from .voc_check import MISSING
+from .voc_check import INDICES, MISSING, require_a_class
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags
@@ -284,7 +285,11 @@ class Coco14Files:
         require_tags(split, ids, tagged, Path(self._tag_text()), "coco14")
         images = file_digests([self.image_path(id) for id in ids], cache_file())
         tags = (self._tags[number].tobytes().hex() for number in numbers)
-        masks = self._masks[split].digests(ids) if split in self._masks else [""] * len(ids)
+        source = self._masks.get(split)
+        if isinstance(source, PngMasks):  # painted ones show what is annotated
+            read = partial(self.mask_of_size, size=None)
+            require_a_class(self.card, split, ids, read, source.place, INDICES)
+        masks = source.digests(ids) if source else [""] * len(ids)
         return split_fingerprint(zip(ids, tags, images, masks, strict=True))
 
     # ------------------------------------------------------------------------------------------ for people

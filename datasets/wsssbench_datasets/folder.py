@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -25,7 +26,7 @@ from .folder_check import survey
 from .folder_splits import SplitFiles
 from .folder_tags import read_tags
 from .folder_toml import FILE, read_description
-from .voc_check import PrepareReport
+from .voc_check import PrepareReport, require_a_class
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags
@@ -125,11 +126,28 @@ class FolderFiles:
 
     def _fingerprint(self, split: str) -> str:
         ids, masked = self.ids(split), split in self.files.mask_folders()
+        if masked:
+            self._require_a_class(split)
         tags, code = self._tag_texts(split), content_key(self.described.code.plain())
         images = file_digests([self.image_path(id) for id in ids], cache_file())
         masks = file_digests([self.files.mask_path(id) for id in ids], cache_file()) if masked else []
         coded = [f"{digest}:{code}" for digest in masks] or [""] * len(ids)
         return split_fingerprint(zip(ids, tags, images, coded, strict=True))
+
+    def _require_a_class(self, split: str) -> None:
+        """Masks of one class are often drawn as 0 and 255; nothing of them would be judged."""
+        ids, table, where = self.ids(split), self._table, self.described.path
+        if table is not None:  # those with tags first: one that shows a class ends the search
+            ids = tuple(sorted(ids, key=lambda id: not table.tagged(id)))
+        read = partial(self.mask_of_size, size=None)
+        require_a_class(self.card, split, ids, read, where, self.void_hint())
+
+    def void_hint(self) -> str:
+        """What to do about masks of background and void alone."""
+        if not self.described.code.is_plain:
+            return f"see labels, palette and ignore in {FILE}"
+        named = f'255 = "{self.described.classes[0]}"'
+        return f'say what the values mean: under [labels] in {FILE} write 0 = "background" and {named}'
 
     def _tag_texts(self, split: str) -> list[str]:
         """What stands for each image's tags; a split of which the file knows nothing has none."""

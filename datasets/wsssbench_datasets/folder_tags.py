@@ -58,6 +58,11 @@ class TagTable:
         """Whether the file says anything of the image."""
         return self._key(id) in self.vectors or self._key(id) in self.faults
 
+    def tagged(self, id: str) -> bool:
+        """Whether the file names any class of the image."""
+        vector = self.vectors.get(self._key(id))
+        return vector is not None and bool(vector.any())
+
     def _key(self, id: str) -> str:
         """Keys of a .npy may be numbers, as VOC codes its ids: there all keys are in VOC's form."""
         return voc_id(id) if self.path.suffix.lower() == ".npy" else id

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,7 +20,7 @@ from wsssbench.types import DatasetCard, option
 from .class_choice import ChosenClasses, ClassOptions
 from .file_facts import cache_file, file_digests, split_fingerprint
 from .tag_files import XmlTags, read_tag_file, require_tags
-from .voc_check import read_mask
+from .voc_check import INDICES, read_mask, require_a_class
 from .voc_lists import SPLITS, find_tree, list_file, read_list
 from .voc_masks import AUG, CLASS, MaskFiles
 
@@ -153,6 +154,9 @@ class Voc12Files:
             require_tags(split, ids, self._tags, self._tag_place, "voc12")
         digests = file_digests([self.image_path(id) for id in ids], cache_file())
         there = [id for id in ids if masked and id not in self._masks.lacking]
+        if there:
+            read = partial(self.mask_of_size, size=None)
+            require_a_class(self.card, split, there, read, self.mask_path(there[0]).parent, INDICES)
         masks = dict(
             zip(there, file_digests([self.mask_path(id) for id in there], cache_file()), strict=True)
         )
