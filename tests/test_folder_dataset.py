@@ -492,6 +492,8 @@ def test_a_link_within_the_root_is_followed(tree: Tree) -> None:
         ("a1\na1.jpg", r"a1 stands twice \(first on line 1\)"),
         ("-a1", "cannot be the id"),
         ("a:1", "cannot be the id"),
+        ("cat (1).jpg\ncat (2).jpg", r"'cat \(1\)' cannot be the id[\s\S]*rename it"),
+        ("cat (1).jpg,1", r"'cat \(1\)' cannot be the id"),
         ("", "empty"),
     ],
 )
@@ -500,6 +502,20 @@ def test_a_line_that_names_no_image_is_refused(tree: Tree, line: str, message: s
     with pytest.raises(BadData, match=message) as caught:
         tree.open()
     assert "train.txt" in caught.value.where
+
+
+@pytest.mark.parametrize(
+    "form", ["{}.jpg", "images/{}.jpg", "{} masks/{}.png", "{},masks/{}_mask.png", "{}.jpg 1 0"]
+)
+def test_names_with_other_columns_are_read(tree: Tree, form: str) -> None:
+    (tree.root / "train.txt").write_text("\n".join(form.format(id, id) for id in SPLITS["train"]))
+    assert tree.open().ids("train") == SPLITS["train"]
+
+
+def test_a_path_with_a_blank_names_its_image(tree: Tree) -> None:
+    (tree.root / "images").rename(tree.root / "my images")
+    (tree.root / "train.txt").write_text("\n".join(f"./my images/{id}.jpg" for id in SPLITS["train"]))
+    assert tree.write(images="my images").open().ids("train") == SPLITS["train"]
 
 
 def test_a_file_name_that_cannot_be_an_id_and_two_files_of_one_id_are_refused(tree: Tree) -> None:

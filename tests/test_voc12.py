@@ -48,6 +48,12 @@ LINES = {
     "image only": "/JPEGImages/{id}.jpg",
     "integer": "{number}",
     "id and classes": "{id} 4 17 3",
+    "id and mask": "{id} masks/{id}.png",
+    "id and mask of another name": "{id} masks/segmentation-of-it.png",
+    "path with blanks": "/content/drive/My Drive/VOC2012/JPEGImages/{id}.jpg",
+    "paths with blanks": "/My Drive/JPEGImages/{id}.jpg /My Drive/SegmentationClass/{id}.png",
+    "path of Windows": r"C:\My Files\JPEGImages\{id}.JPG",
+    "path with blanks and classes": "/My Drive/JPEGImages/{id}.jpg 4 17 3",
 }
 
 
@@ -67,6 +73,18 @@ def test_lists_are_found_under_their_usual_names(voc_tree: Any, name: str) -> No
     target.parent.mkdir(exist_ok=True)
     voc_tree.list_file("val").rename(target)
     assert opened(voc_tree).ids("val") == voc_tree.splits["val"]
+
+
+def test_a_name_with_a_blank_is_refused_with_what_to_do(voc_tree: Any) -> None:
+    voc_tree.list_file("val").write_text("cat (1).jpg\ncat (2).jpg\n")
+    with pytest.raises(BadData, match=r"'cat \(1\)' cannot be the id[^\n]*line 1\]\n.*rename it"):
+        opened(voc_tree)
+
+
+def test_a_list_in_utf_16_is_refused_with_what_to_do(voc_tree: Any) -> None:
+    voc_tree.list_file("val").write_text(A, encoding="utf-16")  # as PowerShell writes it
+    with pytest.raises(BadData, match=r"this list is no text in UTF-8[^\n]*\n.*save it as UTF-8"):
+        opened(voc_tree)
 
 
 def test_ids_that_are_not_integers_of_voc_stay_as_they_are() -> None:

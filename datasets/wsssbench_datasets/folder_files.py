@@ -15,9 +15,12 @@ from pathlib import Path, PurePosixPath
 from wsssbench.errors import BadData
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+WORD_END = re.compile(r"[\s,;]+")
+NAME_WITH_BLANKS = re.compile(rf".*?(?:{'|'.join(map(re.escape, PICTURES))})(?=[\s,;]|$)", re.IGNORECASE)
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]*")  # what names a file everywhere
 ID_HINT = "rename it: a name begins with a letter or digit and goes on with these and . _ + = @ -"
 NESTED = "__"  # stands for "/" in an id
+TWICE = "remove one of the two lines; a path with a blank in it begins with / or ./"
 MOST_LIST_BYTES = 64 * 2**20  # some million lines
 SHOWN = 3  # names in an error
 
@@ -100,25 +103,41 @@ def checked_id(id: str, where: object) -> str:
     return id
 
 
-def read_ids(path: Path, id_of: Callable[[str], str]) -> tuple[str, ...]:
-    """The ids of a list, in its order: the first word of each line that is neither blank nor begins with #.
+def first_name(line: str) -> str:
+    """The first name on a line of a list: an id, the name of a file or a path, perhaps with blanks in it.
 
-    A word ends at a blank, a comma or a semicolon. BadData, with the line, for a word that cannot name an
-    image and one that stands twice; for an empty list.
+    It ends with the first suffix of a picture before a blank, a comma, a semicolon or the end. It is the
+    first word where there is no suffix, and where the rest is another file: of that name (the mask), or,
+    after a word that is no path, a path.
+    """
+    line = line.strip()
+    word = WORD_END.split(line, maxsplit=1)[0]
+    found = None if word.lower().endswith(PICTURES) else NAME_WITH_BLANKS.match(line)
+    if not found:
+        return word
+    *folders, last = re.split(r"[/\\]", WORD_END.split(found[0], maxsplit=1)[1])
+    *above, stem = re.split(r"[/\\]", word)
+    return word if last.startswith(stem) or (folders and not above) else found[0]
+
+
+def read_ids(path: Path, id_of: Callable[[str], str]) -> tuple[str, ...]:
+    """The ids of a list, in its order: the first name on each line that is neither blank nor begins with #.
+
+    BadData, with the line, for a name that cannot be an image's and one that stands twice; for an empty list.
     """
     seen: dict[str, int] = {}
     for number, line in enumerate(read_text(path, MOST_LIST_BYTES, "list").splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         where = f"{path}, line {number}"
-        word = re.split(r"[\s,;]", line.strip(), maxsplit=1)[0]
+        word = first_name(line)
         if ".." in word.replace("\\", "/").split("/"):
             hint = "write paths from the root, or ids alone"
             raise BadData(f"{word!r:.80} leads out of the data set's root", where=where, hint=hint)
         id = checked_id(id_of(word), where)
         if id in seen:
             what = f"the image {id} stands twice (first on line {seen[id]})"
-            raise BadData(what, where=where, hint="remove one of the two lines")
+            raise BadData(what, where=where, hint=TWICE)
         seen[id] = number
     if not seen:
         raise BadData("this list is empty", where=path, hint="put one image on each line")

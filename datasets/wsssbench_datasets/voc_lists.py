@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wsssbench.errors import BadData
 
-from .folder_files import checked_id
+from .folder_files import MOST_LIST_BYTES, TWICE, checked_id, first_name, read_text
 
 SPLITS = ("train", "train_aug", "val", "test")
 LIST_FOLDERS = ("Segmentation", "SegmentationAug")
@@ -53,18 +53,14 @@ def voc_id(token: str) -> str:
 
 
 def read_list(path: Path, image_id: Callable[[str], str] = voc_id) -> tuple[str, ...]:
-    """The ids of a list file in its order: the first word of each line that is not blank, by `image_id`.
+    """The ids of a list file in its order: the first name on each line that is not blank, by `image_id`.
 
     BadData for a file that is not text, a line without an id, an id that occurs twice and an empty list.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadData(f"this list cannot be read ({error})", where=path) from error
     seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path, MOST_LIST_BYTES, "list").splitlines(), start=1):
         if line.strip():
-            _add(seen, image_id(line.split()[0]), number, path)
+            _add(seen, image_id(first_name(line)), number, path)
     if not seen:
         raise BadData("this split is empty", where=path, hint="put one image id on each line")
     return tuple(seen)
@@ -77,5 +73,5 @@ def _add(seen: dict[str, int], id: str, number: int, path: Path) -> None:
     checked_id(id, where)
     if id in seen:
         what = f"the id {id} occurs twice (first on line {seen[id]})"
-        raise BadData(what, where=where, hint="remove one of the two lines")
+        raise BadData(what, where=where, hint=TWICE)
     seen[id] = number
