@@ -34,6 +34,30 @@ def test_root_may_be_the_tree_or_a_folder_above_it(voc_tree: Any, below: str) ->
     assert opened(voc_tree, root=str(voc_tree.root / below)).ids("val") == voc_tree.splits["val"]
 
 
+@pytest.mark.parametrize("above", ["data", "data/VOC/train_val", "a/b/VOC2012"])
+def test_root_may_be_a_folder_at_most_three_above(voc_tree: Any, tmp_path: Path, above: str) -> None:
+    shutil.move(voc_tree.tree, tmp_path / "disk" / above)
+    shutil.copytree(voc_tree.root, tmp_path / "disk" / "other")
+    (tmp_path / "disk" / "locked").mkdir(mode=0)
+    root = str(tmp_path / "disk")
+    assert opened(voc_tree, root=root, tags=str(voc_tree.labels)).ids("val") == voc_tree.splits["val"]
+
+
+def test_a_tree_that_lies_deeper_is_not_looked_for(voc_tree: Any, tmp_path: Path) -> None:
+    shutil.move(voc_tree.tree, tmp_path / "disk" / "a" / "b" / "c" / "d")
+    with pytest.raises(BadData, match="at most 3 folders below"):
+        opened(voc_tree, root=str(tmp_path / "disk"))
+
+
+def test_of_several_trees_the_one_of_2012_is_taken_or_all_are_named(voc_tree: Any, tmp_path: Path) -> None:
+    for name in ("sets/VOC2007", "sets/VOC2010"):
+        shutil.copytree(voc_tree.tree, tmp_path / "disk" / name)
+    with pytest.raises(BadData, match=r"several.*sets/VOC2007, sets/VOC2010.*\n.*-o voc12\.root=FOLDER"):
+        opened(voc_tree, root=str(tmp_path / "disk"))
+    shutil.copytree(voc_tree.tree, tmp_path / "disk" / "sets" / "VOC2012")
+    assert opened(voc_tree, root=str(tmp_path / "disk")).places()[0].endswith("sets/VOC2012")
+
+
 @pytest.mark.parametrize("root", ["", "nowhere", "."])
 def test_a_wrong_root_says_how_to_give_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
     monkeypatch.chdir(tmp_path)

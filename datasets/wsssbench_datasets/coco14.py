@@ -53,7 +53,9 @@ RECAM = {"masks": "json", "lists": "all", "overlap": "later", "crowd": "backgrou
 class Coco14Tree:
     """Options of the tree and what is read of it."""
 
-    root: str = option("", "folder with train2014 and val2014, or one above, as MSCOCO", key=False)
+    root: str = option(
+        "", "folder with train2014 and val2014, or one at most three above, as MSCOCO", key=False
+    )
     annotations: str = option(
         "", "folder of instances_train2014.json and instances_val2014.json; else in the root", key=False
     )
@@ -98,7 +100,7 @@ class Coco14Files:
         self._config = config
         self._folders = image_folders(config.root)
         self._tree = tree_of(self._folders)
-        found = {s: annotation_file(config.root, config.annotations, s) for s in self._folders}
+        found = {s: annotation_file(config.root, self._tree, config.annotations, s) for s in self._folders}
         self._instances = {split: path for split, path in found.items() if path}
         self._masks = self._mask_sources()
         self._tag_place = self._tag_source()

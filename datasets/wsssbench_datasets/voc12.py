@@ -40,7 +40,7 @@ COUNTS = {"train": 1464, "train_aug": 10582, "val": 1449, "test": 1456}  # of VO
 class Voc12Tree:
     """Options of the tree and what is read of it."""
 
-    root: str = option("", "VOC2012, or a folder above it that holds VOCdevkit", key=False)
+    root: str = option("", "VOC2012, or a folder at most three above it, as that of VOCdevkit", key=False)
     masks: str = option(
         "auto",
         f"auto, {CLASS} or {AUG}; auto: {CLASS} for ids of train and val with a file there, else {AUG}",
