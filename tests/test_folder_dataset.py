@@ -530,6 +530,47 @@ def test_a_file_name_that_cannot_be_an_id_and_two_files_of_one_id_are_refused(tr
         tree.open().image("b1")
 
 
+@pytest.mark.parametrize(
+    ("name", "draw", "message"),
+    [
+        (
+            "{}.png",
+            lambda p: Pil.fromarray(np.zeros((12, 16), np.uint16)).save(p),
+            "more than 8 bits a channel",
+        ),
+        (
+            "{}.gif",
+            lambda p: Pil.new("P", (16, 12)).save(p),
+            r"a1\.gif is a picture of a kind that is not read",
+        ),
+        ("{}.jpg", lambda p: Pil.new("P", (16, 12)).save(p, "GIF"), "this image is a GIF, none of JPEG"),
+        ("{}.jpg", lambda p: p.write_text("<!DOCTYPE html><p>Sign in"), "this image is a web page"),
+        ("{}.jpg", lambda p: p.unlink(missing_ok=True), "this image is missing"),
+    ],
+)
+def test_where_no_image_can_be_read_the_reason_is_said_once(
+    tree: Tree, name: str, draw: Callable[[Path], object], message: str
+) -> None:
+    for id in TAGS:
+        (tree.root / "images" / f"{id}.jpg").unlink()
+        draw(tree.root / "images" / name.format(id))
+    lists = {split: "\n".join(name.format(id) for id in ids) for split, ids in SPLITS.items()}
+    for split, text in lists.items():
+        (tree.root / f"{split}.txt").write_text(text)
+    with pytest.raises(
+        BadData, match=f"none of the first images of train can be read[^\n]*{message}"
+    ) as caught:
+        tree.open()
+    assert caught.value.hint
+
+
+def test_a_folder_of_pictures_of_another_kind_is_said_to_be_one(tree: Tree) -> None:
+    (tree.root / "more").mkdir()
+    Pil.new("P", (16, 12)).save(tree.root / "more" / "x.gif")
+    with pytest.raises(BadData, match=r"no picture in this folder that is read, but x\.gif"):
+        tree.write(splits={"train": {"images": "more"}, "val": "val.txt"}).open()
+
+
 def test_one_id_names_one_image(tree: Tree) -> None:
     shutil.copytree(tree.root / "images", tree.root / "more")
     (tree.root / "val.txt").write_text("a1\n")
@@ -548,7 +589,9 @@ def test_one_id_names_one_image(tree: Tree) -> None:
         ("t.json", "[]", "a list, not a table"),
         ("t.json", '{"a1": "cat"}', "a str, not a list"),
         ("t.json", '{"a1": [], "a1": []}', "'a1' stands twice"),
-        ("t.json", "[" * 100_000, "no json file"),
+        ("t.json", "[" * 100_000, r"no json file of tags \(its lists are nested too deep\)"),
+        ("t.json", '{"a1": [' + "1" * 5000 + "]}", r"no json file of tags \(a number of too many digits\)"),
+        ("t.json", '{"a1": ]', r"no json file of tags \(expecting value in line 1, column 8\)"),
         ("t.npy", "no array", "no table of tags"),
         ("t.txt", "a1 cat", "end with .csv"),
     ],

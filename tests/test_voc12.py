@@ -43,6 +43,24 @@ def test_root_may_be_a_folder_at_most_three_above(voc_tree: Any, tmp_path: Path,
     assert opened(voc_tree, root=root, tags=str(voc_tree.labels)).ids("val") == voc_tree.splits["val"]
 
 
+def test_folders_that_nobody_may_read_are_passed_over_or_named(
+    voc_tree: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.move(voc_tree.root, tmp_path / "disk" / "data")
+    (tmp_path / "disk" / "locked").mkdir()
+    true = {"is_dir": Path.is_dir, "scandir": os.scandir}
+
+    def refuse(name: str, path: Any) -> Any:
+        if "locked" in str(path) or (str(path).endswith("SegmentationClassAug") and name == "scandir"):
+            raise PermissionError(13, "Permission denied")
+        return true[name](path)
+
+    monkeypatch.setattr(Path, "is_dir", lambda path: refuse("is_dir", path))
+    monkeypatch.setattr(os, "scandir", lambda path: refuse("scandir", path))
+    with pytest.raises(BadData, match=r"folder cannot be read \(Permission denied\).*SegmentationClassAug"):
+        opened(voc_tree, root=str(tmp_path / "disk"))
+
+
 def test_a_tree_that_lies_deeper_is_not_looked_for(voc_tree: Any, tmp_path: Path) -> None:
     shutil.move(voc_tree.tree, tmp_path / "disk" / "a" / "b" / "c" / "d")
     with pytest.raises(BadData, match="at most 3 folders below"):

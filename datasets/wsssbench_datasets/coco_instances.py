@@ -21,6 +21,7 @@ from wsssbench.files.image_files import MOST_PIXELS
 
 from .coco_classes import CATEGORIES
 from .file_facts import cache_file, remembered
+from .folder_files import json_fault
 
 HINT = "unpack annotations_trainval2014.zip of cocodataset.org again"
 LABELS = {category: k + 1 for k, category in enumerate(CATEGORIES)}  # 1..90 with gaps -> 1..80
@@ -102,7 +103,8 @@ def _parsed(path: Path) -> Mapping[str, Sequence[Any]]:
     try:
         content: dict[str, list[Any]] = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise BadData(f"this annotation file is damaged ({error})", where=path, hint=HINT) from error
+        what = f"this annotation file is damaged ({json_fault(error)})"
+        raise BadData(what, where=path, hint=HINT) from error
     for table in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(table), list):
             raise BadData(f"this is no instances file: no list {table!r} in it", where=path, hint=HINT)

@@ -6,12 +6,12 @@ Only names of files and lines of text. What the files hold (pixels, annotations,
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from pathlib import Path
 
 from wsssbench.errors import BadData
 
+from .folder_files import entries_in
 from .voc_lists import DEPTH, only_below, read_list
 
 SPLITS = ("train", "val")
@@ -123,9 +123,8 @@ def file_of(folder: Path, id: str, suffix: str) -> Path:
 
 def numbers_in(folder: Path) -> list[int]:
     """The numbers of all JPEGs in `folder`, ascending."""
-    with os.scandir(folder) as entries:
-        found = (image_number(entry.name) for entry in entries if entry.name.endswith(".jpg"))
-        return sorted({int(number) for number in found if number})
+    found = (image_number(entry.name) for entry in entries_in(folder) if entry.name.endswith(".jpg"))
+    return sorted({int(number) for number in found if number})
 
 
 def listed_numbers(option: str, split: str) -> list[int]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.files.image_files import FileFault, picture_size, read_rgb
+from wsssbench.files.image_files import picture_size, read_rgb
 from wsssbench.files.printable import first_names
 from wsssbench.types import DatasetCard, content_key, option
 
@@ -177,14 +177,15 @@ class FolderFiles:
     def _measured_px(self) -> int:
         """The median long side of the first images of the fit split, from their headers."""
         fit, sides = self.described.fit_split, []
+        first: BadData | None = None
         for id in self.ids(fit)[:MEASURED]:
             try:
                 sides.append(max(picture_size(self.image_path(id))))
-            except FileFault:
-                continue  # `prepare` lists them, and reading one ends a run
-        if not sides:
-            hint = f"check `images` and the list of {fit}"
-            raise BadData(f"none of the first images of {fit} can be read", where=self._root, hint=hint)
+            except BadData as fault:  # `prepare` lists them, and reading one ends a run
+                first = first or fault
+        if first and not sides:
+            what = f"none of the first images of {fit} can be read; of the first of them: {first.what}"
+            raise BadData(what, where=first.where, hint=first.hint)
         return round(statistics.median(sides))
 
 

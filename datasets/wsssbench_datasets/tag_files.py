@@ -61,7 +61,9 @@ def _load_table(path: Path) -> dict[Any, Any]:
         table = array.item() if isinstance(array, StoredArray) else array
         if not isinstance(array, StoredArray) or not isinstance(table, dict):
             raise ValueError(f"a {type(table).__name__}, not a dict in an array")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise BadData(f"this tag file cannot be read ({error.strerror})", where=path) from error
+    except ValueError as error:
         raise BadData(f"this is no table of tags ({error})", where=path, hint=NPY_HINT) from error
     return table
 

@@ -5,14 +5,13 @@ Only names of files and lines of text. What the files hold (pixels, tags) is rea
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from wsssbench.errors import BadData
 from wsssbench.files.printable import first_names
 
-from .folder_files import MOST_LIST_BYTES, TWICE, checked_id, first_name, read_text
+from .folder_files import MOST_LIST_BYTES, TWICE, checked_id, entries_in, first_name, read_text
 
 SPLITS = ("train", "train_aug", "val", "test")
 LIST_FOLDERS = ("Segmentation", "SegmentationAug")
@@ -53,7 +52,7 @@ def only_below(root: Path, is_tree: Callable[[Path], bool], name: str, option: s
     for _ in range(DEPTH):
         level = [folder for parent in level for folder in _folders_in(parent)]
         entered += len(level)
-        found = [folder for folder in level if is_tree(folder)]
+        found = [folder for folder in level if _is(is_tree, folder)]
         found = [folder for folder in found if folder.name == name] or found
         if len(found) > 1:
             what = f"several data sets lie here: {first_names([str(f.relative_to(root)) for f in found])}"
@@ -66,11 +65,18 @@ def only_below(root: Path, is_tree: Callable[[Path], bool], name: str, option: s
 def _folders_in(folder: Path) -> list[Path]:
     """Folders that a tree may lie in; none of one that cannot be read."""
     try:
-        with os.scandir(folder) as entries:
-            names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
-    except OSError:
+        names = [entry.name for entry in entries_in(folder) if entry.is_dir()]
+    except (BadData, OSError):
         return []
-    return [folder / name for name in sorted(names) if not name.startswith(PICTURE_FOLDERS)]
+    return [folder / name for name in names if not name.startswith((".", *PICTURE_FOLDERS))]
+
+
+def _is(tree: Callable[[Path], bool], folder: Path) -> bool:
+    """Whether it is one; not, where nobody may look."""
+    try:
+        return tree(folder)
+    except OSError:
+        return False
 
 
 def list_file(tree: Path, split: str) -> Path | None:

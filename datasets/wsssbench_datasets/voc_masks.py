@@ -11,6 +11,8 @@ from pathlib import Path
 
 from wsssbench.errors import BadData, UnknownName, nearest
 
+from .folder_files import entries_in
+
 CLASS, AUG = "SegmentationClass", "SegmentationClassAug"
 SUFFIXES = (".png", ".mat")  # of two files of an image the first
 
@@ -59,7 +61,7 @@ def _folders(tree: Path, choice: str) -> list[str]:
 
 def _names_in(folder: Path) -> dict[str, str]:
     """Id -> name of its file."""
-    names = [path.name for path in folder.iterdir()]
+    names = [entry.name for entry in entries_in(folder)]
     found: dict[str, str] = {}
     for suffix in reversed(SUFFIXES):
         found |= {name.removesuffix(suffix): name for name in names if name.endswith(suffix)}
