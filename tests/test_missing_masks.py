@@ -18,6 +18,7 @@ from scipy.io import savemat
 from wsssbench.cli import main
 from wsssbench.errors import BadData
 from wsssbench.store import find_records
+from wsssbench.testing import check_dataset
 from wsssbench_datasets.coco14 import Coco14, Coco14Config
 from wsssbench_datasets.sbd_masks import read_sbd_mask
 from wsssbench_datasets.voc12 import Voc12, Voc12Config
@@ -88,6 +89,10 @@ def test_a_threshold_is_not_tuned_on_missing_masks(bare: Any, tmp_path: Path) ->
     result = run(bare, tmp_path / "runs", *held_out)
     assert result.exit_code == 2, result.output
     assert f"{SUMMARY}, and thresholds are tuned on some of them" in result.output
+
+
+def test_a_data_set_without_these_masks_keeps_its_contract(bare: Any) -> None:
+    check_dataset(Voc12, {"root": str(bare.root)}, "voc12")
 
 
 def test_missing_masks_of_the_judged_split_stay_faults(bare: Any, tmp_path: Path) -> None:
