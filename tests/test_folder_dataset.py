@@ -755,7 +755,7 @@ def test_the_pages_first_description_is_complete_and_its_keys_are_all_there_are(
 
 
 def test_the_pages_other_tables_are_read(tree: Tree) -> None:
-    _, splits, meaning = pages_blocks()
+    _, splits, meaning, binary = pages_blocks()
     for split, ids in SPLITS.items():
         for kind, end in (("images", "jpg"), ("masks", "png")):
             (tree.root / split / kind).mkdir(parents=True)
@@ -766,6 +766,8 @@ def test_the_pages_other_tables_are_read(tree: Tree) -> None:
     data = tree.open()
     assert data.ids("val") == SPLITS["val"]
     assert data.whole.described.code.labels == {0: 0, 24: 1, 25: 1, 26: 2, 33: 3, 255: 255}
+    (tree.root / "dataset.toml").write_text(text.replace(inline(CLASSES), '["lesion"]') + splits + binary)
+    assert tree.open().whole.described.code.labels == {0: 0, 255: 1}
 
 
 def test_prepare_of_a_damaged_data_set_and_a_wrong_description_end_with_their_codes(tree: Tree) -> None:
