@@ -18,8 +18,7 @@ from wsssbench.files.printable import first_names
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 UNREAD = (".gif", ".heic", ".avif", ".jp2", ".svg")  # pictures, too, but of kinds that are not read
-WORD_END = re.compile(r"[\s,;]+")
-NAME_WITH_BLANKS = re.compile(rf".*?(?:{'|'.join(map(re.escape, PICTURES))})(?=[\s,;]|$)", re.IGNORECASE)
+BLANKS, COLUMNS = r"\s", r"\s,;"  # what ends a word of a list: blanks, or what stands between columns
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]*")  # what names a file everywhere
 ID_HINT = "rename it: a name begins with a letter or digit and goes on with these and . _ + = @ -"
 NESTED = "__"  # stands for "/" in an id
@@ -128,19 +127,22 @@ def checked_id(id: str, where: object) -> str:
     return id
 
 
-def first_name(line: str) -> str:
+def first_name(line: str, ends: str = BLANKS) -> str:
     """The first name on a line of a list: an id, the name of a file or a path, perhaps with blanks in it.
 
-    It ends with the first suffix of a picture before a blank, a comma, a semicolon or the end. It is the
-    first word where there is no suffix, and where the rest is another file: of that name (the mask), or,
-    after a word that is no path, a path.
+    It ends with the first suffix of a picture that one of `ends` or nothing follows. It is the first word
+    where there is no suffix, and where the rest is another file: of that name (the mask), or, after a word
+    that is no path, a path.
     """
     line = line.strip()
-    word = WORD_END.split(line, maxsplit=1)[0]
-    found = None if word.lower().endswith(PICTURES) else NAME_WITH_BLANKS.match(line)
+    word, *rest = re.split(f"[{ends}]+", line, maxsplit=1)
+    if not rest or word.lower().endswith(PICTURES):
+        return word
+    suffixes = "|".join(map(re.escape, PICTURES))
+    found = re.match(rf".*?(?:{suffixes})(?=[{ends}]|$)", line, re.IGNORECASE)
     if not found:
         return word
-    *folders, last = re.split(r"[/\\]", WORD_END.split(found[0], maxsplit=1)[1])
+    *folders, last = re.split(r"[/\\]", re.split(f"[{ends}]+", found[0], maxsplit=1)[1])
     *above, stem = re.split(r"[/\\]", word)
     return word if last.startswith(stem) or (folders and not above) else found[0]
 
@@ -155,7 +157,7 @@ def read_ids(path: Path, id_of: Callable[[str], str]) -> tuple[str, ...]:
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         where = f"{path}, line {number}"
-        word = first_name(line)
+        word = first_name(line, COLUMNS)
         if ".." in word.replace("\\", "/").split("/"):
             hint = "write paths from the root, or ids alone"
             raise BadData(f"{word!r:.80} leads out of the data set's root", where=where, hint=hint)
