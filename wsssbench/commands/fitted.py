@@ -76,7 +76,7 @@ class FittedRun:
         self.predictors = [restored(engine, trial, step) for step in self.steps]
         if any(isinstance(predictor, LabelSource) for predictor in self.predictors):
             raise _no_model(file)
-        if len(terms.scales) > 1 or terms.flip:
+        if self.stage.multi_scale:
             from wsssbench.scales import MultiScale
 
             self.predictors[-1] = MultiScale(self.predictors[-1], terms.scales, flip=terms.flip)
