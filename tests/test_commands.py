@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import re
 import shutil
@@ -291,10 +293,64 @@ def test_report_says_what_other_evaluators_would_print_from_the_counts_alone(run
     ours, *theirs = [cell.strip() for cell in line.split("|")[2:-1]]
     record = next(s.record for s in find_records(runs) if s.record.method == "foreign")
     assert ours == f"{record.scores['iou']['miou']:.2f}"
-    assert (
-        theirs[-1] == f"100.00 (+{100 - record.scores['iou']['miou']:.2f})"
-    )  # pseudo_scores: silence is free
+    *_, silence_is_free, devkit, mmseg = theirs
+    assert silence_is_free == f"100.00 (+{100 - record.scores['iou']['miou']:.2f})"
+    assert devkit == "-"
+    assert mmseg == f"{record.scores['iou']['miou']:.2f} (+0.00)"
     assert "- irn: 255 is background (foreign)" in text
+    assert "- voc-devkit: VOCevalseg stops: out of range value 255 in " in text
+
+
+def test_score_and_report_print_what_other_evaluators_would_say(runs: Path) -> None:
+    folder = truth(Path("labels"))
+    labels = read_labels(folder / "val_00000.png")
+    labels[:9] = 255
+    write_labels(folder / "val_00000.png", labels)
+    text = ok("score", folder, *SCORE, "--metrics", "compatible")
+    (line,) = (line for line in text.partition("As others count")[2].splitlines() if "| foreign" in line)
+    scores = next(s.record for s in find_records(runs) if s.record.method == "foreign").scores
+    shown = [cell.strip() for cell in line.split("|")[2:-1]]
+    assert shown[0] == f"{scores['compatible']['ours']:.2f}"
+    assert shown[1].startswith(f"{scores['compatible']['chainercv_miou']:.2f} (")
+    assert shown[-2] == "-"
+    assert "- voc-devkit: VOCevalseg stops" in text
+    printed = ok("report", runs)
+    assert line in printed
+    assert "- voc-devkit: VOCevalseg stops" in printed
+    (table,) = (t for t in json.loads(ok("report", runs, "--format", "json")) if t.get("stage") == "seg")
+    (row,) = (row for row in table["rows"] if row["method"] == "foreign")
+    assert row["numbers"]["compatible.mmseg_miou"]["mean"] == scores["compatible"]["mmseg_miou"]
+    assert "compatible.voc-devkit_miou" not in row["numbers"]
+    assert "stops" in row["notes"]["compatible.voc-devkit_note"][0]
+    flat = next(
+        r
+        for r in csv.DictReader(io.StringIO(ok("report", runs, "--format", "csv")))
+        if r["method"] == "foreign"
+    )
+    assert "stops" in flat["compatible.voc-devkit_note"]
+
+
+def test_score_prints_every_number_of_a_metric_that_it_is_asked_for(runs: Path) -> None:
+    asked = "accuracy,confusion_pairs,error_ladder,per_image,activation"
+    text = ok("score", truth(Path("labels")), *SCORE, "--metrics", asked).partition("Other metrics")[2]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
+    shown = {(metric, number): value for metric, number, value in lines[2:]}
+    assert {metric for metric, _ in shown} == set(asked.split(","))
+    assert shown["confusion_pairs", "pairs"] == "none"
+    assert shown["error_ladder", "alone.boundary"] == "0.00"
+    assert shown["error_ladder", "ladder: boundary"] == "100.00"
+    assert shown["accuracy", "mean_class_accuracy"] == "100.00"
+    assert shown["activation", "under_activation"] == "0.00"
+    wrong = truth(Path("wrong"))
+    for path in wrong.glob("*.png"):
+        write_labels(path, (read_labels(path) > 0).astype(np.uint8))
+    text = ok("score", wrong, *SCORE, "--metrics", "confusion_pairs")
+    assert "| confusion_pairs | pairs: 2, 1 " in text
+    rows = json.loads(ok("score", wrong, *SCORE, "--metrics", "error_ladder", "--json"))["scores"]
+    (table,) = (t for t in json.loads(ok("report", runs, "--format", "json")) if t.get("stage") == "seg")
+    (row,) = (row for row in table["rows"] if row["method"] == "foreign")
+    gained = rows["error_ladder"]["alone"]["wrong_tag"]
+    assert row["numbers"]["error_ladder.alone.wrong_tag"]["mean"] == gained > 0
 
 
 def test_a_row_names_the_filter_of_a_crf_that_was_run_on_foreign_maps(runs: Path) -> None:
