@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -612,6 +613,39 @@ def test_doctor_says_how_a_gpu_filters(monkeypatch: pytest.MonkeyPatch, missing:
     assert "NVIDIA made up" in text
     assert said in text
     assert missing in text
+
+
+@pytest.mark.parametrize(
+    ("python", "said"),
+    [
+        ((3, 12), "next: pip install 'wsssbench[pydensecrf]'"),
+        ((3, 13), "next: pydensecrf2 does not build on Python 3.13; use --filter lattice"),
+        ((3, 14), "next: pydensecrf2 does not build on Python 3.14; use --filter lattice"),
+    ],
+)
+def test_doctor_offers_the_reference_crf_where_it_builds(
+    python: tuple[int, int], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wsssbench.commands import doctor
+
+    monkeypatch.setattr("wsssbench.env.PYTHON", python)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    text = ok("doctor")
+    assert "note pydensecrf is absent" in text
+    assert said in text
+
+
+def test_the_extra_of_the_reference_crf_asks_for_it_where_it_builds() -> None:
+    from packaging.requirements import Requirement
+
+    from wsssbench.env import DENSECRF_PYTHON
+
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    (fork,) = map(Requirement, project["optional-dependencies"]["pydensecrf"])
+    newest = [
+        f"3.{minor}" for minor in range(11, 20) if fork.marker.evaluate({"python_version": f"3.{minor}"})
+    ]
+    assert newest[-1] == ".".join(map(str, DENSECRF_PYTHON))
 
 
 def test_doctor_reads_the_torch_that_torchvision_was_built_for() -> None:
