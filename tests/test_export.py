@@ -279,6 +279,20 @@ def test_labels_of_judged_images_are_the_judged_ones_byte_for_byte(voc: Any, met
     assert {path.stem: path.read_bytes() for path in Path("png").iterdir()} == judged
 
 
+def test_a_cell_of_an_older_rule_for_mirrored_images_is_not_predicted_by_the_new_one(voc: Any) -> None:
+    with Path("wsssbench.toml").open("a") as file:
+        file.write("[stages.mirrored]\nflip = true\n")
+    folder = cell(run("bright > crowd", "mirrored"), "mirrored")
+    identity = read_record(folder).identity
+    changed(
+        folder,
+        identity=dataclasses.replace(identity, terms=dataclasses.replace(identity.terms, stage_version="1")),
+    )
+    said = refused(*voc_test(folder, voc, "--plugin", CROWD))
+    assert "judged by version 1" in said
+    assert "run the cell again" in said
+
+
 @pytest.mark.parametrize("stage", ["seed", "pseudo"])
 def test_labels_that_were_judged_with_tags_are_exported_as_they_were_judged(voc: Any, stage: str) -> None:
     folder = cell(run("bright > crowd", stage), stage)

@@ -26,6 +26,7 @@ from wsssbench.predicting import LabelSource
 from wsssbench.records.recorded import RecordedData, planned_as_recorded
 from wsssbench.screen.progress import Progress
 from wsssbench.settings import load_settings
+from wsssbench.stages import SEVERAL_VIEWS
 from wsssbench.store import RECORD, read_record
 from wsssbench.types import (
     CrfSet,
@@ -82,6 +83,7 @@ class FittedRun:
         if any(isinstance(predictor, LabelSource) for predictor in self.predictors):
             raise _no_model(file)
         if self.stage.multi_scale:
+            _check_views(self.stage, steps[-1], file)
             from wsssbench.scales import MultiScale
 
             self.predictors[-1] = MultiScale(self.predictors[-1], terms.scales, flip=terms.flip)
@@ -160,6 +162,14 @@ def _check_record(record: Record, file: Path) -> None:
         raise _no_model(file)
     if "dataset" not in record.provenance:
         raise BadData("the record does not say which classes there are", where=file, hint="run it again")
+
+
+def _check_views(stage: Stage, judged: PlannedStep, file: Path) -> None:
+    """WsssError where an older rule has turned what the step was given: its labels cannot be made again."""
+    if judged.takes and stage.version != SEVERAL_VIEWS:
+        what = f"{stage.name} was judged by version {stage.version} of testing at several scales and mirrored"
+        hint = f"it is version {SEVERAL_VIEWS} now: run the cell again; nothing is fitted anew"
+        raise WsssError(what, where=file, hint=hint)
 
 
 def _no_model(file: Path) -> BadData:
