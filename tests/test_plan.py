@@ -13,6 +13,7 @@ from wsssbench.errors import UnknownName, WsssError
 from wsssbench.hardware import Hardware, resolve_hardware
 from wsssbench.plan import Cell, chosen_kinds, step_key, trial_code
 from wsssbench.plugins import Plugins
+from wsssbench.predicting import artifact_name
 from wsssbench.settings import Settings
 from wsssbench.stages import STAGES, custom_stage, resolve_stages
 from wsssbench.store import write_record
@@ -394,9 +395,18 @@ def test_a_gpu_of_a_number_too_high_is_refused_and_precision_follows_the_device(
 
 def test_a_stage_of_ones_own_is_marked_and_keeps_what_it_does_not_change() -> None:
     stage = custom_stage("wide", {"base": "seg+ms", "crf": WIDE, "scales": [1, 2], "flip": False})
-    assert (stage.custom, stage.name, stage.split, stage.version) == (True, "wide", "eval", "1")
+    assert (stage.custom, stage.name, stage.split, stage.version) == (True, "wide", "eval", "2")
     assert (stage.crf, stage.scales, stage.flip) == (CrfSet(4.0, 3.0, 83.0, 5.0, 4.0), (1.0, 2.0), False)
     assert custom_stage("plain", {}) == dataclasses.replace(STAGES["seg"], name="plain", custom=True)
+
+
+@pytest.mark.parametrize("table", [{"scales": [0.5]}, {"flip": True}, {"scales": [0.5, 1.0]}])
+def test_a_stage_that_turns_images_has_the_version_of_the_rule_that_turns_them(table: Any) -> None:
+    stage = custom_stage("mine", table)
+    assert stage.multi_scale
+    assert stage.version == STAGES["seg+ms"].version == "2"
+    assert artifact_name("val", False, stage).endswith("-v2")
+    assert not custom_stage("mine", {"scales": [1.0]}).multi_scale
 
 
 @pytest.mark.parametrize(

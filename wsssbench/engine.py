@@ -231,7 +231,7 @@ class Engine:
         if folder.missing(kinds) or (self.sandbox and is_foreign(folder.folder)):
             before = self._before(trial, planned, split, tags_given, ids)
             predictor = self.fitted(trial, planned)
-            if stage is not None and (len(stage.scales) > 1 or stage.flip):
+            if stage is not None and stage.multi_scale:
                 from wsssbench.scales import MultiScale
 
                 predictor = MultiScale(predictor, stage.scales, flip=stage.flip)

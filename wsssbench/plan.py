@@ -283,7 +283,7 @@ def judged_kind(planned: PlannedStep, stage: Stage) -> Kind | None:
     """Which output of the judged step a stage needs; None where it gives nothing that fits."""
     if stage.judged == "maps":
         return "maps" if "maps" in planned.gives else None
-    if len(stage.scales) > 1 or stage.flip:
+    if stage.multi_scale:
         made_here = planned.step.card.role != "labels"  # files have one scale
         return "probs" if "probs" in planned.gives and made_here else None
     order: tuple[Kind, ...] = ("probs", "maps") if stage.crf else ("labels", "probs", "maps")
@@ -294,8 +294,7 @@ def skip_reason(planned: PlannedStep, stage: Stage) -> str:
     """Why a stage does not apply to this step, or nothing."""
     if judged_kind(planned, stage) is not None:
         return ""
-    several = len(stage.scales) > 1 or stage.flip
-    needs = "probabilities" if several else "probabilities or maps" if stage.crf else "labels"
+    needs = "probabilities" if stage.multi_scale else "probabilities or maps" if stage.crf else "labels"
     return f"{planned.name} gives no {'maps' if stage.judged == 'maps' else needs}"
 
 

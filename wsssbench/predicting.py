@@ -38,8 +38,12 @@ def outputs_of(
 
 
 def artifact_name(split: str, tags_given: bool, stage: Stage | None = None) -> str:
-    """Folder name of a step's outputs: `train-tags`, `val`, `val@0.5,1.0+flip`."""
+    """Folder name of a step's outputs: `train-tags`, `val`, `val@0.5,1.0+flip-v2`.
+
+    The views' version is in the name: what an older rule made of several is never taken for another's.
+    """
     name = f"{split}-tags" if tags_given else split
-    if stage is not None and (len(stage.scales) > 1 or stage.flip):
+    if stage is not None and stage.multi_scale:
         name += "@" + ",".join(map(str, stage.scales)) + ("+flip" if stage.flip else "")
+        name += "" if stage.version == "1" else f"-v{stage.version}"
     return name

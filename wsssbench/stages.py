@@ -16,6 +16,7 @@ from wsssbench.types import CrfSet, DatasetCard, Stage
 STAGE_CRF = CrfSet(3, 3, 83, 5, 4, 10)
 VOC_PX = 500  # long side of a VOC image: the CRF widths of the field are pixels of such an image
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # DeepLab-v2's test scales
+SEVERAL_VIEWS = "2"  # version of testing at scales and mirrored; 1 gave refiners maps that were not mirrored
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -25,11 +26,18 @@ STAGES: dict[str, Stage] = {
         Stage("seg", "1", "seg", "eval", False, question="what can be deployed"),
         Stage("seg+crf", "1", "seg", "eval", False, crf=STAGE_CRF, question="the same after one dense CRF"),
         Stage(
-            "seg+ms", "1", "seg", "eval", False, scales=TEST_SCALES, flip=True, question="multi-scale test"
+            "seg+ms",
+            SEVERAL_VIEWS,
+            "seg",
+            "eval",
+            False,
+            scales=TEST_SCALES,
+            flip=True,
+            question="multi-scale test",
         ),
         Stage(
             "seg+ms+crf",
-            "1",
+            SEVERAL_VIEWS,
             "seg",
             "eval",
             False,
@@ -108,7 +116,8 @@ def custom_stage(name: str, table: Mapping[str, Any]) -> Stage:
     if not scales or min(scales) <= 0:
         raise WsssError("scales are positive numbers", where=f"{where} scales", hint="scales = [0.5, 1.0]")
     flip = coerce(given.get("flip", STAGES[base].flip), bool, f"{where} flip")
-    return dataclasses.replace(STAGES[base], name=name, crf=crf, scales=scales, flip=flip, custom=True)
+    stage = dataclasses.replace(STAGES[base], name=name, crf=crf, scales=scales, flip=flip, custom=True)
+    return dataclasses.replace(stage, version=SEVERAL_VIEWS) if stage.multi_scale else stage
 
 
 def _crf_set(table: Any, where: str) -> CrfSet:

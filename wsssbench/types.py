@@ -315,6 +315,11 @@ class Stage:
     question: str = ""
     custom: bool = False
 
+    @property
+    def multi_scale(self) -> bool:
+        """Whether images are looked at scaled or mirrored, beside or in place of as they are."""
+        return self.scales != (1.0,) or self.flip
+
 
 @dataclass(frozen=True)
 class Terms:

@@ -23,7 +23,7 @@ def applicable(metrics: Sequence[Metric], gives: Collection[Kind], stage: Stage)
 
     Labels there are always; of several scales and mirror images only probabilities are kept.
     """
-    kept = {"probs"} if len(stage.scales) > 1 or stage.flip else set(KINDS)
+    kept = {"probs"} if stage.multi_scale else set(KINDS)
     return tuple(m for m in metrics if m.needs == "labels" or (m.needs in gives and m.needs in kept))
 
 
