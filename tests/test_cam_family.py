@@ -503,7 +503,7 @@ def test_a_run_of_the_whole_family_trains_one_classifier(
 
 
 def test_options_that_make_no_sense_are_told_before_any_training() -> None:
-    with pytest.raises(WsssError, match="channels is -1"):
+    with pytest.raises(WsssError, match=r"-1 is out of range \[scorecam.channels\]"):
         build_config("scorecam", ScoreCam, {"channels": -1})
     with pytest.raises(WsssError, match="names no layer"):
         build_config("layercam", LayerCam, {"layers": ()})

@@ -37,7 +37,7 @@ PARTS = 'the features that the head sees ("last") or of a part of the backbone b
 class GradCamConfig(CamConfig):
     """Options of `gradcam` and `gradcam++`: those of `cam`, and where the features are taken."""
 
-    layer: str = option(LAST, f"where features and gradients are taken: {PARTS}")
+    layer: str = option(LAST, f"where features and gradients are taken: {PARTS}", filled=True)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -48,11 +48,9 @@ class GradCamConfig(CamConfig):
 class LayerCamConfig(CamConfig):
     """Options of `layercam`: those of `cam`, and the layers that are fused."""
 
-    layers: tuple[str, ...] = option((LAST,), f"layers whose maps are fused by their maximum, each: {PARTS}")
-
-    def __post_init__(self) -> None:
-        if not self.layers:
-            raise ValueError("layers names no layer")
+    layers: tuple[str, ...] = option(
+        (LAST,), f"layers whose maps are fused by their maximum, each: {PARTS}", filled=True
+    )
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,8 @@ class ScoreCamConfig(CamConfig):
         64,
         "channels of largest variance that are scored, one forward pass each; the others have weight 0. "
         "0 scores all of them, as the paper does: 128 for small, 1280 for mobilenet_v2, 2048 for resnet50",
+        low=0,
     )
-
-    def __post_init__(self) -> None:
-        if self.channels < 0:
-            raise ValueError(f"channels is {self.channels}; 0 stands for all")
 
 
 class FamilyPredictor(CamPredictor):

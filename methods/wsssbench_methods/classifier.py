@@ -53,22 +53,35 @@ class ClassifierOptions:
     weights: str = option("", "file with ImageNet weights of the backbone", file=True)
     pretraining: str = option("imagenet", "what the weights in the file have seen; shown in the row")
     output_stride: int = option(
-        16, "pixels of the image per cell of features", origin="IRN: ResNet-50, 16; RRM's WRN-38: 8"
+        16, "pixels of the image per cell of features", origin="IRN: ResNet-50, 16; RRM's WRN-38: 8", low=1
     )
-    dropout: float = option(0.5, "dropout before the classifier's pooling", origin="RRM code, network/RRM.py")
-    crop: int = option(321, "side of a training crop in pixels", origin="RRM code, train_from_cls_weight.py")
-    scale_low: float = option(0.7, "smallest random scale", origin="RRM code, U(0.7, 1.3); here per image")
-    scale_high: float = option(1.3, "largest random scale", origin="RRM code, U(0.7, 1.3); here per image")
+    dropout: float = option(
+        0.5, "dropout before the classifier's pooling", origin="RRM code, network/RRM.py", low=0, below=1
+    )
+    crop: int = option(
+        321, "side of a training crop in pixels", origin="RRM code, train_from_cls_weight.py", low=1
+    )
+    scale_low: float = option(
+        0.7, "smallest random scale", origin="RRM code, U(0.7, 1.3); here per image", above=0
+    )
+    scale_high: float = option(
+        1.3, "largest random scale", origin="RRM code, U(0.7, 1.3); here per image", above=0
+    )
     optimizer: Literal["adamw", "sgd"] = option(
         "adamw", "optimizer of the main training", origin="own choice; RRM code: sgd"
     )
-    weight_decay: float = option(1e-4, "weight decay", origin="IRN, run_sample.py; RRM code: 1e-5")
-    momentum: float = option(0.9, "momentum of sgd", origin="the usual; RRM code: 1e-5 by a slip (B1)")
+    weight_decay: float = option(1e-4, "weight decay", origin="IRN, run_sample.py; RRM code: 1e-5", low=0)
+    momentum: float = option(
+        0.9, "momentum of sgd", origin="the usual; RRM code: 1e-5 by a slip (B1)", low=0, below=1
+    )
     clip: float = option(
-        1.0, "largest norm of the gradient; 0: no clipping", origin="own choice; RRM code: none"
+        1.0, "largest norm of the gradient; 0: no clipping", origin="own choice; RRM code: none", low=0
     )
     bias_factor: float = option(
-        1.0, "rate of biases over that of weights; not 1: no decay either", origin="own choice; RRM code: 2"
+        1.0,
+        "rate of biases over that of weights; not 1: no decay either",
+        origin="own choice; RRM code: 2",
+        low=0,
     )
 
     classifier_optimizer: Literal["adamw", "sgd"] = option(
@@ -76,14 +89,28 @@ class ClassifierOptions:
     )
     classifier_steps: int = option(
         3300,
-        "steps with the classification loss alone, first",
+        "steps with the classification loss alone, first; 0: the file of weights holds a trained classifier",
         origin="IRN: 5 epochs of train_aug at batch 16",
+        low=0,
     )
-    classifier_batch: int = option(16, "images per step of the classifier", origin="IRN, run_sample.py")
+    classifier_batch: int = option(
+        16, "images per step of the classifier", origin="IRN, run_sample.py", low=1
+    )
     classifier_lr: float = option(
-        3e-5, "learning rate of the classifier's training", origin="own choice, for AdamW"
+        3e-5, "learning rate of the classifier's training", origin="own choice, for AdamW", above=0
     )
-    classifier_head_factor: float = option(10.0, "the same for its head, over the backbone's", origin="PSA")
+    classifier_head_factor: float = option(
+        10.0, "the same for its head, over the backbone's", origin="PSA", above=0
+    )
+
+    def __post_init__(self) -> None:
+        check_scales(self.scale_low, self.scale_high)
+
+
+def check_scales(low: float, high: float) -> None:
+    """ValueError where the smallest random scale of crops is above the largest."""
+    if low > high:
+        raise ValueError(f"scale_low = {low} is above scale_high = {high}")
 
 
 def plan_of(c: ClassifierOptions, crop: CropRule | None = None) -> ClassifierPlan:

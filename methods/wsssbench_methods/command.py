@@ -49,9 +49,9 @@ class CommandConfig(FileOptions):
     supervision: tuple[str, ...] = option(
         ("tags",), "what the program learns from, or has learned from; nothing else is handed to it"
     )
-    time_limit: float = option(0.0, "seconds that one run of the program may take; 0: any", key=False)
+    time_limit: float = option(0.0, "seconds that one run of the program may take; 0: any", key=False, low=0)
     images_per_run: int = option(
-        500, "images that one run of the program is handed; they are in memory meanwhile", key=False
+        500, "images that one run of the program is handed; they are in memory meanwhile", key=False, low=1
     )
     version: str = option(
         "", "of the program: its command line is in the row's key, the content of its files is not"
@@ -145,9 +145,6 @@ class Command:
 
     def ready(self) -> None:
         """WsssError where the command lines cannot be run."""
-        if self.config.images_per_run < 1:
-            what, hint = "a run needs at least one image", "as command.images_per_run = 500"
-            raise WsssError(what, where="command.images_per_run", hint=hint)
         words = split_command(self.config.command, "command.command")
         if not any("{out}" in word for word in words):
             what = "the command does not say where its files go" if words else "no program is named"

@@ -23,10 +23,13 @@ class FileOptions:
     """How the files are read, as in `wsssbench score`."""
 
     format: str = option(AUTO, f"of the files; {FORMATS_HELP}")
-    class_index: int | None = option(None, "of files with one bare map: its class, from 0")
+    class_index: int | None = option(None, "of files with one bare map: its class, from 0", low=0)
     rescale: bool = option(False, "of maps beyond 0..1: divide each by its largest value")
     threshold: float = option(
-        0.3, "of maps: value above which a pixel is foreground; give the one that their maker uses"
+        0.3,
+        "of maps: value above which a pixel is foreground; give the one that their maker uses",
+        low=0,
+        high=1,
     )
 
 

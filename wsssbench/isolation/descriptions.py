@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from wsssbench.errors import WsssError
+from wsssbench.option_fields import range_of
 from wsssbench.options import coerce, default_of
 from wsssbench.types import NoConfig, StepCard, plain
 
@@ -95,6 +96,7 @@ def config_class(plugin: str, options: list[Told]) -> type:
 
 def _field(plugin: str, told: Told) -> Any:
     about = dict(told["about"])
+    range_of(about)  # its bounds are a stranger's too
     if "default" not in told:
         return dataclasses.field(metadata=about)
     value = coerce(told["default"], kind_of(told["kind"]), f"{plugin}.{told['name']}")
