@@ -414,6 +414,9 @@ def test_a_stage_of_ones_own_is_marked_and_keeps_what_it_does_not_change() -> No
         ({"crf": {**WIDE, "gauss_xy": "3 px"}}, "gauss_xy"),
         ({"crf": {"gauss_xy": 3}}, "gauss_compat is missing"),
         ({"crf": {**WIDE, "iterations": 2.5}}, "iterations"),
+        ({"crf": {**WIDE, "iterations": 0}}, "allowed: at least 1"),
+        ({"crf": {**WIDE, "gauss_xy": 0}}, "allowed: above 0"),
+        ({"crf": {**WIDE, "bilateral_compat": -1}}, "allowed: at least 0"),
     ],
 )
 def test_a_wrong_stage_names_its_key(table: dict[str, Any], word: str) -> None:
