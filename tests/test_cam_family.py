@@ -508,6 +508,5 @@ def test_options_that_make_no_sense_are_told_before_any_training() -> None:
     with pytest.raises(WsssError, match=r"this is empty \[layercam.layers\]"):
         build_config("layercam", LayerCam, {"layers": ()})
     step = LayerCam(LayerCamConfig(backbone="small", output_stride=8, layers=("layer9",)))
-    nothing: Any = None
     with pytest.raises(UnknownName, match="no part 'layer9'"):
-        step.fit(nothing, nothing, nothing)
+        step.ready()

@@ -207,7 +207,9 @@ class Step(Protocol):
 
     The entry point is a class with `Config` (a frozen dataclass of `option`s), `presets` (name -> options;
     that of the data set's name is the default), `__init__(config)`, perhaps `path_option` (what `NAME:PATH`
-    fills), `skip(split, ids)` (why it is silent on these, or "") and `ready()` (WsssError if it cannot run).
+    fills), `skip(split, ids)` (why it is silent on these, or ""), `ready()` and `ready_on(card,
+    filter_backend)` (WsssError if it cannot run, or not on this data set or with this Gaussian filter) and
+    `stride_of(kind)` (pixels of the image per cell of its maps or probabilities).
     """
 
     card: StepCard

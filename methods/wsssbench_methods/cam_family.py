@@ -156,9 +156,14 @@ class GradCam(Cam):
         "Localization, ICCV 2017",
     )
 
-    def fit(self, train: View, given: Artifacts, ctx: Context) -> GradientPredictor:
+    def ready(self) -> None:
+        super().ready()
         if self.config.layers != (LAST,):
-            check_layers(self.config.layers, Backbone(self.config.backbone, self.config.output_stride))
+            with torch.device("meta"):  # its parts have names without memory too
+                net = Backbone(self.config.backbone, self.config.output_stride)
+            check_layers(self.config.layers, net, self.card.name)
+
+    def fit(self, train: View, given: Artifacts, ctx: Context) -> GradientPredictor:
         return GradientPredictor(super().fit(train, given, ctx), RULES[self.card.name], self.config.layers)
 
     def restore(self, ctx: Context) -> GradientPredictor:

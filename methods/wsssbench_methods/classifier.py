@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,11 +13,13 @@ from torch.nn import functional as F
 
 from wsssbench import distributed
 from wsssbench.crops import Batch, CropBatches, CropRule
-from wsssbench.errors import WsssError
-from wsssbench.nets.backbones import Backbone, backbone_info
+from wsssbench.errors import BadData, WsssError
+from wsssbench.nets.backbones import Backbone, backbone_info, check_stride
 from wsssbench.nets.heads import Classifier
+from wsssbench.nets.inspection import inspect_weights
 from wsssbench.nets.official import load_official
 from wsssbench.nets.weights import weights_digest
+from wsssbench.options import file_digest
 from wsssbench.train import (
     AliveCheck,
     Losses,
@@ -26,7 +30,7 @@ from wsssbench.train import (
     tag_frequencies,
     train,
 )
-from wsssbench.types import Context, View, option
+from wsssbench.types import Context, DatasetCard, View, option
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,42 @@ def check_weights(backbone: str, weights: str, step: str = "") -> None:
         )
 
 
+def check_network(step: str, backbone: str, stride: int, weights: str, *, trained: bool = False) -> None:
+    """Raise WsssError where a step's options make no network that can learn: a backbone or a stride of it
+    that does not exist, weights that are missing or do not fit. Of a `trained` classifier, whose head must
+    fit the data set too, the weights are left to `check_trained`."""
+    check_weights(backbone, weights, step)
+    check_stride(backbone, stride, f"{step}.output_stride")
+    if weights and not trained:
+        _check_fit(backbone, weights, file_digest(Path(weights)))
+
+
+@functools.cache
+def _check_fit(backbone: str, weights: str, sha256: str) -> None:
+    """The same for the content of a file of weights, read once."""
+    found = inspect_weights(weights)
+    if backbone not in found.fits:
+        why = found.misfits.get(backbone) or "BatchNorm is folded in one of the two"
+        hint = f"it fits backbone {' or '.join(found.fits)}" if found.fits else "it fits no backbone here"
+        hint += "; `wsssbench weights inspect FILE` tells more"
+        raise BadData(f"these weights do not fit {backbone}: {why}", where=weights, hint=hint)
+
+
+def check_trained(plan: ClassifierPlan, weights: str, card: DatasetCard) -> None:
+    """Raise WsssError where the classifier is not to be trained and the file holds none of these classes."""
+    if not plan.schedule.steps:
+        _check_trained(plan, weights, len(card.class_names), file_digest(Path(weights)) if weights else "")
+
+
+@functools.cache
+def _check_trained(plan: ClassifierPlan, weights: str, classes: int, sha256: str) -> None:
+    with torch.device("meta"):  # shapes alone
+        net = Classifier(Backbone(plan.backbone, plan.stride), classes)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch: what is copied to shapes alone goes nowhere
+        fill_from_file(net, weights)
+
+
 def trained_classifier(plan: ClassifierPlan, weights: str, view: View, ctx: Context) -> Classifier:
     """The classifier of `plan`: trained now, or read where another step of the run has trained it."""
     check_weights(plan.backbone, weights)
@@ -177,13 +217,18 @@ def there(path: Path) -> bool:
 def classifier_from_file(plan: ClassifierPlan, weights: str, ctx: Context) -> Classifier:
     """A classifier that was trained elsewhere (PSA's and RRM's `res38_cls.pth`), head included."""
     net = new_classifier(plan, "", ctx)
+    fill_from_file(net, weights)
+    return net
+
+
+def fill_from_file(net: Classifier, weights: str) -> None:
+    """Fill a classifier, head included; WsssError where there is no file that holds one."""
     if not weights or "classifier" not in load_official(net, weights):
         raise WsssError(
-            "classifier_steps = 0 needs a file that holds a trained classifier",
+            "a classifier of 0 steps needs a file that holds a trained one",
             where="option weights",
             hint="give an official res38_cls.pth or RRM_final.pth with --weights, or train: classifier_steps",
         )
-    return net
 
 
 def fit_tags(net: Classifier, view: View, plan: ClassifierPlan, ctx: Context) -> None:

@@ -24,8 +24,25 @@ from torch import Tensor
 
 from wsssbench.dumps.formats import AUTO
 from wsssbench.errors import WsssError
-from wsssbench.types import Artifacts, Context, Kind, Outputs, Sample, StepCard, View, content_key, option
-from wsssbench_methods.foreign_files import FileOptions, checked_supervision, kind_of_format, read_outputs
+from wsssbench.types import (
+    Artifacts,
+    Context,
+    DatasetCard,
+    Kind,
+    Outputs,
+    Sample,
+    StepCard,
+    View,
+    content_key,
+    option,
+)
+from wsssbench_methods.foreign_files import (
+    FileOptions,
+    check_class,
+    checked_supervision,
+    kind_of_format,
+    read_outputs,
+)
 from wsssbench_methods.programs import check_command, fill_places, run_program, split_command
 from wsssbench_methods.staging import StagedTree
 
@@ -155,6 +172,9 @@ class Command:
         if train:
             denied = {"tags", "masks"} - set(self.config.supervision)
             check_command(train, [p for p in TRAIN_PLACES if p not in denied], "command.train")
+
+    def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
+        check_class(self.config, card, "command")
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> CommandPredictor:
         self.ready()

@@ -17,14 +17,15 @@ from torch import Tensor
 
 from wsssbench.crops import CropRule
 from wsssbench.nets.batching import by_size
-from wsssbench.nets.heads import Classifier, multi_scale_cam, normalise_cam
+from wsssbench.nets.heads import Classifier, grid_scale, multi_scale_cam, normalise_cam
 from wsssbench.nets.weights import weights_digest
 from wsssbench.train import Schedule, autocast, load_checkpoint, save_checkpoint
-from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, StepCard, View, option
+from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Maps, Outputs, StepCard, View, option
 from wsssbench_methods.classifier import (
     ClassifierPlan,
+    check_network,
     check_scales,
-    check_weights,
+    check_trained,
     new_classifier,
     trained_classifier,
 )
@@ -160,7 +161,14 @@ class Cam:
         self.card = replace(self.card, pretraining=config.pretraining if config.weights else "none")
 
     def ready(self) -> None:
-        check_weights(self.config.backbone, self.config.weights, self.card.name)
+        c = self.config
+        check_network(self.card.name, c.backbone, c.output_stride, c.weights, trained=not c.steps)
+
+    def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
+        check_trained(self._plan(), self.config.weights, card)
+
+    def stride_of(self, kind: Kind) -> float:
+        return self.config.output_stride / grid_scale(self.config.scales)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> CamPredictor:
         net = trained_classifier(self._plan(), self.config.weights, train, ctx)

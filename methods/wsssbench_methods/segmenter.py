@@ -21,10 +21,13 @@ from wsssbench.masks import argmax_labels
 from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import Segmenter
+from wsssbench.nets.segment_heads import logit_stride
+from wsssbench.ops.gaussian import check_filters
 from wsssbench.train import autocast, load_checkpoint
-from wsssbench.types import Artifacts, Context, Kind, Outputs, StepCard, View, option
+from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View, option
 from wsssbench_methods.classifier import (
     ClassifierOptions,
+    check_network,
     check_weights,
     plan_of,
     schedule_of,
@@ -146,7 +149,14 @@ class DeepLab:
         )
 
     def ready(self) -> None:
-        check_weights(self.config.backbone, self.config.weights, self.card.name)
+        check_network(self.card.name, self.config.backbone, self.config.output_stride, self.config.weights)
+
+    def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
+        if self.config.loss == "joint":
+            check_filters(filter_backend, f"{self.card.name}.loss = joint")
+
+    def stride_of(self, kind: Kind) -> float:
+        return logit_stride(self.config.head_kind, self.config.output_stride)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> SegmenterPredictor:
         c = self.config

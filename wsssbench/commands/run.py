@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsssbench.commands.setup import open_settings
+from wsssbench.demands import disk_lines
 from wsssbench.distributed.launch import find_launch
 from wsssbench.engine import Engine
 from wsssbench.errors import WsssError
@@ -67,13 +68,15 @@ def run_here(flags: Mapping[str, Any], team: Team | None = None) -> int:
         if team and not flags["dry_run"]:
             team.check_cells(cells)
         if not flags["dry_run"]:
+            for warning in disk_lines(cells, settings.runs)[1:]:
+                progress.say(warning)
             switches = Switches(bool(flags.get("deterministic")), bool(flags["tensorboard"]))
             failed = run_plan(cells, settings, plugins, progress, switches, detach=detach, team=team)
             cells = refreshed(cells)
             progress.heading("drawing a picture of masks")
             said = [] if detach else _said_of_masks(judged_cells(cells), settings.runs)
     if flags["dry_run"]:
-        click.echo(plan_table(cells))
+        click.echo("\n".join([plan_table(cells), *disk_lines(cells, settings.runs)]))
         return 0
     rows = rows_of_cells(judged_cells(cells), limited=settings.limit is not None)
     show(rows, settings.runs, progress, as_json=flags["as_json"])

@@ -45,6 +45,7 @@ def _object(found: Any) -> dict[str, Any]:
         return {}
     told = {"card": plain(card), "presets": plain(getattr(found, "presets", {}))}
     told |= {"config": _options(getattr(found, "Config", NoConfig)), "skip": hasattr(found, "skip")}
+    told["ready_on"] = hasattr(found, "ready_on")
     return {**told, "path_option": getattr(found, "path_option", None), "doc": found.__doc__ or ""}
 
 
