@@ -116,8 +116,8 @@ def disk_lines(cells: Sequence[Cell], runs: Path) -> list[str]:
     total = sum(room.bytes for room in found)
     if not total:
         return []
-    most = "" if len(found) == 1 else f", most of it {size_text(found[0].bytes)}"
-    lines = [f"disk: at most {size_text(total)} for maps and probabilities{most} for {found[0].what}"]
+    most = f"{size_text(found[0].bytes)} for {found[0].what}" if len(found) > 1 else found[0].what
+    lines = [f"disk: at most {size_text(total)} for maps and probabilities ({most})"]
     return lines + too_little(total, runs)
 
 

@@ -174,7 +174,8 @@ def _check_fit(backbone: str, weights: str, sha256: str) -> None:
     """The same for the content of a file of weights, read once."""
     found = inspect_weights(weights)
     if backbone not in found.fits:
-        why = found.misfits.get(backbone) or "BatchNorm is folded in one of the two"
+        other = f"BatchNorm is {found.batchnorm} in this file, so its pixel range is another"
+        why = found.misfits.get(backbone) or other
         hint = f"it fits backbone {' or '.join(found.fits)}" if found.fits else "it fits no backbone here"
         hint += "; `wsssbench weights inspect FILE` tells more"
         raise BadData(f"these weights do not fit {backbone}: {why}", where=weights, hint=hint)
