@@ -94,7 +94,7 @@ def test_weights_that_fit_are_planned_with_and_a_missing_file_is_named() -> None
 )
 def test_a_classifier_of_no_steps_needs_a_file_that_holds_one(step: str, key: str) -> None:
     said = refused("--method", step, "-o", f"{step}.{key}=0")
-    assert "a classifier of 0 steps needs a file that holds a trained one" in said
+    assert "a classifier of 0 steps needs a file that holds a trained classifier" in said
 
 
 def test_a_trained_classifier_of_other_classes_is_told_before_anything_trains() -> None:

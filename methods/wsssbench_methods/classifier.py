@@ -226,9 +226,9 @@ def fill_from_file(net: Classifier, weights: str) -> None:
     """Fill a classifier, head included; WsssError where there is no file that holds one."""
     if not weights or "classifier" not in load_official(net, weights):
         raise WsssError(
-            "a classifier of 0 steps needs a file that holds a trained one",
+            "a classifier of 0 steps needs a file that holds a trained classifier",
             where="option weights",
-            hint="give an official res38_cls.pth or RRM_final.pth with --weights, or train: classifier_steps",
+            hint="give an official res38_cls.pth or RRM_final.pth with --weights, or train: raise its steps",
         )
 
 
