@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from wsssbench.nets.backbones import BACKBONES
 from wsssbench.nets.wrn38_names import CLASSIFIER
 from wsssbench.plan import make_plan
 from wsssbench.plugins import Plugins
+from wsssbench.readiness import slow_filter
 from wsssbench.settings import Settings
 from wsssbench.stages import STAGES
 from wsssbench.types import DatasetCard
@@ -296,6 +298,15 @@ def test_a_dry_run_tells_the_disk_and_warns_where_less_is_free(monkeypatch: pyte
     monkeypatch.setattr("shutil.disk_usage", lambda place: type("Usage", (), {"free": 10}))
     assert "warning: 10 B are free in" in run("--method", "cam", "--dry-run").output
     assert "disk" not in run("--method", "constant", "--dry-run").output
+
+
+def test_a_filter_that_takes_hours_for_an_image_is_told() -> None:
+    exact = Hardware("cpu", "fp32", "exact")
+    (said,) = slow_filter(Coco.card, exact)
+    assert "one image of coco14 (640 px) takes an hour or more; lattice takes seconds" in said
+    assert slow_filter(Coco.card, replace(exact, device="cuda")) == []
+    assert slow_filter(Coco.card, replace(exact, filter_backend="lattice")) == []
+    assert slow_filter(replace(Coco.card, image_px=96), exact) == []
 
 
 def test_scales_keep_probabilities_alone_and_mined_labels_need_tags() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsssbench.artifacts import most_bytes
+from wsssbench.errors import WsssError
 from wsssbench.files.printable import size_text
 from wsssbench.fits import chain_of, read_fit
 from wsssbench.judging.cell_judging import cell_kinds, is_tuned_elsewhere
@@ -101,7 +102,10 @@ def rooms(cells: Sequence[Cell]) -> list[Room]:
 def _bytes(dataset: Dataset, demand: Demand, kind: Kind) -> int:
     """Of squares with the data set's long side, at the stride that the step names or else at full size."""
     card, step = dataset.card, demand.planned.step
-    stride = float(step.stride_of(kind)) if hasattr(step, "stride_of") else 1.0
+    stride = step.stride_of(kind) if hasattr(step, "stride_of") else 1
+    if not stride > 0:
+        hint = "it is the number of pixels of the image per cell; without stride_of it is taken for 1"
+        raise WsssError(f"stride_of({kind!r}) is {stride!r}", where=demand.planned.name, hint=hint)
     cells, classes = math.ceil(card.image_px / stride) ** 2, len(card.class_names)
     if kind == "probs" or not demand.tags_given:
         planes = demand.images * (classes + (kind == "probs"))
@@ -110,19 +114,18 @@ def _bytes(dataset: Dataset, demand: Demand, kind: Kind) -> int:
     return most_bytes(kind, demand.images, planes, cells)
 
 
-def disk_lines(cells: Sequence[Cell], runs: Path) -> list[str]:
-    """How much disk the plan can take, what takes the most, and whether `runs` has less; [] for no cells."""
-    found = rooms(cells)
+def disk_line(found: Sequence[Room]) -> list[str]:
+    """How much disk the plan can take, and what takes the most; [] where it makes nothing that takes room."""
     total = sum(room.bytes for room in found)
     if not total:
         return []
     most = f"{size_text(found[0].bytes)} for {found[0].what}" if len(found) > 1 else found[0].what
-    lines = [f"disk: at most {size_text(total)} for maps and probabilities ({most})"]
-    return lines + too_little(total, runs)
+    return [f"disk: at most {size_text(total)} for maps and probabilities ({most})"]
 
 
-def too_little(total: int, runs: Path) -> list[str]:
-    """A warning where the disk of `runs` has less than `total` bytes free."""
+def too_little(found: Sequence[Room], runs: Path) -> list[str]:
+    """A warning where the disk of `runs` has less free than the plan can take."""
+    total = sum(room.bytes for room in found)
     there = next(place for place in (runs.resolve(), *runs.resolve().parents) if place.exists())
     free = shutil.disk_usage(there).free
     if free >= total:
