@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from wsssbench import hardware
 from wsssbench.cli import main
 from wsssbench.demands import rooms
+from wsssbench.errors import BadData
 from wsssbench.hardware import Hardware, resolve_hardware
 from wsssbench.judging.metric_choice import applicable
 from wsssbench.nets.backbones import BACKBONES
@@ -26,7 +27,6 @@ from wsssbench.settings import Settings
 from wsssbench.stages import STAGES
 from wsssbench.types import DatasetCard
 
-HEAD = CLASSIFIER["head.weight"]
 TINY = ("-o", "shapes.preset=tiny", "--runs", "runs")
 
 
@@ -99,15 +99,28 @@ def test_a_classifier_of_no_steps_needs_a_file_that_holds_one(step: str, key: st
     assert "a classifier of 0 steps needs a file that holds a trained classifier" in said
 
 
-def test_a_trained_classifier_of_other_classes_is_told_before_anything_trains() -> None:
-    torch.save({HEAD: torch.zeros(20, 4096, 1, 1)}, "res38_cls.pth")
-    said = refused(
-        "--method", "cam", "-o", "cam.backbone=wrn38", "-o", "cam.output_stride=8", "-o", "cam.steps=0",
-        "--weights", "cam=res38_cls.pth",
-    )  # fmt: skip
-    assert (
-        f"{CLASSIFIER['head.weight']} has the shape (20, 4096, 1, 1), the network's (3, 4096, 1, 1)" in said
-    )
+TRAINED = (
+    "--method", "cam", "-o", "cam.backbone=wrn38", "-o", "cam.output_stride=8", "-o", "cam.steps=0",
+    "--weights", "cam=res38_cls.pth",
+)  # fmt: skip
+
+
+def test_a_file_that_holds_no_classifier_is_told_before_anything_trains() -> None:
+    torch.save({CLASSIFIER["head.weight"]: torch.zeros(20, 4096, 1, 1)}, "res38_cls.pth")
+    assert "[res38_cls.pth]" in refused(*TRAINED)
+
+
+def test_a_trained_classifier_is_tried_with_the_classes_of_the_data_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A real file has 400 MB: what reads one is asked for the shape that it would fill."""
+    Path("res38_cls.pth").touch()
+
+    def load(net: Any, path: str) -> frozenset[str]:
+        raise BadData(f"20 classes, not {net.head.out_channels}, on {net.head.weight.device}", where=path)
+
+    monkeypatch.setattr("wsssbench_methods.classifier.load_official", load)
+    assert "20 classes, not 3, on meta [res38_cls.pth]" in refused(*TRAINED)
 
 
 # --------------------------------------------------------------------------------------------- filters
