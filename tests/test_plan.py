@@ -267,6 +267,16 @@ def test_maps_without_a_threshold_cannot_be_judged(tmp_path: Path, monkeypatch: 
     assert "add `threshold" in caught.value.hint
 
 
+def test_a_threshold_that_no_map_reaches_is_refused_whatever_the_step_says_of_its_option(
+    tmp_path: Path,
+) -> None:
+    for value in (7.0, -0.1):
+        with pytest.raises(WsssError, match="out of range") as caught:
+            fake.plan(tmp_path, options={"first": {"threshold": value}})
+        assert caught.value.where == "first.threshold"
+        assert caught.value.hint == "allowed: 0 to 1"
+
+
 @pytest.mark.parametrize(
     ("method", "stage", "reason"),
     [
