@@ -18,7 +18,7 @@ from wsssbench.plugins import Plugins
 from wsssbench.readiness import check_ready, why_mining_fails
 from wsssbench.recipes import RecipeSpec, resolve_recipe
 from wsssbench.settings import Settings
-from wsssbench.stages import resolve_stages, sigma_scale
+from wsssbench.stages import refuse_overlap, require_masks, resolve_stages, sigma_scale
 from wsssbench.store import cell_folder, read_record, safe_name
 from wsssbench.types import (
     KINDS,
@@ -117,6 +117,8 @@ def make_plan(settings: Settings, plugins: Plugins, hardware: Hardware | None = 
     for name in dict.fromkeys(settings.datasets):
         for seed in settings.seeds:
             dataset = open_dataset(name, plugins, settings, seed)
+            fit, judged = dataset.card.fit_split, dataset.card.eval_split
+            refuse_overlap(fit, dataset.ids(fit), judged, dataset.ids(judged), name)
             for recipe in recipes:
                 trial = plan_trial(recipe, dataset, seed, settings, hardware)
                 cells += [plan_cell(trial, stage, settings, hardware, plugins) for stage in stages]
@@ -154,6 +156,8 @@ def plan_trial(
         before = planned[-1] if planned else None
         check_ready(step, card, hardware.filter_backend)
         _check_step(name, step, before)
+        if "masks" in step.card.supervision:
+            require_masks(card, card.fit_split, f"{name} learns from them")
         identity = StepIdentity(name, step.card.version, key_options(config))
         supervision = step.card.supervision
         key = step_key(
@@ -247,6 +251,7 @@ def terms_of(dataset: Dataset, stage: Stage, policy: str, limit: int | None) -> 
     """What rows of `stage` on `dataset` must have in common to be ranked together."""
     card = dataset.card
     split = card.label_split if stage.split == "label" else card.eval_split
+    require_masks(card, split, f"the stage {stage.name} is judged by them")
     return Terms(
         stage=stage.name,
         stage_version=stage.version,
