@@ -256,6 +256,19 @@ def test_maps_of_another_repository_become_labels_by_the_threshold_that_is_said(
     assert header(Path(found["record"]).parent / "masks" / "val_00000.png") == ("P", (48, 48))
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "allowed"),
+    [("--threshold", "3", "0 to 1"), ("--threshold", "nan", "0 to 1"), ("--class-index", "-1", "at least 0")],
+)
+def test_a_threshold_or_class_out_of_its_range_is_refused_and_nothing_is_recorded(
+    runs: Path, flag: str, value: str, allowed: str
+) -> None:
+    result = call("score", maps_of_truth(Path("wild")), *SCORE, flag, value)
+    assert result.exit_code == 2
+    assert f"is out of range [{flag}]\n  next: allowed: {allowed}" in result.output
+    assert not list(runs.rglob("foreign*"))
+
+
 def test_probabilities_and_logits_are_judged_without_a_threshold(runs: Path) -> None:
     for path in list(truth(Path("logits")).glob("*.png")):
         planes = 9.0 * (read_labels(path) == np.arange(4)[:, None, None])

@@ -268,6 +268,16 @@ def test_maps_without_a_threshold_cannot_be_judged(tmp_path: Path, monkeypatch: 
     assert "add `threshold" in caught.value.hint
 
 
+def test_a_threshold_that_no_map_reaches_is_refused_whatever_the_step_says_of_its_option(
+    tmp_path: Path,
+) -> None:
+    for value in (7.0, -0.1):
+        with pytest.raises(WsssError, match="out of range") as caught:
+            fake.plan(tmp_path, options={"first": {"threshold": value}})
+        assert caught.value.where == "first.threshold"
+        assert caught.value.hint == "allowed: 0 to 1"
+
+
 @pytest.mark.parametrize(
     ("method", "stage", "reason"),
     [
@@ -424,6 +434,9 @@ def test_a_stage_that_turns_images_has_the_version_of_the_rule_that_turns_them(t
         ({"crf": {**WIDE, "gauss_xy": "3 px"}}, "gauss_xy"),
         ({"crf": {"gauss_xy": 3}}, "gauss_compat is missing"),
         ({"crf": {**WIDE, "iterations": 2.5}}, "iterations"),
+        ({"crf": {**WIDE, "iterations": 0}}, "allowed: at least 1"),
+        ({"crf": {**WIDE, "gauss_xy": 0}}, "allowed: above 0"),
+        ({"crf": {**WIDE, "bilateral_compat": -1}}, "allowed: at least 0"),
     ],
 )
 def test_a_wrong_stage_names_its_key(table: dict[str, Any], word: str) -> None:

@@ -108,6 +108,18 @@ class ArtifactFolder:
             return {"images": 0, "seconds": 0.0}
 
 
+HEAD_BYTES = 1024  # of an .npz file and the arrays in it, at most
+
+
+def most_bytes(kind: Kind, images: int, planes: int, cells: int) -> int:
+    """What files of `kind`, maps or probs, of so many images take at most on disk: they are not compressed.
+
+    `planes` counts those of all images together, `cells` is the grid of one plane.
+    """
+    value, index = np.dtype(np.float16).itemsize, np.dtype(np.int64).itemsize
+    return images * HEAD_BYTES + planes * (cells * value + (index if kind == "maps" else 0))
+
+
 def as_kept(outputs: Outputs, kinds: Iterable[Kind], id: str) -> Outputs:
     """The named kinds as `read` gives them after `write`, without a file: what is judged, to the last bit."""
     return Outputs(**{kind: _as_kept(kind, _given(outputs, kind, id), id) for kind in kinds})

@@ -9,11 +9,17 @@ from typing import Any
 
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.files.printable import first_names
-from wsssbench.options import coerce
+from wsssbench.option_fields import Range
+from wsssbench.options import check_range, coerce
 from wsssbench.types import CrfSet, DatasetCard, Stage
 
 # RRM's inference set (code, tool/imutils.py, crf_inference_inf), the same for every method.
 STAGE_CRF = CrfSet(3, 3, 83, 5, 4, 10)
+CRF_RANGES = {  # of its compatibilities and iterations; widths are above 0
+    "gauss_compat": Range(low=0),
+    "bilateral_compat": Range(low=0),
+    "iterations": Range(low=1),
+}
 VOC_PX = 500  # long side of a VOC image: the CRF widths of the field are pixels of such an image
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # DeepLab-v2's test scales
 SEVERAL_VIEWS = "2"  # version of testing at scales and mirrored; 1 gave refiners maps that were not mirrored
@@ -133,4 +139,7 @@ def _crf_set(table: Any, where: str) -> CrfSet:
     lacking = [key for key in fields if key not in table and key != "iterations"]
     if lacking:
         raise WsssError(f"{lacking[0]} is missing", where=where, hint=f"it holds {', '.join(fields)}")
-    return CrfSet(**{key: coerce(value, fields[key], f"{where}.{key}") for key, value in table.items()})
+    values = {key: coerce(value, fields[key], f"{where}.{key}") for key, value in table.items()}
+    for key, value in values.items():
+        check_range(value, CRF_RANGES.get(key, Range(above=0)), f"{where}.{key}")
+    return CrfSet(**values)

@@ -22,7 +22,7 @@ from wsssbench.completion import (
 )
 
 A_PATH = click.Path(path_type=Path)
-OPTION_HELP = "An option of a step or data set, as rrm.crop=448. Repeatable."
+OPTION_HELP = "An option of a step or data set, as rrm.crop=448; `wsssbench show rrm` lists them. Repeatable."
 DATA_HELP = "An option of the data set, as voc12.root=FOLDER. Repeatable."
 Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
