@@ -274,8 +274,8 @@ class Coco:
 
     def __init__(self, config: Any, seed: int) -> None: ...
 
-    def ids(self, split: str) -> range:
-        return range(40137 if split == "val" else 82081)
+    def ids(self, split: str) -> tuple[str, ...]:
+        return tuple(f"{split}{n}" for n in range(40137 if split == "val" else 82081))
 
     def tags(self, id: str) -> Any:
         return np.arange(80) < 3
