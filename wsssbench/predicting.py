@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from wsssbench.types import Kind, Outputs, Predictor, Stage
+from wsssbench.types import Kind, Outputs, Predictor, Stage, content_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,9 +37,16 @@ def outputs_of(
     return predictor(images, tags, given, want)
 
 
-def artifact_name(split: str, tags_given: bool, stage: Stage | None = None) -> str:
-    """Folder name of a step's outputs: `train-tags`, `val`, `val@0.5,1.0+flip`."""
+def artifact_name(
+    split: str, tags_given: bool, stage: Stage | None = None, part: Sequence[str] | None = None
+) -> str:
+    """Folder name of a step's outputs: `train-tags`, `val`, `val@0.5,1.0+flip`.
+
+    Of a `part` of the split, some of its ids, they lie apart, as `train+part-1a2b3c4d`: the last bits of an
+    output depend on the images that it was predicted with.
+    """
     name = f"{split}-tags" if tags_given else split
+    name += "" if part is None else f"+part-{content_key(list(part))[:8]}"
     if stage is not None and (len(stage.scales) > 1 or stage.flip):
         name += "@" + ",".join(map(str, stage.scales)) + ("+flip" if stage.flip else "")
     return name

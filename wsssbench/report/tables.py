@@ -110,7 +110,7 @@ def _markdown(table: Sequence[Row], tables: Sequence[Sequence[Row]]) -> str:
     parts = [f"## {heading(table[0].terms, others)}", grid([row_cells(row, table) for row in table])]
     if any(number for row in table for number in row.per_class):
         parts += ["IoU per class (%)", grid(class_lines(table))]
-    failures = [f"- {row.title}: {reason}" for row in table for reason in row.reasons]
+    failures = [f"- {failure}" for row in table for failure in row.failures]
     parts += [f"Failed:\n{chr(10).join(failures)}"] if failures else []
     return "\n\n".join([*parts, definition(table)]) + "\n"
 
@@ -287,7 +287,7 @@ def _row_data(row: Row) -> dict[str, Any]:
         "method": row.method,
         "variant": row.variant,
         "status": "failed" if row.failed else "ok",
-        "reasons": list(row.reasons),
+        "reasons": [*row.reasons, *row.later],
         "badges": list(row.badges),
         "seeds": list(row.seeds),
         "percent_of_full": row.of_full,
