@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from wsssbench.engine import Engine
+from wsssbench.errors import WsssError
 from wsssbench.files.file_hashes import file_sha256
 from wsssbench.hardware import resolve_hardware
 from wsssbench.plugins import Plugins
@@ -72,9 +73,15 @@ def test_a_failed_training_does_not_stay_in_memory(tmp_path: Path, monkeypatch: 
     nets: list[weakref.ref[Predictor]] = []
 
     def fit(self: Any, *_: Any) -> Any:
-        net = Predictor(None)
-        nets.append(weakref.ref(net))
-        raise ZeroDivisionError("no memory")
+        def step() -> None:
+            net = Predictor(None)
+            nets.append(weakref.ref(net))
+            raise MemoryError("no room")
+
+        try:
+            step()
+        except MemoryError as error:
+            raise WsssError("too large a batch") from error
 
     monkeypatch.setattr(fake.First, "fit", fit)
     settings, cells = fake.plan(tmp_path, stages=("pseudo", "seg"))

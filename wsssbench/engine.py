@@ -39,6 +39,7 @@ from wsssbench.judging.kept_scores import MASKS, is_judged_alike, kept_scores
 from wsssbench.masks import write_labels
 from wsssbench.plan import Cell, PlannedStep, Trial, judged_step, state_of
 from wsssbench.predicting import artifact_name, outputs_of
+from wsssbench.process import forget_frames
 from wsssbench.renewal import Renewed
 from wsssbench.screen.cell_lines import cell_line, counted, reason_of
 from wsssbench.screen.progress import Progress, Task
@@ -116,7 +117,7 @@ class Engine:
             record = self._record(cell, "failed", {}, {}, reason_of(error, cell.folder / TRACE))
             write_failure(cell.folder, record, traceback.format_exc())
             hint = error.hint if isinstance(error, WsssError) else ""
-            traceback.clear_frames(error.__traceback__)  # which hold what was being trained
+            forget_frames(error)
         return record, hint
 
     def _judge(self, cell: Cell) -> Record:
