@@ -43,7 +43,15 @@ from wsssbench.process import forget_frames
 from wsssbench.renewal import Renewed
 from wsssbench.screen.cell_lines import cell_line, counted, reason_of
 from wsssbench.screen.progress import Progress, Task
-from wsssbench.store import TRACE, claim, replacing, set_aside_damaged, write_failure, write_result
+from wsssbench.store import (
+    TRACE,
+    claim,
+    forget_failure,
+    replacing,
+    set_aside_damaged,
+    write_failure,
+    write_record,
+)  # fmt: skip
 from wsssbench.types import Kind, Outputs, Predictor, Record, Stage, View, plain
 
 if TYPE_CHECKING:
@@ -135,7 +143,8 @@ class Engine:
             hashes = self._hashes(cell, new, artifacts)
             timing, scores = self._timing(cell, artifacts), {**scores, **kept.scores}
             record = self._record(cell, "ok", scores, timing, hashes=hashes)
-            write_result(cell.folder, new, record)
+            write_record(new, record)
+            forget_failure(cell.folder)
         if self.board is not None:
             self.board.cell(cell, scores)
         return record
@@ -170,9 +179,8 @@ class Engine:
             wanted = cell.rerun == "all" or (cell.rerun == "stale" and is_stale(planned))
             if wanted and planned.folder not in self._renewed:
                 with hold(planned.folder, self.progress.say):
-                    if (
-                        planned.folder not in self._renewed
-                    ):  # another process of this run may have been faster
+                    # another process of this run may have been faster
+                    if planned.folder not in self._renewed:
                         clear(planned.folder)
                         self._renewed.add(planned.folder)
 
@@ -317,15 +325,9 @@ class Engine:
     # ------------------------------------------------------------------------------------------------- labels
 
     def _cell_artifacts(self, cell: Cell) -> ArtifactFolder:
-        planned = judged_step(cell.trial.steps, cell.stage)
-        return self.artifacts(
-            cell.trial,
-            planned,
-            cell.split,
-            cell_kinds(cell),
-            tags_given=cell.stage.tags_given,
-            stage=cell.stage,
-        )
+        trial, stage, kinds = cell.trial, cell.stage, cell_kinds(cell)
+        planned = judged_step(trial.steps, stage)
+        return self.artifacts(trial, planned, cell.split, kinds, tags_given=stage.tags_given, stage=stage)
 
     def _tuning_artifacts(self, cell: Cell) -> ArtifactFolder:
         """The maps of the images whose masks choose the cell's threshold."""

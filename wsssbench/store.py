@@ -180,15 +180,10 @@ def write_record(folder: Path | str, record: Record, name: str = RECORD) -> Path
     return path
 
 
-def write_result(folder: Path, new: Path, record: Record) -> Path:
-    """`write_record` of a judged cell into `new`, which is `replacing` what lies in `folder`.
-
-    What tells of an attempt before it that failed goes. Returns the path that the record will have.
-    """
-    write_record(new, record)
+def forget_failure(folder: Path) -> None:
+    """Remove what tells of an attempt that failed: the cell has been judged since."""
     for name in (TRACE, FAILURE):
         (folder / name).unlink(missing_ok=True)
-    return folder / RECORD
 
 
 def write_failure(folder: Path | str, record: Record, trace: str) -> Path:

@@ -20,12 +20,14 @@ from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.files.printable import is_name
 from wsssbench.process import keep_memory
 from wsssbench.store import (
+    RECORD,
     cell_folder,
     check_key,
+    forget_failure,
     read_record,
     replacing,
     set_aside_damaged,
-    write_result,
+    write_record,
 )
 from wsssbench.types import SUPERVISION, Dataset, Record, RowIdentity, StepIdentity, Terms, content_key, plain
 
@@ -208,7 +210,9 @@ def keep_scored(found: Scored, runs: Path) -> tuple[Record, Path]:
         hashes = keep_counts(kept.joined(found.counts), new)
         seen, scores = _provenance(found.dataset, labels, hashes), {**found.scores, **kept.scores}
         record = Record(key, "ok", found.name, found.identity, scores, {}, seen)
-        return record, write_result(cell, new, record)
+        write_record(new, record)
+        forget_failure(cell)
+    return record, cell / RECORD
 
 
 def _refuse_another(cell: Path, key: str) -> None:
