@@ -90,6 +90,17 @@ def test_usual_trees_are_found_below_the_root(coco_tree: Any, tmp_path: Path, wr
     assert data.image(expected[0]).ndim == data.mask(expected[0]).ndim + 1
 
 
+@pytest.mark.parametrize("place", ["data", "data/my/coco"])
+def test_root_may_be_a_folder_at_most_three_above(coco_tree: Any, tmp_path: Path, place: str) -> None:
+    expected = opened(coco_tree).fingerprint("val")
+    shutil.move(coco_tree.root, tmp_path / "disk" / place)
+    for split in ("train", "val"):  # pictures of another data set
+        shutil.copytree(tmp_path / "disk" / place / "val2014", tmp_path / "disk" / "birds" / split)
+    data = opened(coco_tree, root=str(tmp_path / "disk"))
+    assert data.fingerprint("val") == expected
+    assert data.card.label_source == "json"
+
+
 @pytest.mark.parametrize("root", ["", "nowhere", "."])
 def test_a_wrong_root_says_how_to_give_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
     monkeypatch.chdir(tmp_path)

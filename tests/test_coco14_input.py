@@ -16,11 +16,13 @@ from PIL import Image as Pil
 
 from wsssbench.errors import BadData, UnknownName
 from wsssbench.masks import write_labels
+from wsssbench_datasets import coco_mask_sources
 from wsssbench_datasets.coco14 import Coco14, Coco14Config
 from wsssbench_datasets.coco_classes import CLASS_NAMES
 
 SHAPE: Any = runpy.run_path(str(Path(__file__).with_name("coco_tree.py")))
 OVERLAPS = SHAPE["OVERLAPS"]
+CATEGORIES: tuple[int, ...] = SHAPE["IDS"]
 paints = pytest.mark.skipif(
     importlib.util.find_spec("pycocotools") is None, reason="painting masks needs pycocotools"
 )
@@ -92,8 +94,6 @@ def test_tags_off_painted_masks_leave_out_what_nobody_sees(coco_tree: Any) -> No
 def test_tags_off_masks_are_read_once_and_again_where_a_mask_has_changed(
     coco_tree: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wsssbench_datasets import coco_mask_sources
-
     read: list[str] = []
     true = coco_mask_sources._labels_text
     monkeypatch.setattr(
@@ -116,6 +116,43 @@ def test_images_without_tags_are_named(coco_tree: Any) -> None:
         data.tags(coco_tree.id("val", 3))
     with pytest.raises(BadData, match=r"1 of 11 images of val have no tags: COCO_val2014_000000500003"):
         data.fingerprint("val")
+
+
+@pytest.mark.parametrize("which", ["half", "train", "none"])
+def test_a_tag_file_that_lacks_images_with_objects_shortens_no_list(coco_tree: Any, which: str) -> None:
+    shutil.rmtree(coco_tree.root / "annotations")
+    known = {"half": coco_tree.ids("val")[::2], "train": coco_tree.ids("train"), "none": ()}[which]
+    coco_tree.labels = {id: own if id in known else () for id, own in coco_tree.labels.items()}
+    coco_tree.labels |= {} if known else {"COCO_val2014_000000000001": (1,)}
+    path = coco_tree.write_tags(coco_tree.root / "cls_labels_onehot.npy")
+    data = opened(coco_tree)
+    with pytest.raises(BadData, match=r"of \d\d images of val have no tags: COCO_val2014_\d+, ") as caught:
+        data.fingerprint("val")
+    assert caught.value.where == str(path)
+    faults = [fault for fault in data.prepare().faults if "COCO_val2014" in fault.what]
+    assert {fault.kind for fault in faults} == {"missing or damaged tags"}
+    assert len(faults) == len(set(data.ids("val")) - set(known))
+
+
+def test_an_image_without_tag_and_without_object_is_left_out_and_said(coco_tree: Any) -> None:
+    shutil.rmtree(coco_tree.root / "annotations")
+    coco_tree.write_tags(coco_tree.root / "cls_labels_onehot.npy")
+    data = opened(coco_tree)
+    assert data.ids("val") == coco_tree.ids("val", OVERLAPS)
+    assert data.fingerprint("val")
+    assert "left out, without an object or a tag: train 1, val 1" in "; ".join(data.places())
+
+
+def test_masks_of_images_without_tags_are_read_once(coco_tree: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(coco_tree.root / "annotations")
+    coco_tree.write_tags(coco_tree.root / "cls_labels_onehot.npy")
+    read, true = [], coco_mask_sources._labels_text
+    monkeypatch.setattr(
+        coco_mask_sources, "_labels_text", lambda path: (read.append(path.stem), true(path))[1]
+    )
+    for _ in range(2):
+        opened(coco_tree)
+    assert read == [coco_tree.id("train", 12), coco_tree.id("val", 12)]
 
 
 BAD_TAGS = {
@@ -150,7 +187,10 @@ BAD_INSTANCES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "category of others": (
         lambda c: c["categories"][0].update(name="unicorn"), r"is not COCO's, person"),
     "no list": (lambda c: c.pop("annotations"), r"no list 'annotations'"),
-    "no size": (lambda c: c["images"][0].pop("height"), r"without number or size"),
+    "no size": (lambda c: c["images"][0].pop("height"), r"without id, height and width"),
+    "ids as text": (
+        lambda c: c["images"][0].update(id="9"), r"whole numbers from 1 on, without quotes: \{'id': '9'"),
+    "huge": (lambda c: c["images"][0].update(height=10**7), r"x 10000000 pixels: at most 64,000,000"),
     "no image": (lambda c: c["annotations"][0].update(image_id=7), r"annotation 1: no image 7"),
     "no reference": (lambda c: c["annotations"][0].pop("image_id"), r"annotation 1: no image or category"),
     "no annotation": (lambda c: c["annotations"].insert(0, [1]), r"annotation \[1\]: no image or category"),
@@ -185,6 +225,19 @@ BAD_OUTLINES: dict[str, Any] = {
     "negative runs": {"size": [20, 44], "counts": [-3, 883]},
     "other size": {"size": [44, 20], "counts": [3, 877]},
     "compressed": {"size": [20, 44], "counts": "abc"},
+    "no text of run lengths": {"size": [20, 44], "counts": "12 \u20ac"},
+    "endless run lengths": {"size": [20, 44], "counts": "o" * 99},
+    "no counts": {"size": [20, 44]},
+}
+WORDS: dict[str, tuple[Any, str]] = {
+    **{
+        f"{n} pairs": ([[[1 + n % 3 + k, 1 + k * k] for k in range(n)]], r"pairs \[x, y\]: COCO writes")
+        for n in (1, 3, 4, 5, 6, 7)
+    },
+    "flat": ([1, 1, 5, 1, 5, 5], r"no list of numbers: COCO writes \[\[x, y, x, y\], \.\.\.\]"),
+    "polygons as text": (["1,1,5,1,5,5"], r"no list of numbers"),
+    "text": ("1,1,5,1,5,5", r"neither a list of polygons nor run lengths"),
+    "run lengths as text": ({"size": [20, 44], "counts": [3, "877"]}, r"no numbers of pixels"),
 }
 
 
@@ -195,6 +248,40 @@ def test_a_damaged_outline_is_refused_by_its_annotation(coco_tree: Any, how: str
     data = opened(coco_tree, masks="json")
     with pytest.raises(BadData, match=r"annotation 1: its outline is damaged.*instances_val2014\.json"):
         data.mask(coco_tree.id("val", 5))
+
+
+@paints
+@pytest.mark.parametrize("how", WORDS)
+def test_an_outline_of_another_form_is_refused_in_words_for_its_owner(coco_tree: Any, how: str) -> None:
+    outline, message = WORDS[how]
+    spoilt(coco_tree, lambda content: content["annotations"][0].update(segmentation=outline))
+    with pytest.raises(BadData, match=rf"annotation 1: its outline is damaged \(.*{message}"):
+        opened(coco_tree, masks="json").mask(coco_tree.id("val", 5))
+
+
+@paints
+@pytest.mark.parametrize("area", [None, "many", float("nan")])
+def test_an_area_that_is_no_number_is_refused(coco_tree: Any, area: Any) -> None:
+    spoilt(coco_tree, lambda content: content["annotations"][0].update(area=area))
+    with pytest.raises(BadData, match=r"annotation 1: its area is no number: "):
+        opened(coco_tree, masks="json").mask(coco_tree.id("val", 5))
+
+
+@paints
+def test_compressed_run_lengths_paint_what_they_stand_for(coco_tree: Any) -> None:
+    from pycocotools import mask as coco_mask
+
+    random = np.random.default_rng(7)
+    for region in (random.random((20, 44)) < 0.5, np.ones((20, 44), bool), np.eye(20, 44, 5, dtype=bool)):
+        packed = coco_mask.encode(np.asfortranarray(region.astype(np.uint8)))
+        outline = {"size": [20, 44], "counts": packed["counts"].decode()}
+        spoilt(
+            coco_tree,
+            lambda content, outline=outline: content["annotations"][0].update(segmentation=outline, area=1.0),
+        )
+        [label] = {1 + CATEGORIES.index(coco_tree.contents["val"]["annotations"][0]["category_id"])}
+        id = f"COCO_val2014_{coco_tree.contents['val']['annotations'][0]['image_id']:012d}"
+        assert np.array_equal(opened(coco_tree, masks="json").mask(id) == label, region)
 
 
 def test_a_missing_image_is_named_when_asked_for_and_by_the_fingerprint(coco_tree: Any) -> None:

@@ -492,6 +492,8 @@ def test_a_link_within_the_root_is_followed(tree: Tree) -> None:
         ("a1\na1.jpg", r"a1 stands twice \(first on line 1\)"),
         ("-a1", "cannot be the id"),
         ("a:1", "cannot be the id"),
+        ("cat (1).jpg\ncat (2).jpg", r"'cat \(1\)' cannot be the id[\s\S]*rename it"),
+        ("cat (1).jpg,1", r"'cat \(1\)' cannot be the id"),
         ("", "empty"),
     ],
 )
@@ -500,6 +502,20 @@ def test_a_line_that_names_no_image_is_refused(tree: Tree, line: str, message: s
     with pytest.raises(BadData, match=message) as caught:
         tree.open()
     assert "train.txt" in caught.value.where
+
+
+@pytest.mark.parametrize(
+    "form", ["{}.jpg", "images/{}.jpg", "{} masks/{}.png", "{},masks/{}_mask.png", "{}.jpg 1 0"]
+)
+def test_names_with_other_columns_are_read(tree: Tree, form: str) -> None:
+    (tree.root / "train.txt").write_text("\n".join(form.format(id, id) for id in SPLITS["train"]))
+    assert tree.open().ids("train") == SPLITS["train"]
+
+
+def test_a_path_with_a_blank_names_its_image(tree: Tree) -> None:
+    (tree.root / "images").rename(tree.root / "my images")
+    (tree.root / "train.txt").write_text("\n".join(f"./my images/{id}.jpg" for id in SPLITS["train"]))
+    assert tree.write(images="my images").open().ids("train") == SPLITS["train"]
 
 
 def test_a_file_name_that_cannot_be_an_id_and_two_files_of_one_id_are_refused(tree: Tree) -> None:
@@ -512,6 +528,47 @@ def test_a_file_name_that_cannot_be_an_id_and_two_files_of_one_id_are_refused(tr
     tree.write(splits={"train": "train.txt", "val": "val.txt"})
     with pytest.raises(BadData, match=r"several files for the image b1: b1\.jpg, b1\.png"):
         tree.open().image("b1")
+
+
+@pytest.mark.parametrize(
+    ("name", "draw", "message"),
+    [
+        (
+            "{}.png",
+            lambda p: Pil.fromarray(np.zeros((12, 16), np.uint16)).save(p),
+            "more than 8 bits a channel",
+        ),
+        (
+            "{}.gif",
+            lambda p: Pil.new("P", (16, 12)).save(p),
+            r"a1\.gif is a picture of a kind that is not read",
+        ),
+        ("{}.jpg", lambda p: Pil.new("P", (16, 12)).save(p, "GIF"), "this image is a GIF, none of JPEG"),
+        ("{}.jpg", lambda p: p.write_text("<!DOCTYPE html><p>Sign in"), "this image is a web page"),
+        ("{}.jpg", lambda p: p.unlink(missing_ok=True), "this image is missing"),
+    ],
+)
+def test_where_no_image_can_be_read_the_reason_is_said_once(
+    tree: Tree, name: str, draw: Callable[[Path], object], message: str
+) -> None:
+    for id in TAGS:
+        (tree.root / "images" / f"{id}.jpg").unlink()
+        draw(tree.root / "images" / name.format(id))
+    lists = {split: "\n".join(name.format(id) for id in ids) for split, ids in SPLITS.items()}
+    for split, text in lists.items():
+        (tree.root / f"{split}.txt").write_text(text)
+    with pytest.raises(
+        BadData, match=f"none of the first images of train can be read[^\n]*{message}"
+    ) as caught:
+        tree.open()
+    assert caught.value.hint
+
+
+def test_a_folder_of_pictures_of_another_kind_is_said_to_be_one(tree: Tree) -> None:
+    (tree.root / "more").mkdir()
+    Pil.new("P", (16, 12)).save(tree.root / "more" / "x.gif")
+    with pytest.raises(BadData, match=r"no picture in this folder that is read, but x\.gif"):
+        tree.write(splits={"train": {"images": "more"}, "val": "val.txt"}).open()
 
 
 def test_one_id_names_one_image(tree: Tree) -> None:
@@ -532,7 +589,9 @@ def test_one_id_names_one_image(tree: Tree) -> None:
         ("t.json", "[]", "a list, not a table"),
         ("t.json", '{"a1": "cat"}', "a str, not a list"),
         ("t.json", '{"a1": [], "a1": []}', "'a1' stands twice"),
-        ("t.json", "[" * 100_000, "no json file"),
+        ("t.json", "[" * 100_000, r"no json file of tags \(its lists are nested too deep\)"),
+        ("t.json", '{"a1": [' + "1" * 5000 + "]}", r"no json file of tags \(a number of too many digits\)"),
+        ("t.json", '{"a1": ]', r"no json file of tags \(expecting value in line 1, column 8\)"),
         ("t.npy", "no array", "no table of tags"),
         ("t.txt", "a1 cat", "end with .csv"),
     ],
@@ -696,7 +755,7 @@ def test_the_pages_first_description_is_complete_and_its_keys_are_all_there_are(
 
 
 def test_the_pages_other_tables_are_read(tree: Tree) -> None:
-    _, splits, meaning = pages_blocks()
+    _, splits, meaning, binary = pages_blocks()
     for split, ids in SPLITS.items():
         for kind, end in (("images", "jpg"), ("masks", "png")):
             (tree.root / split / kind).mkdir(parents=True)
@@ -707,6 +766,8 @@ def test_the_pages_other_tables_are_read(tree: Tree) -> None:
     data = tree.open()
     assert data.ids("val") == SPLITS["val"]
     assert data.whole.described.code.labels == {0: 0, 24: 1, 25: 1, 26: 2, 33: 3, 255: 255}
+    (tree.root / "dataset.toml").write_text(text.replace(inline(CLASSES), '["lesion"]') + splits + binary)
+    assert tree.open().whole.described.code.labels == {0: 0, 255: 1}
 
 
 def test_prepare_of_a_damaged_data_set_and_a_wrong_description_end_with_their_codes(tree: Tree) -> None:

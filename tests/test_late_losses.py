@@ -169,6 +169,10 @@ def test_losses_are_read_late_on_a_gpu_by_a_process_that_trains_alone_and_is_not
 ) -> None:
     assert steps_late(context(tmp_path)) == 0
     assert steps_late(context(tmp_path, "cuda:1")) == LATE_STEPS > 0
+    for asked, late in ((True, 0), (False, LATE_STEPS)):
+        asking = context(tmp_path, "cuda")
+        asking.hears_at_once = asked  # type: ignore[attr-defined]
+        assert steps_late(asking) == late
     clock = Clock(BenchProtocol(), CpuInstruments())
     measuring = MeasuringContext(
         "cuda", "bf16", "lattice", TinyDataset.card, tmp_path, None, 3, "toy", clock=clock, owner="toy"
@@ -295,9 +299,12 @@ def test_a_loss_that_is_no_number_is_named_with_its_step_and_no_later_one_is_sav
         assert torch.load(saved, weights_only=True)["step"] == broken
 
 
-def test_a_check_that_stops_a_late_training_names_the_step_that_it_saw(tmp_path: Path, late: Any) -> None:
+def test_a_check_that_stops_a_late_training_names_the_step_that_it_saw(
+    tmp_path: Path, late: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     late()
-    check = AliveCheck(torch.tensor([1e-9]), patience=4, window=2)  # guessing costs nothing
+    check = AliveCheck(torch.tensor([1e-9]), patience=5)  # guessing costs nothing
+    monkeypatch.setattr("wsssbench.training_checks.CHANCE", 1.0)  # nor is a fall any sign of life
     with pytest.raises(TrainingFailed, match="the classifier died") as caught:
         run(tmp_path, check=check)
     assert caught.value.where == "step 4"

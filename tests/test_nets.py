@@ -23,8 +23,9 @@ from wsssbench.nets.heads import (
     multi_scale_cam,
     normalise_cam,
 )
+from wsssbench.nets.matching import is_folded, load_backbone_weights
 from wsssbench.nets.segment_heads import HeadPlan, segment_head
-from wsssbench.nets.weights import is_folded, load_backbone_weights, read_state_dict, weights_digest
+from wsssbench.nets.weights import read_state_dict, weights_digest
 
 STRIDES = [(name, stride) for name, info in BACKBONES.items() for stride in info.strides]
 
@@ -243,10 +244,10 @@ def test_a_garbled_file_is_read_or_named_and_nothing_else(tmp_path: Path) -> Non
     ("change", "word"),
     [
         (lambda state: nn.Linear(2, 2).state_dict(), "keys missing"),
-        (lambda state: {**state, "extra": torch.zeros(1)}, "1 unexpected (extra)"),
+        (lambda state: {**state, "features.19.weight": torch.zeros(1)}, "1 unexpected (features.19.weight)"),
         (
-            lambda state: {**state, "classifier.1.bias": torch.zeros(20)},
-            "1 of another shape (classifier.1.bias)",
+            lambda state: {**state, "features.0.1.bias": torch.zeros(20)},
+            "1 of another shape or type (features.0.1.bias)",
         ),
         (lambda state: dict(itertools.islice(state.items(), 100)), "keys missing (features."),
     ],

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from wsssbench.artifacts import ArtifactFolder
-from wsssbench.crops import Batch
+from wsssbench.crops import Batch, CropRule
 from wsssbench.errors import BadData, TrainingFailed
+from wsssbench.testing.tiny import TinyDataset
 from wsssbench.train import NOTHING_MINED, AliveCheck, Schedule, make_optimizer, tag_frequencies, train
-from wsssbench.types import Maps, Outputs
+from wsssbench.types import Maps, Outputs, View
+from wsssbench_methods.classifier import ClassifierPlan, fit_tags, new_classifier
 from wsssbench_methods.rrm.losses import balanced_cross_entropy
 
 KNOWN = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_train.py"))))
@@ -89,13 +91,13 @@ def mined(check: AliveCheck, shares: list[float]) -> int | None:
 
 
 def test_mining_that_finds_nothing_for_an_epoch_stops_the_training_and_one_pixel_does_not() -> None:
-    check = AliveCheck(torch.tensor([0.5]), patience=0)
+    check = AliveCheck(torch.tensor([0.5]), patience=1000)
     assert mined(check, [0.0] * (NOTHING_MINED - 1) + [1e-6] + [0.0] * (NOTHING_MINED - 1)) is None
     assert mined(check, [0.0]) == 0
 
 
 def test_a_resumed_training_goes_on_counting_what_mining_has_not_found() -> None:
-    first, again = (AliveCheck(torch.tensor([0.5]), patience=0) for _ in range(2))
+    first, again = (AliveCheck(torch.tensor([0.5]), patience=1000) for _ in range(2))
     assert mined(first, [0.0] * (NOTHING_MINED - 1)) is None
     again.memory = first.memory
     assert mined(again, [0.0]) == 0
@@ -104,7 +106,39 @@ def test_a_resumed_training_goes_on_counting_what_mining_has_not_found() -> None
 def test_a_class_without_any_image_counts_as_rare_and_not_as_broken() -> None:
     frequencies = tag_frequencies([np.array([1, 0, 0]), np.array([1, 1, 0])])
     assert frequencies.tolist() == [1.0, 0.5, 0.0]
-    assert np.isfinite(AliveCheck(frequencies, patience=0).guess)
+    assert np.isfinite(AliveCheck(frequencies, patience=2).guess)
+
+
+def tags_learned(workdir: Path, *, blind: bool) -> nn.Module:
+    """A classifier trained on the tags of the made-up images; a `blind` one sees none of their pixels."""
+    ctx = KNOWN.context(workdir)
+    rule, schedule = CropRule(24, (1.0, 1.0)), Schedule(250, 3e-3, head_factor=3.0)
+    plan = ClassifierPlan("compact", 8, "", 0.0, rule, 6, schedule)
+    net = new_classifier(plan, "", ctx)
+    if blind:
+        net.backbone.forward = lambda pixels: torch.ones(len(pixels), net.backbone.channels, 3, 3)
+    fit_tags(net, View(TinyDataset(), "train", ("tags",)), plan, ctx)
+    return net
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_classifier_that_sees_nothing_is_found_in_a_real_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(
+        TrainingFailed, match="the classifier died: its loss over the last 240 steps"
+    ) as caught:
+        tags_learned(tmp_path, blind=True)
+    assert int(caught.value.where.removeprefix("step ")) in range(239, 250)
+    assert "warning: the classifier is no better than guessing yet" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_classifier_that_sees_the_same_images_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tags_learned(tmp_path, blind=False)
+    assert capsys.readouterr().err == ""
 
 
 # --------------------------------------------------------------------------------- what a step hands out

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from wsssbench.errors import BadData
+from wsssbench.nets.matching import load_backbone_weights
 from wsssbench.nets.safetensors_file import DTYPES, MOST_HEADER_BYTES, read_safetensors
-from wsssbench.nets.weights import load_backbone_weights, read_state_dict, weight_format
+from wsssbench.nets.weights import read_state_dict, weight_format
 
 KINDS = {dtype: kind for kind, dtype in DTYPES.items()}
 
@@ -81,7 +82,7 @@ def test_bytes_other_than_0_and_1_become_sound_bools(file: Path) -> None:
 
 @pytest.mark.parametrize("length", [640, 0x4B50, 208])  # 640 begins like a pickle, 0x4b50 like a zip archive
 def test_content_decides_what_a_file_is_not_its_suffix(length: int, tmp_path: Path) -> None:
-    state, path = {"module.a": torch.ones(3)}, tmp_path / "net.pth"
+    state, path = {"a": torch.ones(3)}, tmp_path / "net.pth"
     short = int.from_bytes(state_bytes(state)[:8], "little")
     path.write_bytes(state_bytes(state, pad=length - short))
     assert weight_format(path) == "safetensors"

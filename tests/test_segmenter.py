@@ -35,6 +35,7 @@ from wsssbench_methods.crf import CrfConfig, CrfPredictor, tagged_probs
 from wsssbench_methods.full import Full, FullConfig
 from wsssbench_methods.rrm.losses import EnergyPlan, balanced_cross_entropy
 from wsssbench_methods.segment_training import (
+    LEAST_STEPS,
     WINDOW,
     CollapseCheck,
     SegmentPlan,
@@ -166,7 +167,7 @@ def test_scales_of_the_loss_are_positive_and_hold_one(scales: tuple[float, ...])
 # ------------------------------------------------------------------------------------------------- collapse
 
 
-def told(check: CollapseCheck, said: list[int], labels: list[int], first: int = 0, last: int = 100) -> int:
+def told(check: CollapseCheck, said: list[int], labels: list[int], first: int = 0, last: int = 400) -> int:
     """Steps from `first` on in which the network says `said` and is to learn `labels`; how far it came."""
     logits = torch.zeros(1, 3, 1, len(said))
     logits[0, said, 0, range(len(said))] = 1
@@ -177,10 +178,10 @@ def told(check: CollapseCheck, said: list[int], labels: list[int], first: int = 
 
 
 def test_one_label_everywhere_is_a_collapse_in_the_last_quarter_alone() -> None:
-    check = CollapseCheck(100)
+    check = CollapseCheck(400)
     with pytest.raises(TrainingFailed, match="collapsed: the last 20 batches are background") as caught:
         told(check, [0, 0], [0, 1, 255])
-    assert caught.value.where == "step 75"
+    assert caught.value.where == "step 300"
     assert caught.value.code == 1
 
 
@@ -188,12 +189,12 @@ def test_one_label_everywhere_is_a_collapse_in_the_last_quarter_alone() -> None:
     ("said", "labels"), [([0, 1], [0, 1]), ([0, 0], [0, 0]), ([1, 1], [1, 255])], ids=str
 )
 def test_two_labels_and_data_of_one_label_are_no_collapse(said: list[int], labels: list[int]) -> None:
-    assert told(CollapseCheck(100), said, labels) == 100
+    assert told(CollapseCheck(400), said, labels) == 400
 
 
 def test_batches_that_are_of_one_label_by_turns_are_no_collapse() -> None:
-    check = CollapseCheck(100)
-    for step in range(100):
+    check = CollapseCheck(400)
+    for step in range(400):
         assert told(check, [step % 2] * 2, [0, 1], step, step + 1)
 
 
@@ -201,20 +202,25 @@ def test_batches_that_are_of_one_label_by_turns_are_no_collapse() -> None:
 def test_what_a_resumed_training_must_know_fits_into_a_checkpoint(said: list[int], tmp_path: Path) -> None:
     from wsssbench.train import load_checkpoint, save_checkpoint
 
-    check, again, net = CollapseCheck(100), CollapseCheck(100), torch.nn.Linear(1, 1)
-    told(check, said, [0, 1], last=74)
-    save_checkpoint(tmp_path / "net.pt", net, None, 74, check)
+    check, again, net = CollapseCheck(400), CollapseCheck(400), torch.nn.Linear(1, 1)
+    told(check, said, [0, 1], last=299)
+    save_checkpoint(tmp_path / "net.pt", net, None, 299, check)
     load_checkpoint(tmp_path / "net.pt", net, None, again)
     if said == [0, 0]:
         with pytest.raises(TrainingFailed, match="collapsed"):
-            told(again, said, [0, 1], 74)
+            told(again, said, [0, 1], 299)
     else:
-        assert told(again, said, [0, 1], 74) == 100
-    assert again.noted > 74
+        assert told(again, said, [0, 1], 299) == 400
+    assert again.noted > 299
 
 
-def test_a_run_too_short_to_judge_is_not_judged() -> None:
-    assert told(CollapseCheck(WINDOW - 1), [0, 0], [0, 1], last=WINDOW - 1)
+@pytest.mark.parametrize(("steps", "warnings"), [(WINDOW - 1, 0), (40, 1), (LEAST_STEPS - 1, 1)])
+def test_a_run_too_short_to_judge_is_not_judged(
+    steps: int, warnings: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(CollapseCheck(steps), [0, 0], [0, 1], last=steps) == steps
+    said = capsys.readouterr().err
+    assert said.count("the last 20 batches are background everywhere") == said.count("\n") == warnings
 
 
 def test_labels_that_all_abstain_stop_the_training() -> None:
@@ -230,6 +236,7 @@ def test_a_collapsed_segmenter_is_a_failed_cell_with_its_reason(
 
     monkeypatch.setattr("wsssbench.nets.segment_heads.DetailHead.forward", mute)
     monkeypatch.setattr(segment_training, "WINDOW", 2)
+    monkeypatch.setattr(segment_training, "LEAST_STEPS", 8)
     data = open_dataset("shapes", PLUGINS, Settings(dataset_options={"shapes": {"preset": "tiny"}}), 0)
     for id in data.ids("train"):
         write_labels(tmp_path / "truth" / f"{id}.png", data.mask(id))

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,13 @@ from wsssbench.train import (
     load_checkpoint,
     make_optimizer,
     one_step,
+    patience_of,
     poly,
     save_checkpoint,
     tag_frequencies,
     train,
 )
+from wsssbench.training_checks import LEAST_PATIENCE, MOST_PATIENCE, WARNED
 from wsssbench.types import Sample, View
 
 Net: Any = runpy.run_path(str(Path(__file__).with_name("toy_net.py")))["Net"]
@@ -281,7 +283,7 @@ def test_the_network_runs_in_the_precision_asked_for(
         assert nn.Conv2d(3, 2, 1)(torch.zeros(1, 3, 4, 4)).dtype == dtype
 
 
-def follow(check: AliveCheck, losses: list[float]) -> int | None:
+def follow(check: AliveCheck, losses: Iterable[float]) -> int | None:
     """The step at which the check stops a run with these losses, if it does."""
     for step, loss in enumerate(losses):
         try:
@@ -291,21 +293,83 @@ def follow(check: AliveCheck, losses: list[float]) -> int | None:
     return None
 
 
-def test_a_classifier_no_better_than_guessing_is_stopped_after_patience_and_window() -> None:
-    frequencies = torch.tensor([0.5, 0.25])
+HALF = torch.tensor([0.5])  # one tag on every other image: guessing it costs ln 2
+RARE = torch.full((58,), 0.0575)  # 58 rare tags: guessing them costs 0.220
+
+
+def slow_start(plateau: int, rng: np.random.Generator) -> list[float]:
+    """The losses of a sound classifier of rare tags: down from ln 2 in 60 steps, so many at the cost of
+    guessing, then down to 0.17; each with the noise of its batch."""
+    cost = AliveCheck(RARE, patience=2).guess
+    level = [cost + (math.log(2) - cost) * 0.9**step for step in range(60)] + [cost * 1.04] * plateau
+    level += [cost * 1.04 - (cost * 1.04 - 0.17) * min(1, step / 300) for step in range(600)]
+    return [value * factor for value, factor in zip(level, rng.normal(1, 0.1, len(level)), strict=True)]
+
+
+def test_the_cost_of_guessing_is_the_entropy_of_the_tags() -> None:
     guess = (math.log(2) - 0.25 * math.log(0.25) - 0.75 * math.log(0.75)) / 2
-    assert AliveCheck(frequencies, patience=0).guess == pytest.approx(guess)
-    dead, alive = [guess + 0.01] * 100, [guess - 0.01] * 100
-    assert follow(AliveCheck(frequencies, patience=60, window=40), dead) == 60
-    assert follow(AliveCheck(frequencies, patience=10, window=40), dead) == 39
-    assert follow(AliveCheck(frequencies, patience=10, window=40), alive) is None
-    assert follow(AliveCheck(frequencies, patience=20, window=10), dead[:20] + alive) == 20
-    assert follow(AliveCheck(frequencies, patience=40, window=10), dead[:20] + alive) is None
+    assert AliveCheck(torch.tensor([0.5, 0.25]), patience=2).guess == pytest.approx(guess)
+
+
+@pytest.mark.parametrize("excess", [0.0, 0.01, 0.3])
+def test_a_classifier_that_stays_at_the_cost_of_guessing_or_above_is_stopped_after_patience(
+    excess: float,
+) -> None:
+    check = AliveCheck(RARE, patience=60)
+    assert follow(check, [check.guess + excess] * 100) == 59
+    late = AliveCheck(RARE, patience=60)
+    stopped = follow(late, [check.guess / 2] * 70 + [check.guess + excess] * 100)
+    assert stopped in range(70 + 30, 70 + 60)  # the sooner, the more it costs
+
+
+def test_a_classifier_that_beats_guessing_or_falls_is_left_alone() -> None:
+    guess = AliveCheck(RARE, patience=60).guess
+    assert follow(AliveCheck(RARE, patience=60), [guess * 0.97] * 500) is None
+    assert follow(AliveCheck(RARE, patience=60), [guess * 3 * 0.999**step for step in range(1000)]) is None
+
+
+def test_a_classifier_dead_with_the_noise_of_its_batches_is_found_within_two_patiences() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        check = AliveCheck(RARE, patience=240)
+        stopped = follow(check, (check.guess * rng.normal(1.01, 0.1, 2000)).tolist())
+        assert stopped is not None, seed
+        assert stopped < 480, seed
+
+
+def test_a_slow_start_of_rare_tags_is_no_death() -> None:
+    """704 images of 58 rare tags: one was seen to learn after a hundred steps at the cost of guessing."""
+    patience = patience_of(704, 16, 3300)
+    for seed in range(20):
+        losses = slow_start(100 + 5 * seed, np.random.default_rng(seed))
+        assert follow(AliveCheck(RARE, patience=patience), losses) is None, seed
+        assert follow(AliveCheck(RARE, patience=patience_of(704, 16, 40)), losses[:40]) is None, seed
+
+
+def test_tags_that_all_images_share_leave_nothing_to_judge() -> None:
+    same = torch.tensor([1.0, 0.0])
+    assert follow(AliveCheck(same, patience=60), [0.01] * 200) is None
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "steps", "patience"),
+    [
+        (704, 16, 3300, 440),  # ten epochs
+        (200, 16, 3300, LEAST_PATIENCE),
+        (10582, 16, 3300, 1650),  # half of the training
+        (10582, 10, 20000, MOST_PATIENCE),
+        (40, 16, 40, LEAST_PATIENCE),  # longer than the run: no verdict
+    ],
+)
+def test_patience_is_ten_epochs_or_half_of_the_training_and_neither_short_nor_long(
+    images: int, batch: int, steps: int, patience: int
+) -> None:
+    assert patience_of(images, batch, steps) == patience
 
 
 def test_a_check_goes_on_from_what_the_checkpoint_remembers(tmp_path: Path) -> None:
     net, path = Net(), tmp_path / "ckpt/net.pt"
-    first, again = (AliveCheck(torch.tensor([0.5]), patience=0, window=10) for _ in range(2))
+    first, again = (AliveCheck(HALF, patience=10) for _ in range(2))
     assert follow(first, [0.9] * 9) is None
     save_checkpoint(path, net, None, 9, first)
     assert load_checkpoint(path, net, None, again) == 9
@@ -313,11 +377,33 @@ def test_a_check_goes_on_from_what_the_checkpoint_remembers(tmp_path: Path) -> N
     assert load_checkpoint(path, net, None) == 9  # nobody has to want it
 
 
-def test_the_message_of_a_dead_classifier_gives_both_losses_and_the_way_out() -> None:
-    check = AliveCheck(torch.tensor([0.5]), patience=0, window=1)
-    with pytest.raises(TrainingFailed, match=r"0\.900, guessing tag frequencies costs 0\.693") as caught:
-        check({"cls": torch.tensor(0.9)}, 7)
-    assert (caught.value.where, "lr" in caught.value.hint) == ("step 7", True)
+def test_a_checkpoint_of_before_with_the_losses_of_forty_steps_is_gone_on_from() -> None:
+    check = AliveCheck(HALF, patience=100)
+    check.memory = [7.0, *[0.9] * 40]
+    assert (check.empty, follow(check, [0.9] * 100)) == (7, 59)
+    short = AliveCheck(HALF, patience=10)
+    short.memory = [0.0, *[0.9] * 40]
+    assert len(short.memory) == 1 + 10
+
+
+def test_the_message_of_a_dead_classifier_tells_what_was_seen_and_the_way_out() -> None:
+    check = AliveCheck(HALF, patience=4)
+    assert follow(check, [0.91, 0.89, 0.94]) is None
+    with pytest.raises(TrainingFailed, match="the classifier died") as caught:
+        check({"cls": torch.tensor(0.96)}, 3)
+    for part in ("over the last 4 steps", "0.900 in the first half", "0.950 in the second", "costs 0.693"):
+        assert part in caught.value.what
+    assert (caught.value.where, "lr" in caught.value.hint) == ("step 3", True)
+
+
+def test_there_is_one_warning_before_a_classifier_counts_as_dead(capsys: pytest.CaptureFixture[str]) -> None:
+    check = AliveCheck(HALF, patience=1000)
+    assert follow(check, [0.9] * (WARNED - 1)) is None
+    assert capsys.readouterr().err == ""
+    assert follow(check, [0.9] * 300) is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: the classifier is no better than guessing yet: its loss over the last")
+    assert line.endswith("the training stops where 1000 steps go by like that")
 
 
 def test_tag_frequencies_are_shares_of_images() -> None:

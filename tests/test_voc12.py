@@ -34,6 +34,48 @@ def test_root_may_be_the_tree_or_a_folder_above_it(voc_tree: Any, below: str) ->
     assert opened(voc_tree, root=str(voc_tree.root / below)).ids("val") == voc_tree.splits["val"]
 
 
+@pytest.mark.parametrize("above", ["data", "data/VOC/train_val", "a/b/VOC2012"])
+def test_root_may_be_a_folder_at_most_three_above(voc_tree: Any, tmp_path: Path, above: str) -> None:
+    shutil.move(voc_tree.tree, tmp_path / "disk" / above)
+    shutil.copytree(voc_tree.root, tmp_path / "disk" / "other")
+    (tmp_path / "disk" / "locked").mkdir(mode=0)
+    root = str(tmp_path / "disk")
+    assert opened(voc_tree, root=root, tags=str(voc_tree.labels)).ids("val") == voc_tree.splits["val"]
+
+
+def test_folders_that_nobody_may_read_are_passed_over_or_named(
+    voc_tree: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.move(voc_tree.root, tmp_path / "disk" / "data")
+    (tmp_path / "disk" / "locked").mkdir()
+    true = {"is_dir": Path.is_dir, "scandir": os.scandir}
+
+    def refuse(name: str, path: Any) -> Any:
+        if "locked" in str(path) or (str(path).endswith("SegmentationClassAug") and name == "scandir"):
+            raise PermissionError(13, "Permission denied")
+        return true[name](path)
+
+    monkeypatch.setattr(Path, "is_dir", lambda path: refuse("is_dir", path))
+    monkeypatch.setattr(os, "scandir", lambda path: refuse("scandir", path))
+    with pytest.raises(BadData, match=r"folder cannot be read \(Permission denied\).*SegmentationClassAug"):
+        opened(voc_tree, root=str(tmp_path / "disk"))
+
+
+def test_a_tree_that_lies_deeper_is_not_looked_for(voc_tree: Any, tmp_path: Path) -> None:
+    shutil.move(voc_tree.tree, tmp_path / "disk" / "a" / "b" / "c" / "d")
+    with pytest.raises(BadData, match="at most 3 folders below"):
+        opened(voc_tree, root=str(tmp_path / "disk"))
+
+
+def test_of_several_trees_the_one_of_2012_is_taken_or_all_are_named(voc_tree: Any, tmp_path: Path) -> None:
+    for name in ("sets/VOC2007", "sets/VOC2010"):
+        shutil.copytree(voc_tree.tree, tmp_path / "disk" / name)
+    with pytest.raises(BadData, match=r"several.*sets/VOC2007, sets/VOC2010.*\n.*-o voc12\.root=FOLDER"):
+        opened(voc_tree, root=str(tmp_path / "disk"))
+    shutil.copytree(voc_tree.tree, tmp_path / "disk" / "sets" / "VOC2012")
+    assert opened(voc_tree, root=str(tmp_path / "disk")).places()[0].endswith("sets/VOC2012")
+
+
 @pytest.mark.parametrize("root", ["", "nowhere", "."])
 def test_a_wrong_root_says_how_to_give_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str) -> None:
     monkeypatch.chdir(tmp_path)
@@ -48,6 +90,12 @@ LINES = {
     "image only": "/JPEGImages/{id}.jpg",
     "integer": "{number}",
     "id and classes": "{id} 4 17 3",
+    "id and mask": "{id} masks/{id}.png",
+    "id and mask of another name": "{id} masks/segmentation-of-it.png",
+    "path with blanks": "/content/drive/My Drive/VOC2012/JPEGImages/{id}.jpg",
+    "paths with blanks": "/My Drive/JPEGImages/{id}.jpg /My Drive/SegmentationClass/{id}.png",
+    "path of Windows": r"C:\My Files\JPEGImages\{id}.JPG",
+    "path with blanks and classes": "/My Drive/JPEGImages/{id}.jpg 4 17 3",
 }
 
 
@@ -67,6 +115,18 @@ def test_lists_are_found_under_their_usual_names(voc_tree: Any, name: str) -> No
     target.parent.mkdir(exist_ok=True)
     voc_tree.list_file("val").rename(target)
     assert opened(voc_tree).ids("val") == voc_tree.splits["val"]
+
+
+def test_a_name_with_a_blank_is_refused_with_what_to_do(voc_tree: Any) -> None:
+    voc_tree.list_file("val").write_text("cat (1).jpg\ncat (2).jpg\n")
+    with pytest.raises(BadData, match=r"'cat \(1\)' cannot be the id[^\n]*line 1\]\n.*rename it"):
+        opened(voc_tree)
+
+
+def test_a_list_in_utf_16_is_refused_with_what_to_do(voc_tree: Any) -> None:
+    voc_tree.list_file("val").write_text(A, encoding="utf-16")  # as PowerShell writes it
+    with pytest.raises(BadData, match=r"this list is no text in UTF-8[^\n]*\n.*save it as UTF-8"):
+        opened(voc_tree)
 
 
 def test_ids_that_are_not_integers_of_voc_stay_as_they_are() -> None:
@@ -379,12 +439,10 @@ def test_prepare_notes_tags_that_disagree_with_masks_without_failing(voc_tree: A
     }
 
 
-def test_prepare_finds_missing_tags_and_training_images_in_val(voc_tree: Any) -> None:
+def test_prepare_finds_missing_tags(voc_tree: Any) -> None:
     voc_tree.labels.unlink()
     (voc_tree.tree / "Annotations" / f"{B}.xml").unlink()
-    voc_tree.list_file("val").write_text(f"{voc_tree.splits['val'][0]}\n{A}\n")
     kinds = {fault.kind: fault.what for fault in opened(voc_tree).prepare().faults}
-    assert kinds["train_aug image that is also in val"] == A
     assert B in kinds["missing or damaged tags"]
 
 

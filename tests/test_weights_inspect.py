@@ -88,15 +88,16 @@ def test_folded_batchnorm_decides_which_of_two_backbones_fits(tmp_path: Path) ->
 
 def test_the_nearest_misfit_is_named_with_its_keys(tmp_path: Path) -> None:
     state = trained(torchvision_state("resnet18"))
-    state["extra.weight"] = state.pop("fc.weight")
+    state["layer5.weight"] = state.pop("conv1.weight")
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}}, tmp_path / "w.pth")
     found = facts(tmp_path / "w.pth")
-    assert found["fits"] == []
-    near = {"backbone": "resnet18", "missing": ["fc.weight"], "unexpected": ["extra.weight"], "reshaped": []}
-    assert found["nearest_misfit"] == near
+    assert (found["fits"], found["found"]) == ([], None)
+    near = {"backbone": "resnet18", "prefix": "state_dict.module.", "missing": ["conv1.weight"]}
+    assert found["nearest_misfit"] == near | {"unexpected": ["layer5.weight"], "reshaped": [], "rivals": []}
     said = inspect(tmp_path / "w.pth").stdout
     assert "resnet18, 2 keys do not fit" in said
-    assert "1: extra.weight" in said
+    assert "1: layer5.weight" in said
+    assert "names begin  state_dict.module." in said
 
 
 def thin(shape: torch.Size) -> Tensor:

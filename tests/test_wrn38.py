@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from wsssbench.errors import BadData, WsssError
 from wsssbench.nets.backbones import IMAGENET_MEAN, IMAGENET_STD, Backbone
 from wsssbench.nets.heads import Classifier, JointNet, multi_scale_cam
+from wsssbench.nets.matching import fit, load_backbone_weights
 from wsssbench.nets.mxnet_params import read_mxnet_params
 from wsssbench.nets.official import heads_held, load_official
 from wsssbench.nets.segment_heads import HeadPlan
-from wsssbench.nets.weights import fit, load_backbone_weights
 from wsssbench.nets.wrn38 import PreActivationBlock, WideResNet38
 from wsssbench.nets.wrn38_names import mxnet_name, official_name
 
@@ -240,7 +240,7 @@ def test_a_classifier_takes_backbone_and_classifier_alone(monkeypatch: pytest.Mo
         (meta_joint(dilation=6), {}, "dilation 12, the network's is of dilation 6"),
         (meta_joint(), {"fc8_seg_conv2.bias": None}, "lacks fc8_seg_conv2.bias"),
         (meta_joint(), {"bn7.weight": None}, r"do not fit wrn38: 1 keys missing \(bn7.weight\)"),
-        (meta_joint(), {"f9.weight": torch.zeros(1)}, r"1 unexpected \(f9.weight\)"),
+        (meta_joint(), {"b4_6.weight": torch.zeros(1)}, r"1 unexpected \(b4_6.weight\)"),
     ],
 )
 def test_an_official_file_for_another_network_is_refused(
@@ -305,8 +305,8 @@ def test_an_mxnet_file_of_another_network_is_refused_by_its_own_names(tmp_path: 
     net, path = Narrow(), tmp_path / "other.params"
     state = {mxnet_name(k): v.numpy() for k, v in net.state_dict().items() if v.is_floating_point()}
     del state["arg:bn2a_branch2b1_gamma"]
-    path.write_bytes(mxnet_bytes(state | {"arg:fc1_weight": np.ones((2, 2))}))
+    path.write_bytes(mxnet_bytes(state | {"arg:bn2b1_branch2a_gamma": np.ones((2, 2))}))
     with pytest.raises(BadData, match="do not fit wrn38") as caught:
         load_backbone_weights(net, path, name="wrn38", folded=False)
     assert "1 keys missing (arg:bn2a_branch2b1_gamma)" in caught.value.what
-    assert "1 unexpected (arg:fc1_weight)" in caught.value.what
+    assert "1 unexpected (arg:bn2b1_branch2a_gamma)" in caught.value.what

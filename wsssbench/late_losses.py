@@ -27,15 +27,15 @@ LATE_STEPS = 2  # on a GPU: while the host waits for a step, one is computed and
 
 @runtime_checkable
 class HearsAtOnce(Protocol):
-    """A context that must hear of every step as it ends, such as one that measures."""
+    """A context that can ask to hear of every step as it ends, as one that measures does."""
 
     hears_at_once: bool
 
 
 def steps_late(ctx: Context) -> int:
     """How many steps behind losses are read: none on a CPU, which has them, none where processes share the
-    training, which wait for each other in every step anyway, and none for a context that measures."""
-    waits = distributed.group() is not None or isinstance(ctx, HearsAtOnce)
+    training, which wait for each other in every step anyway, and none for a context that asks for it."""
+    waits = distributed.group() is not None or (isinstance(ctx, HearsAtOnce) and ctx.hears_at_once)
     return LATE_STEPS if ctx.device.startswith("cuda") and not waits else 0
 
 

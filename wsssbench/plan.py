@@ -17,7 +17,7 @@ from wsssbench.options import build_config, key_options
 from wsssbench.plugins import Plugins
 from wsssbench.recipes import RecipeSpec, resolve_recipe
 from wsssbench.settings import Settings
-from wsssbench.stages import resolve_stages, sigma_scale
+from wsssbench.stages import refuse_overlap, require_masks, resolve_stages, sigma_scale
 from wsssbench.store import RECORD, cell_folder, check_claim, check_key, read_record, safe_name
 from wsssbench.types import (
     KINDS,
@@ -116,6 +116,8 @@ def make_plan(settings: Settings, plugins: Plugins, hardware: Hardware | None = 
     for name in dict.fromkeys(settings.datasets):
         for seed in settings.seeds:
             dataset = open_dataset(name, plugins, settings, seed)
+            fit, judged = dataset.card.fit_split, dataset.card.eval_split
+            refuse_overlap(fit, dataset.ids(fit), judged, dataset.ids(judged), name)
             for recipe in recipes:
                 trial = plan_trial(recipe, dataset, seed, settings, hardware)
                 cells += [plan_cell(trial, stage, settings, hardware, plugins) for stage in stages]
@@ -152,6 +154,8 @@ def plan_trial(
         step: Step = cls(config)
         before = planned[-1] if planned else None
         _check_step(name, step, before)
+        if "masks" in step.card.supervision:
+            require_masks(card, card.fit_split, f"{name} learns from them")
         identity = StepIdentity(name, step.card.version, key_options(config))
         supervision = step.card.supervision
         key = step_key(
@@ -226,26 +230,15 @@ def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware
     names = [metric.name for metric in metrics]
     state: State = "skip" if reason else cell_state(folder, key, trial, settings.rerun, names)
     ids = judged_ids(trial.dataset, terms.split, settings.limit, tuned_on)
-    return Cell(
-        trial,
-        stage,
-        terms.split,
-        ids,
-        tuned_on,
-        identity,
-        key,
-        folder,
-        state,
-        reason,
-        settings.rerun,
-        metrics,
-    )
+    split, rerun = terms.split, settings.rerun
+    return Cell(trial, stage, split, ids, tuned_on, identity, key, folder, state, reason, rerun, metrics)
 
 
 def terms_of(dataset: Dataset, stage: Stage, policy: str, limit: int | None) -> Terms:
     """What rows of `stage` on `dataset` must have in common to be ranked together."""
     card = dataset.card
     split = card.label_split if stage.split == "label" else card.eval_split
+    require_masks(card, split, f"the stage {stage.name} is judged by them")
     return Terms(
         stage=stage.name,
         stage_version=stage.version,

@@ -4,10 +4,11 @@ ranked within one stage only, and a stage that a user defines is marked custom."
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from wsssbench.errors import UnknownName, WsssError, nearest
+from wsssbench.errors import BadData, UnknownName, WsssError, nearest
+from wsssbench.files.printable import first_names
 from wsssbench.options import coerce
 from wsssbench.types import CrfSet, DatasetCard, Stage
 
@@ -44,6 +45,32 @@ STAGES: dict[str, Stage] = {
 def sigma_scale(card: DatasetCard) -> float:
     """What spatial widths are multiplied by, so that they cover the same share of a smaller image."""
     return card.image_px / VOC_PX
+
+
+def refuse_overlap(
+    fit_split: str, learned: Iterable[str], eval_split: str, judged: Iterable[str], where: object
+) -> None:
+    """BadData where images are both learned from and judged in the `seg` stages.
+
+    The label split may share images with the fit split: there methods label what they learned from.
+    """
+    known = set(learned)
+    shared = [id for id in judged if id in known]
+    if shared:
+        count = f"{len(shared):,} images are" if len(shared) > 1 else "1 image is"
+        what = f"{count} in {fit_split} and in {eval_split}: {first_names(shared)}"
+        hint = "give each split its own list: methods are not judged on what they learned from"
+        raise BadData(what, where=where, hint=hint)
+
+
+def require_masks(card: DatasetCard, split: str, purpose: str) -> None:
+    """BadData where images of `split` have no masks, which `purpose` needs: "full learns from them"."""
+    lacking = card.without_masks.get(split, 0)
+    if lacking:
+        what = f"{lacking:,} images of {card.name}:{split} have no mask, and {purpose}"
+        name = card.name.partition(":")[0]
+        hint = f"add them (wsssbench prepare {name} counts them); methods that learn from tags, judged on a "
+        raise BadData(what, where=f"masks of {split}", hint=f"{hint}split that has masks, need none")
 
 
 def resolve_stages(names: tuple[str, ...], custom: Mapping[str, Mapping[str, Any]]) -> tuple[Stage, ...]:

@@ -34,6 +34,7 @@ from wsssbench.training_checks import (
     Losses,
     check_finite,
     check_weights,
+    patience_of,
     tag_frequencies,
 )
 from wsssbench.types import Context
@@ -51,6 +52,7 @@ __all__ = [  # what steps import from here, wherever it lives
     "load_checkpoint",
     "make_optimizer",
     "one_step",
+    "patience_of",
     "poly",
     "save_checkpoint",
     "tag_frequencies",

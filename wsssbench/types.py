@@ -66,6 +66,7 @@ class DatasetCard:
     image_px: int  # typical long side in pixels; spatial filter widths are scaled by image_px / 500
     generated: bool = False  # a generated set is drawn anew from each run's seed
     options: Mapping[str, Any] = field(default_factory=dict)  # what else names its content (mask folder, ...)
+    without_masks: Mapping[str, int] = field(default_factory=dict)  # split -> images that lack one, if any do
 
 
 class Dataset(Protocol):
@@ -251,8 +252,7 @@ class Context(Protocol):
     def shared(self, work: str, identity: Any) -> AbstractContextManager[Context]:
         """A context whose folder belongs to `work`: steps of the same run that ask for equal `work` and
         `identity` (whatever could change its result; data, seed and precision are added) get the same, so
-        that what one has trained the other finds.
-        """
+        that what one has trained the other finds."""
 
     def phase(self, name: str) -> AbstractContextManager[None]:
         """Time what happens inside under `name` (decode, network, mining, energy, optimizer, ...)."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from wsssbench.errors import BadData, nearest
-from wsssbench.files.image_files import picture_size, read_rgb
+from wsssbench.files.image_files import FileFault, picture_size, read_rgb
+from wsssbench.stages import refuse_overlap
 from wsssbench.types import DatasetCard, option
 
 from .class_choice import ChosenClasses, ClassOptions
@@ -38,6 +40,7 @@ from .coco_tree import (
 )
 from .file_facts import cache_file, file_digests, split_fingerprint
 from .tag_files import require_tags
+from .voc_check import INDICES, MISSING, require_a_class
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags
@@ -50,7 +53,9 @@ RECAM = {"masks": "json", "lists": "all", "overlap": "later", "crowd": "backgrou
 class Coco14Tree:
     """Options of the tree and what is read of it."""
 
-    root: str = option("", "folder with train2014 and val2014, or one above, as MSCOCO", key=False)
+    root: str = option(
+        "", "folder with train2014 and val2014, or one at most three above, as MSCOCO", key=False
+    )
     annotations: str = option(
         "", "folder of instances_train2014.json and instances_val2014.json; else in the root", key=False
     )
@@ -94,7 +99,8 @@ class Coco14Files:
         """Find the tree, its annotations and tags; BadData when one is missing or unusable."""
         self._config = config
         self._folders = image_folders(config.root)
-        found = {s: annotation_file(config.root, config.annotations, s) for s in self._folders}
+        self._tree = tree_of(self._folders)
+        found = {s: annotation_file(config.root, self._tree, config.annotations, s) for s in self._folders}
         self._instances = {split: path for split, path in found.items() if path}
         self._masks = self._mask_sources()
         self._tag_place = self._tag_source()
@@ -102,6 +108,7 @@ class Coco14Files:
         self._candidates = {split: self._listed(split) for split in self._folders}
         self._tags = self._read_tags()
         self._numbers = {split: self._members(split) for split in self._folders}
+        self._refuse_overlap()
         self._ids = {s: tuple(coco_id(s, n) for n in members) for s, members in self._numbers.items()}
         self._split_of = {id: split for split, ids in self._ids.items() for id in ids}
         self.card = self._card()
@@ -109,24 +116,29 @@ class Coco14Files:
     # ---------------------------------------------------------------------------- what is read from where
 
     def _mask_sources(self) -> Mapping[str, MaskSource]:
-        """The masks of each split: PNGs where they are asked for or found, else painted."""
+        """The masks of each split that has some: PNGs where they are asked for or found, else painted.
+
+        The judged split needs masks; where only it has some, methods learn from tags alone.
+        """
         choice, rules = self._config.masks, (self._config.overlap, self._config.crowd)
+        judged = next(reversed(self._folders))  # val, or train where that is all there is
         if choice != "json":
             option = "" if choice in ("auto", "png") else choice
             pngs = {s: p for s in self._folders if (p := mask_folder(self._folders, option, s))}
-            if len(pngs) == len(self._folders):
+            painting = choice == "auto" and len(self._instances) == len(self._folders)
+            if len(pngs) == len(self._folders) or (judged in pngs and not painting):
                 return {split: PngMasks(folder, split) for split, folder in pngs.items()}
             if choice != "auto":
                 hint = f"put {CLASS}/train2014 and /val2014 beside the images, or give -o coco14.masks=FOLDER"
-                raise BadData("no PNG masks in this tree", where=tree_of(self._folders), hint=hint)
-        places = {split: self._instances_of(split, "masks") for split in self._folders}
+                raise BadData("no PNG masks in this tree", where=self._tree, hint=hint)
+        self._instances_of(judged, "masks")
         require_pycocotools()
-        return {split: PaintedMasks(place, *rules) for split, place in places.items()}
+        return {split: PaintedMasks(place, *rules) for split, place in self._instances.items()}
 
     def _instances_of(self, split: str, what: str) -> Path:
         if split not in self._instances:
             name = f"instances_{split}2014.json"
-            where = self._config.annotations or tree_of(self._folders)
+            where = self._config.annotations or self._tree
             hint = "give its folder: -o coco14.annotations=FOLDER"
             raise BadData(f"no {what} for {split}: there is no {name}", where=where, hint=hint)
         return self._instances[split]
@@ -139,7 +151,7 @@ class Coco14Files:
         if choice != "auto":
             return Path(choice).expanduser().absolute()
         root = Path(self._config.root).expanduser().absolute()
-        for place in dict.fromkeys((root, tree_of(self._folders), tree_of(self._folders).parent)):
+        for place in dict.fromkeys((root, self._tree, self._tree.parent)):
             if place.is_relative_to(root):
                 for name in TAG_FILES:
                     if (place / name).is_file():
@@ -151,7 +163,8 @@ class Coco14Files:
             return file_tags(self._tag_place)
         if self._tag_place == "json":
             return catalogue_tags([self._catalogue(split, "tags") for split in self._folders])
-        return MaskTags(self._candidates, lambda split, numbers: self._masks[split].labels(numbers))
+        masked = {split: self._candidates[split] for split in self._masks}
+        return MaskTags(masked, lambda split, numbers: self._masks[split].labels(numbers))
 
     def _catalogue(self, split: str, what: str) -> Catalogue:
         if split not in self._catalogues:
@@ -171,11 +184,23 @@ class Coco14Files:
         return sorted(n for n, image in listed.items() if image.labels or self._config.lists == "all")
 
     def _members(self, split: str) -> Sequence[int]:
-        """The numbers of the images of `split`: without an instances file, tags tell which have an object."""
+        """The numbers of the images of `split`: without an instances file, tags tell which have an object.
+
+        A tag file may leave out images without objects; where it leaves out others, `fingerprint` names them.
+        """
         numbers = self._candidates[split]
         if self._config.lists != "objects" or split in self._instances:
             return numbers
-        return [number for number in numbers if number in self._tags and self._tags[number].any()]
+        untagged = [number for number in numbers if number not in self._tags]
+        source = self._masks.get(split)
+        incomplete = len(untagged) == len(numbers) or (source is not None and source.shows_any(untagged))
+        kept = frozenset(untagged if incomplete else ())
+        return [n for n in numbers if n in kept or (n in self._tags and self._tags[n].any())]
+
+    def _refuse_overlap(self) -> None:
+        """By numbers: the ids of one image differ by the name of the split."""
+        learned, judged = (map(str, self._numbers.get(split, ())) for split in ("train", "val"))
+        refuse_overlap("train", learned, "val", judged, self._tree)
 
     def _convention(self) -> str:
         """What the card says of the lists: one word where both splits agree."""
@@ -205,6 +230,7 @@ class Coco14Files:
             source="https://cocodataset.org, train2014 and val2014",
             image_px=640,
             options={"lists": self._convention(), **masks},
+            without_masks={s: len(ids) for s, ids in self._ids.items() if s not in self._masks},
         )
 
     # --------------------------------------------------------------------------------------- the contract
@@ -212,15 +238,13 @@ class Coco14Files:
     def ids(self, split: str) -> tuple[str, ...]:
         """The ids of `split`, ascending, as COCO_val2014_000000000042."""
         if split not in self._ids:
-            where, hint = tree_of(self._folders), nearest(split, tuple(self._ids))
+            where, hint = self._tree, nearest(split, tuple(self._ids))
             raise BadData(f"there are no images of the split {split!r}", where=where, hint=hint)
         return self._ids[split]
 
     def _split(self, id: str) -> str:
         if id not in self._split_of:
-            raise BadData(
-                f"no image {id!r} in the lists", where=tree_of(self._folders), hint="see coco14.lists"
-            )
+            raise BadData(f"no image {id!r} in the lists", where=self._tree, hint="see coco14.lists")
         return self._split_of[id]
 
     def image_path(self, id: str) -> Path:
@@ -236,11 +260,17 @@ class Coco14Files:
 
     def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
         """The mask, read or painted, checked to be of `size` (H, W) unless that is None."""
-        return self._masks[self._split(id)].mask(id, size)
+        split = self._split(id)
+        if split not in self._masks:
+            raise FileFault(MISSING, f"there are no masks of {split}", self._tree, "see coco14.masks")
+        return self._masks[split].mask(id, size)
 
     def mask_source(self, id: str) -> str:
-        """What the mask of `id` is read or painted from."""
-        place = self._masks[self._split(id)].place
+        """What the mask of `id` is read or painted from; "" where its split has none."""
+        split = self._split(id)
+        if split not in self._masks:
+            return ""
+        place = self._masks[split].place
         return place.name if self._is_painted else f"{place.parent.name}/{place.name}"
 
     def tags(self, id: str) -> Tags:
@@ -257,7 +287,12 @@ class Coco14Files:
         require_tags(split, ids, tagged, Path(self._tag_text()), "coco14")
         images = file_digests([self.image_path(id) for id in ids], cache_file())
         tags = (self._tags[number].tobytes().hex() for number in numbers)
-        return split_fingerprint(zip(ids, tags, images, self._masks[split].digests(ids), strict=True))
+        source = self._masks.get(split)
+        if isinstance(source, PngMasks):  # painted ones show what is annotated
+            read = partial(self.mask_of_size, size=None)
+            require_a_class(self.card, split, ids, read, source.place, INDICES)
+        masks = source.digests(ids) if source else [""] * len(ids)
+        return split_fingerprint(zip(ids, tags, images, masks, strict=True))
 
     # ------------------------------------------------------------------------------------------ for people
 
@@ -277,7 +312,10 @@ class Coco14Files:
         """Where things were found."""
         images = ", ".join(str(folder) for folder in self._folders.values())
         masks = ", ".join(str(source.place) for source in self._masks.values())
+        left = {s: len(self._candidates[s]) - len(ids) for s, ids in self._ids.items()}
+        without = ", ".join(f"{split} {count:,}" for split, count in left.items() if count)
         lists = f"lists: {self._convention()} ({self._config.lists})"
+        lists += f"; left out, without an object or a tag: {without}" if without else ""
         return [f"images: {images}", lists, f"tags: {self._tag_text()}", f"masks: {masks}"]
 
 

@@ -21,12 +21,14 @@ from wsssbench.files.image_files import MOST_PIXELS
 
 from .coco_classes import CATEGORIES
 from .file_facts import cache_file, remembered
+from .folder_files import json_fault
 
 HINT = "unpack annotations_trainval2014.zip of cocodataset.org again"
 LABELS = {category: k + 1 for k, category in enumerate(CATEGORIES)}  # 1..90 with gaps -> 1..80
 STORE = "coco-catalogues-1.json"  # the number changes with the form of its entries
 FEWEST_NUMBERS = 6  # a polygon of fewer has no area; pycocotools would take four for a box
 FAR = 1e5  # coordinates beyond are no pixels
+MOST_BITS = 35  # of a run length; those of the largest image have 26
 LONGEST = 1e6  # pixels of an outline: one of a thousand long strokes would fill the memory
 
 Outline: TypeAlias = "tuple[array[float], ...] | array[int]"  # polygons (x, y, x, y, ...), or run lengths
@@ -101,7 +103,8 @@ def _parsed(path: Path) -> Mapping[str, Sequence[Any]]:
     try:
         content: dict[str, list[Any]] = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        raise BadData(f"this annotation file is damaged ({error})", where=path, hint=HINT) from error
+        what = f"this annotation file is damaged ({json_fault(error)})"
+        raise BadData(what, where=path, hint=HINT) from error
     for table in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(table), list):
             raise BadData(f"this is no instances file: no list {table!r} in it", where=path, hint=HINT)
@@ -121,9 +124,16 @@ def _sizes(content: Mapping[str, Sequence[Any]], path: Path) -> dict[int, tuple[
         try:
             number, height, width = image["id"], image["height"], image["width"]
         except (TypeError, LookupError):
-            number = height = width = None
-        if not all(type(v) is int and v > 0 for v in (number, height, width)) or height * width > MOST_PIXELS:
-            raise BadData(f"an image without number or size: {image!r:.80}", where=path, hint=HINT)
+            what = "an image without id, height and width"
+            raise BadData(f"{what}: {image!r:.80}", where=path, hint=HINT) from None
+        if not all(type(v) is int and v > 0 for v in (number, height, width)):
+            what = (
+                f"id, height and width of an image are whole numbers from 1 on, without quotes: {image!r:.80}"
+            )
+            raise BadData(what, where=path, hint=HINT)
+        if height * width > MOST_PIXELS:
+            what = f"image {number} of {width} x {height} pixels: at most {MOST_PIXELS:,} are read"
+            raise BadData(what, where=path, hint=HINT)
         sizes[number] = (height, width)
     return sizes
 
@@ -153,26 +163,80 @@ def _bad(annotation: Any, what: str, path: Path) -> BadData:
 
 def _instance(each: Mapping[str, Any], label: int, size: tuple[int, int], path: Path) -> Instance:
     try:
-        outline = _outline(each["segmentation"], size)
-        return Instance(label, bool(each.get("iscrowd", 0)), float(each["area"]), outline)
-    except (TypeError, ValueError, LookupError, OverflowError) as error:
-        raise _bad(each, f"its outline is damaged ({error})", path) from error
+        outline = _outline(each.get("segmentation"), size)
+    except ValueError as error:
+        raise _bad(each, f"its outline is damaged ({error})", path) from None
+    try:
+        area = float(each["area"])
+    except (TypeError, ValueError, LookupError):
+        area = math.nan
+    if not math.isfinite(area):
+        raise _bad(each, f"its area is no number: {each.get('area')!r:.40}", path)
+    return Instance(label, bool(each.get("iscrowd", 0)), area, outline)
 
 
 def _outline(given: Any, size: tuple[int, int]) -> Outline:
-    """Polygons as they are, those without area left out; run lengths that fill the image."""
+    """Polygons as they are, those without area left out; run lengths that fill the image, packed or not.
+
+    ValueError, in words for the file's owner, for anything else.
+    """
     if isinstance(given, list):
-        polygons = tuple(array("d", polygon) for polygon in given if len(polygon) >= FEWEST_NUMBERS)
-        for polygon in polygons:
-            if not _are_points(polygon):
-                raise ValueError("numbers that are no points")
-        return polygons
-    counts = given["counts"]
-    if not isinstance(counts, list):
-        raise ValueError("compressed run lengths")
-    runs = array("L", counts)
-    if tuple(given["size"]) != size or sum(runs) != size[0] * size[1]:
+        return tuple(p for p in map(_polygon, given) if len(p) >= FEWEST_NUMBERS)
+    if not isinstance(given, dict) or "counts" not in given:
+        raise ValueError("neither a list of polygons nor run lengths with counts and size")
+    runs = _runs(given["counts"])
+    if given.get("size") != list(size) or sum(runs) != size[0] * size[1]:
         raise ValueError("run lengths that do not fill the image")
+    return runs
+
+
+def _polygon(given: Any) -> array[float]:
+    numbers = _array("d", given)
+    if numbers is None and isinstance(given, list) and any(isinstance(item, list) for item in given):
+        raise ValueError("a polygon of pairs [x, y]: COCO writes all its numbers in one list, [x, y, x, y]")
+    if numbers is None:
+        raise ValueError("a polygon that is no list of numbers: COCO writes [[x, y, x, y], ...]")
+    if len(numbers) >= FEWEST_NUMBERS and not _are_points(numbers):
+        raise ValueError("numbers that are no points")
+    return numbers
+
+
+def _runs(counts: Any) -> array[int]:
+    """Run lengths from a list, or from pycocotools' compressed text."""
+    found = _array("L", run_lengths(counts.encode()) if isinstance(counts, str) else counts)
+    if found is None:
+        raise ValueError("run lengths that are no numbers of pixels")
+    return found
+
+
+def _array(kind: str, given: Any) -> array[Any] | None:
+    """The list `given` as an array; None where it is no list, or holds what is none of its numbers."""
+    try:
+        return array(kind, given) if isinstance(given, list) else None
+    except (TypeError, OverflowError):
+        return None
+
+
+def run_lengths(text: bytes) -> list[int]:
+    """The run lengths in pycocotools' compressed form; ValueError for a text that is none.
+
+    Read here because its own `decode` leans on a way of handing over arrays that numpy 2 gives up. Of a
+    character less 48, five bits are digits, the sixth says that the number goes on, and the last character's
+    fifth is the sign; from the fourth on, a number is the difference to the last but one.
+    """
+    runs: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = character - 48
+        if not 0 <= bits < 64 or shift > MOST_BITS:
+            raise ValueError("compressed run lengths with a sign that is none of theirs")
+        value |= (bits & 31) << shift
+        shift += 5
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
+            value = shift = 0
     return runs
 
 

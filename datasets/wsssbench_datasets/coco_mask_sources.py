@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from wsssbench.types import Mask
 
 CLASSES = len(CLASS_NAMES)
+PART = 256  # masks that are read before the next are looked for
 STORE = "mask-labels-1.json"  # the number changes with the form of its entries
 
 
@@ -41,6 +42,9 @@ class MaskSource(Protocol):
 
     def labels(self, numbers: Sequence[int]) -> list[tuple[int, ...]]:
         """The classes that have pixels in the mask of each image, ascending."""
+
+    def shows_any(self, numbers: Sequence[int]) -> bool:
+        """Whether the mask of any of these images shows a class or cannot be read; missing ones show none."""
 
     def digests(self, ids: Sequence[str]) -> list[str]:
         """What stands for the mask of each image in a fingerprint."""
@@ -67,6 +71,14 @@ class PngMasks:
                 hint = "masks of category ids (1..90) have another meaning: convert them to 1..80"
                 raise FileFault("mask values", what, path, hint)
         return found
+
+    def shows_any(self, numbers: Sequence[int]) -> bool:
+        there = [n for n in numbers if file_of(self.place, coco_id(self.split, n), ".png").is_file()]
+        try:
+            parts = (there[first : first + PART] for first in range(0, len(there), PART))
+            return any(any(self.labels(part)) for part in parts)
+        except FileFault:
+            return True
 
     def digests(self, ids: Sequence[str]) -> list[str]:
         return file_digests([file_of(self.place, id, ".png") for id in ids], cache_file())
@@ -100,6 +112,9 @@ class PaintedMasks:
 
     def labels(self, numbers: Sequence[int]) -> list[tuple[int, ...]]:
         return in_threads(self._labels, numbers)
+
+    def shows_any(self, numbers: Sequence[int]) -> bool:
+        return any(number in self._catalogue and self._catalogue[number].labels for number in numbers)
 
     def _labels(self, number: int) -> tuple[int, ...]:
         listed = self._catalogue[number]

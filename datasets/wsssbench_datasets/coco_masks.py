@@ -17,7 +17,7 @@ import numpy as np
 from wsssbench.errors import WsssError
 from wsssbench.types import IGNORE
 
-from .coco_instances import Instance, Outline
+from .coco_instances import Instance, Outline, run_lengths
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,24 +72,3 @@ def filled(runs: Sequence[int], size: tuple[int, int]) -> NDArray[np.bool_]:
     """(H, W) bool of run lengths that go down the columns, outside first."""
     inside = np.arange(len(runs)) % 2 == 1
     return np.repeat(inside, runs).reshape(size[::-1]).T
-
-
-def run_lengths(text: bytes) -> list[int]:
-    """The run lengths in pycocotools' compressed form.
-
-    Read here because its own `decode` leans on a way of handing over arrays that numpy 2 gives up. Of a
-    character less 48, five bits are digits, the sixth says that the number goes on, and the last character's
-    fifth is the sign; from the fourth on, a number is the difference to the last but one.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for character in text:
-        bits = character - 48
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    return runs

@@ -6,13 +6,13 @@ Only names of files and lines of text. What the files hold (pixels, annotations,
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from pathlib import Path
 
 from wsssbench.errors import BadData
 
-from .voc_lists import read_list
+from .folder_files import entries_in
+from .voc_lists import DEPTH, only_below, read_list
 
 SPLITS = ("train", "val")
 CLASS = "SegmentationClass"
@@ -31,19 +31,32 @@ def split_folder(folder: Path, split: str) -> Path | None:
 
 
 def image_folders(root: str) -> dict[str, Path]:
-    """Split -> folder of its JPEGs, of the splits that are there; BadData where there is none."""
+    """Split -> folder of its JPEGs, of the splits that are there; BadData where there is none, or several."""
     hint = "give it as -o coco14.root=FOLDER, or as root under [datasets.coco14] in wsssbench.toml"
     if not root:
         raise BadData("coco14 needs the folder of COCO 2014", where="coco14.root", hint=hint)
     given = Path(root).expanduser().absolute()
     for base in BASES:
-        for inner in IMAGE_FOLDERS:
-            place = given / base / inner
-            found = {split: folder for split in SPLITS if (folder := split_folder(place, split))}
-            if any(_has_jpegs(folder) for folder in found.values()):
-                return found
-    what = "this is no COCO 2014 tree (no train2014 or val2014 with images, here or in JPEGImages)"
+        if found := _images_in(given / base):
+            return found
+    if below := only_below(given, _is_tree, "MSCOCO", "coco14.root"):
+        return _images_in(below)
+    what = f"this is no COCO 2014 tree (no train2014 or val2014 with images, here or {DEPTH} folders below)"
     raise BadData(what if given.is_dir() else "this folder does not exist", where=given, hint=hint)
+
+
+def _images_in(folder: Path) -> dict[str, Path]:
+    """Split -> folder of its JPEGs in `folder` or in one of IMAGE_FOLDERS there; empty where none has any."""
+    for inner in IMAGE_FOLDERS:
+        found = {split: place for split in SPLITS if (place := split_folder(folder / inner, split))}
+        if any(_has_jpegs(place) for place in found.values()):
+            return found
+    return {}
+
+
+def _is_tree(folder: Path) -> bool:
+    """Whether it is surely one of COCO 2014: other data sets have folders called train and val, too."""
+    return any(place.name.endswith("2014") for place in _images_in(folder).values())
 
 
 def _has_jpegs(folder: Path) -> bool:
@@ -55,21 +68,27 @@ def tree_of(folders: dict[str, Path]) -> Path:
     return next(iter(folders.values())).parent
 
 
-def annotation_file(root: str, option: str, split: str) -> Path | None:
-    """instances_<split>2014.json in the folder `option`, else in or below `root`; None without one."""
+def annotation_file(root: str, tree: Path, option: str, split: str) -> Path | None:
+    """instances_<split>2014.json in the folder `option`, else in or below `root`, else in or above `tree`."""
     given = Path(root).expanduser().absolute()
-    bases = [Path(option).expanduser().absolute()] if option else [given / base for base in BASES]
+    bases = [given / base for base in BASES] + [tree, tree.parent]
+    if option:
+        bases = [Path(option).expanduser().absolute()]
     names = (f"{folder}instances_{split}2014.json" for folder in ("annotations/", ""))
     return next((path for name in names for base in bases if (path := base / name).is_file()), None)
 
 
 def mask_folder(folders: dict[str, Path], option: str, split: str) -> Path | None:
-    """The folder of PNG masks of `split`: in `option`, or it itself; else SegmentationClass in the tree."""
+    """The folder of PNG masks of `split`: in `option`, or it itself; else SegmentationClass in the tree.
+
+    None where there is none, or only one of the other split.
+    """
     if option:
         given = Path(option).expanduser().absolute()
         if not given.is_dir():
             raise BadData("no masks: this folder does not exist", where=given, hint="-o coco14.masks=FOLDER")
-        return split_folder(given, split) or given
+        apart = any(split_folder(given, name) for name in SPLITS)
+        return split_folder(given, split) or (None if apart else given)
     tree = tree_of(folders)
     places = [(tree / name).resolve() for name in MASK_FOLDERS]
     return next((found for place in places if (found := split_folder(place, split))), None)
@@ -104,9 +123,8 @@ def file_of(folder: Path, id: str, suffix: str) -> Path:
 
 def numbers_in(folder: Path) -> list[int]:
     """The numbers of all JPEGs in `folder`, ascending."""
-    with os.scandir(folder) as entries:
-        found = (image_number(entry.name) for entry in entries if entry.name.endswith(".jpg"))
-        return sorted({int(number) for number in found if number})
+    found = (image_number(entry.name) for entry in entries_in(folder) if entry.name.endswith(".jpg"))
+    return sorted({int(number) for number in found if number})
 
 
 def listed_numbers(option: str, split: str) -> list[int]:

@@ -9,22 +9,24 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.files.image_files import FileFault, picture_size, read_rgb
+from wsssbench.files.image_files import picture_size, read_rgb
+from wsssbench.files.printable import first_names
 from wsssbench.types import DatasetCard, content_key, option
 
 from .class_choice import ChosenClasses, ClassOptions
 from .file_facts import cache_file, file_digests, split_fingerprint
 from .folder_check import survey
-from .folder_splits import SplitFiles, some_ids
+from .folder_splits import SplitFiles
 from .folder_tags import read_tags
 from .folder_toml import FILE, read_description
-from .voc_check import PrepareReport
+from .voc_check import PrepareReport, require_a_class
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags
@@ -79,6 +81,7 @@ class FolderFiles:
             source=known.source,
             image_px=image_px,
             options={"masks": self.files.mask_folders(), "tags": tags},
+            without_masks={s.name: len(self.ids(s.name)) for s in known.splits if s.masks is None},
         )
 
     def ids(self, split: str) -> tuple[str, ...]:
@@ -123,11 +126,28 @@ class FolderFiles:
 
     def _fingerprint(self, split: str) -> str:
         ids, masked = self.ids(split), split in self.files.mask_folders()
+        if masked:
+            self._require_a_class(split)
         tags, code = self._tag_texts(split), content_key(self.described.code.plain())
         images = file_digests([self.image_path(id) for id in ids], cache_file())
         masks = file_digests([self.files.mask_path(id) for id in ids], cache_file()) if masked else []
         coded = [f"{digest}:{code}" for digest in masks] or [""] * len(ids)
         return split_fingerprint(zip(ids, tags, images, coded, strict=True))
+
+    def _require_a_class(self, split: str) -> None:
+        """Masks of one class are often drawn as 0 and 255; nothing of them would be judged."""
+        ids, table, where = self.ids(split), self._table, self.described.path
+        if table is not None:  # those with tags first: one that shows a class ends the search
+            ids = tuple(sorted(ids, key=lambda id: not table.tagged(id)))
+        read = partial(self.mask_of_size, size=None)
+        require_a_class(self.card, split, ids, read, where, self.void_hint())
+
+    def void_hint(self) -> str:
+        """What to do about masks of background and void alone."""
+        if not self.described.code.is_plain:
+            return f"see labels, palette and ignore in {FILE}"
+        named = f'255 = "{self.described.classes[0]}"'
+        return f'say what the values mean: under [labels] in {FILE} write 0 = "background" and {named}'
 
     def _tag_texts(self, split: str) -> list[str]:
         """What stands for each image's tags; a split of which the file knows nothing has none."""
@@ -138,7 +158,7 @@ class FolderFiles:
         if len(missing) == len(ids) and split != self.described.fit_split:
             return ["none"] * len(ids)
         if missing:
-            what = f"{len(missing):,} of {len(ids):,} images of {split} have no tags: {some_ids(missing)}"
+            what = f"{len(missing):,} of {len(ids):,} images of {split} have no tags: {first_names(missing)}"
             raise BadData(what, where=table.path, hint="add them; an image without a class has a line too")
         return [table.of(id).tobytes().hex() for id in ids]
 
@@ -157,14 +177,15 @@ class FolderFiles:
     def _measured_px(self) -> int:
         """The median long side of the first images of the fit split, from their headers."""
         fit, sides = self.described.fit_split, []
+        first: BadData | None = None
         for id in self.ids(fit)[:MEASURED]:
             try:
                 sides.append(max(picture_size(self.image_path(id))))
-            except FileFault:
-                continue  # `prepare` lists them, and reading one ends a run
-        if not sides:
-            hint = f"check `images` and the list of {fit}"
-            raise BadData(f"none of the first images of {fit} can be read", where=self._root, hint=hint)
+            except BadData as fault:  # `prepare` lists them, and reading one ends a run
+                first = first or fault
+        if first and not sides:
+            what = f"none of the first images of {fit} can be read; of the first of them: {first.what}"
+            raise BadData(what, where=first.where, hint=first.hint)
         return round(statistics.median(sides))
 
 

@@ -5,13 +5,9 @@ surveyed for, it knows splits without masks or tags, and pictures that no split 
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
-
-import numpy as np
+from typing import Protocol
 
 from wsssbench.errors import BadData
 from wsssbench.files.image_files import FileFault, is_turned, picture_size, read_rgb
@@ -25,12 +21,11 @@ from .voc_check import (
     Seen,
     SplitCounts,
     Surveyed,
+    class_faults,
     in_threads,
+    shown,
     tag_notes,
 )
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 
 class Described(Protocol):
@@ -39,19 +34,8 @@ class Described(Protocol):
     def split_has(self, split: str) -> tuple[bool, bool]:
         """Whether the split has masks, and whether it has tags."""
 
-
-@dataclass(frozen=True)
-class SplitFigures(SplitCounts):
-    """The figures of one split, with the images that have pixels of a class in their mask."""
-
-    masks_per_class: dict[str, int]
-
-    def lines(self) -> list[str]:
-        there = [f"{name} {n:,}" for name, n in self.masks_per_class.items() if n]
-        absent = [name for name, n in self.masks_per_class.items() if not n]
-        lines = super().lines()
-        lines += [f"  masks per class: {', '.join(there)}"] if there else []
-        return [*lines, f"  classes in no mask: {', '.join(absent)}"] if self.masks and absent else lines
+    def void_hint(self) -> str:
+        """What to do about masks of background and void alone."""
 
 
 def survey(dataset: Surveyed, whole: Described, unused: Sequence[str]) -> PrepareReport:
@@ -68,23 +52,24 @@ def survey(dataset: Surveyed, whole: Described, unused: Sequence[str]) -> Prepar
             has[id] = (before[0] or masked, before[1] or tagged)
     looks = in_threads(lambda id: _look(dataset, id, *has[id]), has)
     seen = dict(zip(has, looks, strict=True))
-    figures = tuple(_figures(split, [seen[id] for id in dataset.ids(split)], names) for split in splits)
+    of_split = {split: [seen[id] for id in dataset.ids(split)] for split in splits}
+    figures = tuple(SplitCounts.of(split, looks, names) for split, looks in of_split.items())
     notes = [note for id, look in seen.items() for note in tag_notes(names, id, look)]
     notes += [Finding(TURNED, id) for id, look in seen.items() if look.turned]
     notes += [Finding("picture in no split", id) for id in unused]
-    faults = tuple(fault for look in seen.values() for fault in look.faults)
-    return PrepareReport(tuple(dataset.places()), figures, faults, tuple(notes))
+    faults = [fault for look in seen.values() for fault in look.faults]
+    faults += class_faults(dataset.card, of_split, whole.void_hint())
+    return PrepareReport(tuple(dataset.places()), figures, tuple(faults), tuple(notes))
 
 
 def _look(dataset: Surveyed, id: str, masked: bool, tagged: bool) -> Seen:
     faults: list[Finding] = []
     size = _whole_size(dataset, id, faults)
-    present, tags, source = None, None, ""
+    present, tags, source, void = None, None, "", False
     if masked:
         try:
             source = dataset.mask_source(id)
-            counts = np.bincount(dataset.mask_of_size(id, size).ravel(), minlength=256)
-            present = counts[1 : len(dataset.card.class_names) + 1] > 0
+            present, void = shown(dataset.mask_of_size(id, size), len(dataset.card.class_names))
         except BadData as error:
             faults.append(_finding("unusable mask", error))
     if tagged and dataset.card.label_source == "mask":
@@ -94,7 +79,8 @@ def _look(dataset: Surveyed, id: str, masked: bool, tagged: bool) -> Seen:
             tags = dataset.tags(id)
         except BadData as error:
             faults.append(_finding("missing or wrong tags", error))
-    return Seen(tags, present, source, tuple(faults), size is not None and is_turned(dataset.image_path(id)))
+    turned = size is not None and is_turned(dataset.image_path(id))
+    return Seen(tags, present, source, tuple(faults), turned, void)
 
 
 def _whole_size(dataset: Surveyed, id: str, faults: list[Finding]) -> tuple[int, int] | None:
@@ -122,16 +108,3 @@ def _ends_like_jpeg(path: Path) -> bool:
 def _finding(kind: str, error: BadData) -> Finding:
     own = error.kind if isinstance(error, FileFault) else kind
     return Finding(own, f"{error.what} [{error.where}]")
-
-
-def _figures(name: str, looks: Sequence[Seen], names: Sequence[str]) -> SplitFigures:
-    tags = [look.tags for look in looks if look.tags is not None]
-    present = [look.mask_classes for look in looks if look.mask_classes is not None]
-    by_tag, by_mask = _per_class(names, tags), _per_class(names, present)
-    sources = Counter(look.source for look in looks if look.mask_classes is not None)
-    return SplitFigures(name, len(looks), None, sources, len(tags), by_tag, by_mask)
-
-
-def _per_class(names: Sequence[str], vectors: Sequence[NDArray[np.bool_]]) -> dict[str, int]:
-    """How many of the (K,) vectors have each class; empty where there is no vector."""
-    return {name: sum(bool(vector[k]) for vector in vectors) for k, name in enumerate(names) if vectors}

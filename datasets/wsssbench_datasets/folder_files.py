@@ -6,6 +6,7 @@ below the folder of images, without the suffix and with "__" for "/".
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -13,11 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from wsssbench.errors import BadData
+from wsssbench.files.printable import first_names
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+UNREAD = (".gif", ".heic", ".avif", ".jp2", ".svg")  # pictures, too, but of kinds that are not read
+BLANKS, COLUMNS = r"\s", r"\s,;"  # what ends a word of a list: blanks, or what stands between columns
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]*")  # what names a file everywhere
 ID_HINT = "rename it: a name begins with a letter or digit and goes on with these and . _ + = @ -"
 NESTED = "__"  # stands for "/" in an id
+TWICE = "remove one of the two lines; a path with a blank in it begins with / or ./"
 MOST_LIST_BYTES = 64 * 2**20  # some million lines
 SHOWN = 3  # names in an error
 
@@ -37,8 +42,8 @@ def not_linked_out(path: Path, root: Path, where: object) -> Path:
     """`path`; BadData where a symbolic link leads from it out of `root`."""
     try:
         fits = path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError) as error:  # a loop of links
-        raise BadData(f"this path cannot be followed ({error})", where=path) from error
+    except (OSError, RuntimeError) as error:
+        raise BadData("this path cannot be followed: its links lead in a circle", where=path) from error
     if not fits:
         hint = "give a root that holds all of it, or copy the files: links that leave the root are refused"
         raise BadData(f"{path.name} is a link that leads out of the data set's root", where=where, hint=hint)
@@ -66,6 +71,28 @@ def read_text(path: Path, most_bytes: int, what: str) -> str:
         return read_small_file(path, most_bytes, what).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadData(f"this {what} is no text in UTF-8", where=path, hint="save it as UTF-8") from error
+
+
+def entries_in(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name; BadData where it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise BadData(f"this folder cannot be read ({error.strerror})", where=folder) from error
+
+
+def json_fault(error: Exception) -> str:
+    """Why a JSON file cannot be read, in words for its owner."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg[:1].lower()}{error.msg[1:]} in line {error.lineno}, column {error.colno}"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text in UTF-8"
+    if isinstance(error, RecursionError):
+        return "its lists are nested too deep"
+    if isinstance(error, OSError):
+        return error.strerror or "it cannot be read"
+    return "a number of too many digits" if "digits" in str(error) else str(error)
 
 
 # ----------------------------------------------------------------------------------------------------- ids
@@ -100,25 +127,44 @@ def checked_id(id: str, where: object) -> str:
     return id
 
 
-def read_ids(path: Path, id_of: Callable[[str], str]) -> tuple[str, ...]:
-    """The ids of a list, in its order: the first word of each line that is neither blank nor begins with #.
+def first_name(line: str, ends: str = BLANKS) -> str:
+    """The first name on a line of a list: an id, the name of a file or a path, perhaps with blanks in it.
 
-    A word ends at a blank, a comma or a semicolon. BadData, with the line, for a word that cannot name an
-    image and one that stands twice; for an empty list.
+    It ends with the first suffix of a picture that one of `ends` or nothing follows. It is the first word
+    where there is no suffix, and where the rest is another file: of that name (the mask), or, after a word
+    that is no path, a path.
+    """
+    line = line.strip()
+    word, *rest = re.split(f"[{ends}]+", line, maxsplit=1)
+    if not rest or word.lower().endswith(PICTURES):
+        return word
+    suffixes = "|".join(map(re.escape, PICTURES))
+    found = re.match(rf".*?(?:{suffixes})(?=[{ends}]|$)", line, re.IGNORECASE)
+    if not found:
+        return word
+    *folders, last = re.split(r"[/\\]", re.split(f"[{ends}]+", found[0], maxsplit=1)[1])
+    *above, stem = re.split(r"[/\\]", word)
+    return word if last.startswith(stem) or (folders and not above) else found[0]
+
+
+def read_ids(path: Path, id_of: Callable[[str], str]) -> tuple[str, ...]:
+    """The ids of a list, in its order: the first name on each line that is neither blank nor begins with #.
+
+    BadData, with the line, for a name that cannot be an image's and one that stands twice; for an empty list.
     """
     seen: dict[str, int] = {}
     for number, line in enumerate(read_text(path, MOST_LIST_BYTES, "list").splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         where = f"{path}, line {number}"
-        word = re.split(r"[\s,;]", line.strip(), maxsplit=1)[0]
+        word = first_name(line, COLUMNS)
         if ".." in word.replace("\\", "/").split("/"):
             hint = "write paths from the root, or ids alone"
             raise BadData(f"{word!r:.80} leads out of the data set's root", where=where, hint=hint)
         id = checked_id(id_of(word), where)
         if id in seen:
             what = f"the image {id} stands twice (first on line {seen[id]})"
-            raise BadData(what, where=where, hint="remove one of the two lines")
+            raise BadData(what, where=where, hint=TWICE)
         seen[id] = number
     if not seen:
         raise BadData("this list is empty", where=path, hint="put one image on each line")
@@ -147,21 +193,24 @@ class PictureFolder:
         self.folder, self.suffixes, self._apart = folder, tuple(suffixes), tuple(apart)
         self._naming = Naming(self.suffixes)
         self._files: dict[str, list[str]] = {}
+        self._unread: dict[str, str] = {}  # name, and name without suffix -> name
         self._walk(folder, "", root, {path for path in left_out if path != folder})
 
     def _walk(self, place: Path, above: str, root: Path, left_out: set[Path]) -> None:
-        with os.scandir(place) as entries:
-            for entry in sorted(entries, key=lambda e: e.name):
-                path = place / entry.name
-                if entry.name.startswith(".") or path in left_out:
-                    continue
-                if entry.is_symlink():
-                    not_linked_out(path, root, path)
-                if entry.is_dir(follow_symlinks=False):
-                    self._walk(path, f"{above}{entry.name}/", root, left_out)
-                elif self._is_one(entry.name.lower()) and entry.is_file():  # no pipe: it would block
-                    name = f"{above}{entry.name}"
-                    self._files.setdefault(self._naming.id_of(name), []).append(name)
+        for entry in entries_in(place):
+            path = place / entry.name
+            if entry.name.startswith(".") or path in left_out:
+                continue
+            if entry.is_symlink():
+                not_linked_out(path, root, path)
+            if entry.is_dir(follow_symlinks=False):
+                self._walk(path, f"{above}{entry.name}/", root, left_out)
+            elif self._is_one(entry.name.lower()) and entry.is_file():  # no pipe: it would block
+                name = f"{above}{entry.name}"
+                self._files.setdefault(self._naming.id_of(name), []).append(name)
+            elif entry.name.lower().endswith(UNREAD):
+                name = f"{above}{entry.name}"
+                self._unread |= {self._naming.id_of(n): name for n in (name, name.rpartition(".")[0])}
 
     def _is_one(self, name: str) -> bool:
         """Whether a file is a picture of this kind; the longer ending decides where kinds share a folder."""
@@ -176,11 +225,16 @@ class PictureFolder:
         """The ids of all pictures, sorted; BadData for a name that is no id, and where there are none."""
         if not self._files:
             hint = f"pictures end with {', '.join(self.suffixes)}: see image_suffix"
-            raise BadData("no picture in this folder", where=self.folder, hint=hint)
+            others = first_names(sorted(set(self._unread.values())))
+            what = f"no picture in this folder that is read{f', but {others}' if others else ''}"
+            raise BadData(what, where=self.folder, hint=hint)
         return tuple(checked_id(id, self.folder / self._files[id][0]) for id in sorted(self._files))
 
     def path(self, id: str) -> Path:
-        """Where the picture of `id` is, or should be; BadData where there are two."""
+        """Where the picture of `id` is, or should be; BadData where there are two, or one of another kind."""
+        if id not in self._files and id in self._unread:
+            what = f"{self._unread[id]} is a picture of a kind that is not read"
+            raise BadData(what, where=self.folder, hint=f"save it as {' or '.join(self.suffixes[:3])}")
         found = self._files.get(id, [f"{id}{self.suffixes[0]}"])
         if len(found) > 1:
             what = f"several files for the image {id}: {', '.join(found[:SHOWN])}"

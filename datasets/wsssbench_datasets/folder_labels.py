@@ -23,6 +23,7 @@ from wsssbench.files.image_files import (
     size_fault,
 )
 from wsssbench.files.label_png import plain_labels
+from wsssbench.types import IGNORE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +44,13 @@ class LabelCode:
     colours: bool
     labels: Mapping[int, int]  # value -> 0..K, or 255 = ignore
     other: int | None = None  # label of the values that are not listed; None: they are errors
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether a value is a class index, 255 alone is ignored, and nothing else is listed."""
+        own = {value: label for value, label in self.labels.items() if value != IGNORE}
+        indices = not self.colours and self.other is None and self.labels.get(IGNORE) == IGNORE
+        return indices and all(value == label for value, label in own.items())
 
     def plain(self) -> list[Any]:
         """The code as JSON values: equal code, equal list."""

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wsssbench.errors import BadData, nearest
+from wsssbench.stages import refuse_overlap
 
 from .folder_files import PICTURES, Naming, PictureFolder, read_ids
 from .folder_toml import FILE, Description, SplitPlace
-
-SHOWN = 5  # ids named in an error
 
 
 class SplitFiles:
@@ -130,17 +129,13 @@ class SplitFiles:
         return places
 
     def _refuse_overlap(self) -> None:
-        """No image may be both trained on and judged in the evaluation split."""
-        known = self.described
-        learned = set(self._ids[known.fit_split])
-        shared = [id for id in self._ids[known.eval_split] if id in learned]
-        if shared:
-            splits = f"in {known.fit_split} and in {known.eval_split}"
-            what = f"{len(shared):,} images are {splits}: {some_ids(shared)}"
-            hint = "give each split its own list: methods are not judged on what they learned from"
-            raise BadData(what, where=known.path, hint=hint)
+        """No image may be both learned from and judged in the evaluation split, whatever its ids there.
 
-
-def some_ids(ids: Sequence[str]) -> str:
-    """The first ids, for an error."""
-    return ", ".join(ids[:SHOWN]) + (", ..." if len(ids) > SHOWN else "")
+        One file has two ids where the folder of one split lies in that of another.
+        """
+        known, fit, judged = self.described, self.described.fit_split, self.described.eval_split
+        refuse_overlap(fit, self._ids[fit], judged, self._ids[judged], known.path)
+        one, other = self._places[fit].images, self._places[judged].images
+        if one != other and (one.is_relative_to(other) or other.is_relative_to(one)):
+            learned, seen = (map(str, map(self.image_path, self._ids[split])) for split in (fit, judged))
+            refuse_overlap(fit, learned, judged, seen, known.path)

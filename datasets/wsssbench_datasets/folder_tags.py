@@ -20,7 +20,7 @@ import numpy as np
 
 from wsssbench.errors import BadData, UnknownName, nearest
 
-from .folder_files import Naming, read_small_file, read_text
+from .folder_files import Naming, json_fault, read_small_file, read_text
 from .tag_files import read_tag_file
 from .voc_lists import voc_id
 
@@ -57,6 +57,11 @@ class TagTable:
     def knows(self, id: str) -> bool:
         """Whether the file says anything of the image."""
         return self._key(id) in self.vectors or self._key(id) in self.faults
+
+    def tagged(self, id: str) -> bool:
+        """Whether the file names any class of the image."""
+        vector = self.vectors.get(self._key(id))
+        return vector is not None and bool(vector.any())
 
     def _key(self, id: str) -> str:
         """Keys of a .npy may be numbers, as VOC codes its ids: there all keys are in VOC's form."""
@@ -155,7 +160,8 @@ def _read_json(table: TagTable, naming: Naming) -> None:
     try:
         content = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise BadData(f"this is no json file of tags ({error})", where=table.path, hint=JSON_HINT) from error
+        what = f"this is no json file of tags ({json_fault(error)})"
+        raise BadData(what, where=table.path, hint=JSON_HINT) from error
     if not isinstance(content, dict):
         _not_tags(table, f"a {type(content).__name__}, not a table by image")
     for name, value in content.items():

@@ -19,6 +19,7 @@ import numpy as np
 from wsssbench.dumps.numpy_pickles import NUMPY_NAMES, StoredArray, StoredScalar, read_npy_header
 from wsssbench.dumps.safe_pickle import load_pickle
 from wsssbench.errors import BadData
+from wsssbench.files.printable import first_names
 
 from .folder_files import read_small_file
 from .voc_lists import voc_id
@@ -26,7 +27,6 @@ from .voc_lists import voc_id
 if TYPE_CHECKING:
     from wsssbench.types import Tags
 
-SHOWN = 5  # ids named in an error
 MOST_XML_BYTES = 2**22  # the largest of VOC has 20 kB
 NPY_HINT = "give a cls_labels.npy that holds a dict: image id -> multi-hot vector of the classes"
 
@@ -61,7 +61,9 @@ def _load_table(path: Path) -> dict[Any, Any]:
         table = array.item() if isinstance(array, StoredArray) else array
         if not isinstance(array, StoredArray) or not isinstance(table, dict):
             raise ValueError(f"a {type(table).__name__}, not a dict in an array")
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise BadData(f"this tag file cannot be read ({error.strerror})", where=path) from error
+    except ValueError as error:
         raise BadData(f"this is no table of tags ({error})", where=path, hint=NPY_HINT) from error
     return table
 
@@ -84,8 +86,7 @@ def require_tags(split: str, ids: Sequence[str], tags: Container[str], place: Pa
     """BadData, with the first ids, where some of `ids` have no tags at `place` of the data set `name`."""
     missing = [id for id in ids if id not in tags]
     if missing:
-        some = ", ".join(missing[:SHOWN]) + (", ..." if len(missing) > SHOWN else "")
-        what = f"{len(missing):,} of {len(ids):,} images of {split} have no tags: {some}"
+        what = f"{len(missing):,} of {len(ids):,} images of {split} have no tags: {first_names(missing)}"
         raise BadData(what, where=place, hint=f"give a complete file: -o {name}.tags=FILE")
 
 

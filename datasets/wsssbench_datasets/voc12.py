@@ -6,20 +6,23 @@ surveys the tree; here they become one data set, with its choice of masks and th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from wsssbench.errors import BadData, UnknownName, nearest
+from wsssbench.errors import BadData, nearest
 from wsssbench.files.image_files import picture_size, read_rgb
+from wsssbench.stages import refuse_overlap
 from wsssbench.types import DatasetCard, option
 
 from .class_choice import ChosenClasses, ClassOptions
 from .file_facts import cache_file, file_digests, split_fingerprint
 from .tag_files import XmlTags, read_tag_file, require_tags
-from .voc_check import read_mask
+from .voc_check import INDICES, read_mask, require_a_class
 from .voc_lists import SPLITS, find_tree, list_file, read_list
+from .voc_masks import AUG, CLASS, MaskFiles
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags
@@ -29,7 +32,6 @@ CLASS_NAMES = (
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
     "tvmonitor",
 )
-CLASS, AUG = "SegmentationClass", "SegmentationClassAug"
 TAG_FILE = "cls_labels.npy"
 COUNTS = {"train": 1464, "train_aug": 10582, "val": 1449, "test": 1456}  # of VOC 2012
 
@@ -38,7 +40,7 @@ COUNTS = {"train": 1464, "train_aug": 10582, "val": 1449, "test": 1456}  # of VO
 class Voc12Tree:
     """Options of the tree and what is read of it."""
 
-    root: str = option("", "VOC2012, or a folder above it that holds VOCdevkit", key=False)
+    root: str = option("", "VOC2012, or a folder at most three above it, as that of VOCdevkit", key=False)
     masks: str = option(
         "auto",
         f"auto, {CLASS} or {AUG}; auto: {CLASS} for ids of train and val with a file there, else {AUG}",
@@ -58,7 +60,7 @@ class Voc12Files:
 
     A mask belongs to an id, not to a split: with `masks = "auto"` an id of train or val has its VOC mask
     (with the void border) wherever it is used, so also in train_aug, and all others have the SBD-derived one.
-    `card.options["masks"]` records the folders used per split.
+    `card.options["masks"]` records the folders used per split, `card.without_masks` what is missing there.
     """
 
     bare_splits = ("test",)
@@ -72,15 +74,19 @@ class Voc12Files:
             where = self._tree / "ImageSets" / "Segmentation"
             raise BadData("no list of a split here", where=where, hint=f"add {', '.join(SPLITS)} as .txt")
         self._ids = {split: read_list(path) for split, path in self._lists.items()}
-        self._judged = frozenset(id for split, ids in self._ids.items() if split != "test" for id in ids)
-        self._mask_folder = _mask_folders(self._tree, config.masks, self._ids)
+        masked = {split: ids for split, ids in self._ids.items() if split not in self.bare_splits}
+        self._masks = MaskFiles(self._tree, config.masks, masked)
         self._tag_place = _tag_place(self._tree, config)
         self._tags = _tags_at(self._tag_place)
         self.card = self._card()
+        fit, judged = self.card.fit_split, self.card.eval_split
+        learned, seen = self._ids.get(fit, ()), self._ids.get(judged, ())
+        refuse_overlap(fit, learned, judged, seen, self._tree / "ImageSets" / "Segmentation")
 
     def _card(self) -> DatasetCard:
         splits = tuple(self._lists)
-        used = {s: sorted({self._mask_folder[id] for id in self._ids[s]}) for s in splits if s != "test"}
+        masked = [split for split in splits if split not in self.bare_splits]
+        lacking = {split: sum(id in self._masks.lacking for id in self._ids[split]) for split in masked}
         return DatasetCard(
             name="voc12",
             version="2012",
@@ -93,7 +99,8 @@ class Voc12Files:
             licence="images: their owners' terms (Flickr); annotations: PASCAL VOC and SBD; research use",
             source="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, train_aug with masks made from SBD",
             image_px=500,
-            options={"masks": {split: "+".join(folders) for split, folders in used.items()}},
+            options={"masks": {split: self._masks.used(self._ids[split]) for split in masked}},
+            without_masks={split: count for split, count in lacking.items() if count},
         )
 
     def ids(self, split: str) -> tuple[str, ...]:
@@ -108,11 +115,11 @@ class Voc12Files:
         return self._tree / "JPEGImages" / f"{id}.jpg"
 
     def mask_path(self, id: str) -> Path:
-        """Where the mask of `id` is or should be; BadData for an image without one."""
-        if id not in self._judged:
+        """Where the mask of `id` is or should be; BadData for an image that cannot have one."""
+        if id not in self._masks.folders:
             what = f"{id} has no mask: it is in no split that has masks (test has none)"
             raise BadData(what, where=self._tree)
-        return self._tree / self._mask_folder[id] / f"{id}.png"
+        return self._masks.path(id)
 
     def image(self, id: str) -> Image:
         """(H, W, 3) uint8 RGB as stored, without EXIF rotation; BadData if missing or truncated."""
@@ -138,14 +145,23 @@ class Voc12Files:
             raise BadData(f"no tags for {id}", where=self._tag_place) from None
 
     def fingerprint(self, split: str) -> str:
-        """sha256 (hex) over ids, tags and the bytes of images and masks; a test split has images only."""
+        """sha256 (hex) over ids, tags and the bytes of images and masks; a test split has images only.
+
+        Masks may be missing: methods that learn from tags need none of the fit split.
+        """
         ids, masked = self.ids(split), split not in self.bare_splits
         if masked:
             require_tags(split, ids, self._tags, self._tag_place, "voc12")
         digests = file_digests([self.image_path(id) for id in ids], cache_file())
-        masks = file_digests([self.mask_path(id) for id in ids], cache_file()) if masked else [""] * len(ids)
+        there = [id for id in ids if masked and id not in self._masks.lacking]
+        if there:
+            read = partial(self.mask_of_size, size=None)
+            require_a_class(self.card, split, there, read, self.mask_path(there[0]).parent, INDICES)
+        masks = dict(
+            zip(there, file_digests([self.mask_path(id) for id in there], cache_file()), strict=True)
+        )
         tags = (self._tags[id].tobytes().hex() if masked else "" for id in ids)
-        return split_fingerprint(zip(ids, tags, digests, masks, strict=True))
+        return split_fingerprint(zip(ids, tags, digests, (masks.get(id, "") for id in ids), strict=True))
 
     def places(self) -> list[str]:
         """Where things were found, for people."""
@@ -160,26 +176,6 @@ class Voc12(ChosenClasses):
 
 
 # -------------------------------------------------------------------------------- what is read from where
-
-
-def _mask_folders(tree: Path, choice: str, ids: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """The mask folder of each id that has a mask."""
-    if choice not in ("auto", CLASS, AUG):
-        hint = nearest(choice, ("auto", CLASS, AUG))
-        raise UnknownName(f"no mask folder {choice!r}", where="voc12.masks", hint=hint)
-    folders = [folder for folder in (CLASS, AUG) if (tree / folder).is_dir()]
-    if not folders or choice not in ("auto", *folders):
-        hint = f"found: {', '.join(folders) or f'neither {CLASS} nor {AUG}'}"
-        raise BadData(
-            "no masks: this folder does not exist", where=tree / choice.replace("auto", CLASS), hint=hint
-        )
-    rest = choice if choice != "auto" else folders[-1]
-    chosen = {id: rest for split, members in ids.items() if split != "test" for id in members}
-    if choice == "auto" and CLASS in folders:
-        present = {path.stem for path in (tree / CLASS).iterdir()}
-        own = (id for split in ("train", "val") for id in ids.get(split, ()))
-        chosen |= {id: CLASS for id in own if id in present}
-    return chosen
 
 
 def _tag_place(tree: Path, config: Voc12Tree) -> Path:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -28,8 +28,10 @@ from wsssbench.files.image_files import (
     size_fault,
 )
 from wsssbench.files.label_png import plain_labels
-from wsssbench.files.printable import printable
+from wsssbench.files.printable import first_names, printable
 from wsssbench.types import IGNORE, DatasetCard
+
+from .sbd_masks import read_sbd_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +41,10 @@ if TYPE_CHECKING:
 JPEG_END = b"\xff\xd9"
 TAIL_BYTES = 64  # some writers pad a JPEG after its end marker
 SHOWN = 3  # examples printed of each kind of finding
+MISSING = "missing mask"  # the kind of such a finding
+UNMASKED = "image without a mask, which only methods that learn from masks need"
+INDICES = "masks hold class indices: 0 for the background, then 1 for the first class and so on"
+NOWHERE = "classes in no mask, which no mean counts"
 TURNED = "image that its EXIF data turns: read as stored"
 THREADS = min(4, os.cpu_count() or 1)
 
@@ -56,18 +62,19 @@ def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
 
 
 def read_mask(path: Path, classes: int, size: tuple[int, int] | None = None) -> Mask:
-    """(H, W) uint8 in 0..classes or 255: the stored indices, never the palette's colours.
+    """(H, W) uint8 in 0..classes or 255: the stored indices, never the palette's colours; of a .mat, SBD's.
 
     FileFault for a missing or damaged file, a PNG that is neither palette nor grey, a value out of range,
     and a size other than `size` (H, W).
     """
-    plain = plain_labels(path)
-    mask = _picture_mask(path) if plain is None else plain
+    mask = read_sbd_mask(path) if path.suffix == ".mat" else _picture_mask(path)
     _check_mask(mask, path, classes, size)
     return mask
 
 
 def _picture_mask(path: Path) -> Mask:
+    if (plain := plain_labels(path)) is not None:
+        return plain
     with opened(path, "mask", LOSSLESS) as picture:
         if picture.mode not in ("P", "L") or is_scaled_grey(picture):
             hint = "convert the colours back to class indices (palette PNG)"
@@ -84,6 +91,56 @@ def _check_mask(mask: Mask, path: Path, classes: int, size: tuple[int, int] | No
         raise FileFault("mask values", what, path, hint)
     if size is not None and mask.shape != size:
         raise size_fault(mask.shape, size, path)
+
+
+# ----------------------------------------------------------------------------------- splits without a class
+
+
+def shown(mask: Mask, classes: int) -> tuple[NDArray[np.bool_], bool]:
+    """(classes,) bool: which have pixels in a mask; and whether any pixel is void."""
+    there = np.bincount(mask.ravel(), minlength=256) > 0
+    return there[1 : classes + 1], bool(there[IGNORE])
+
+
+def require_a_class(
+    card: DatasetCard, split: str, ids: Iterable[str], mask: Callable[[str], Mask], where: object, hint: str
+) -> None:
+    """BadData where no mask of `ids` shows a class: nothing of `split` could be judged or learned.
+
+    Masks are read up to the first that shows one; a damaged one is named when it is judged. `hint` is for
+    masks of background and void: they are usually drawn as 0 and 255.
+    """
+    void = False
+    for id in ids:
+        try:
+            present, own_void = shown(mask(id), len(card.class_names))
+        except FileFault:
+            continue
+        if present.any():
+            return
+        void |= own_void
+    if what := classless(card, split, void):
+        raise BadData(what, where=where, hint=hint if void else "check how the masks were written")
+
+
+def classless(card: DatasetCard, split: str, void: bool) -> str:
+    """What is wrong with `split`, of whose masks none shows a class; "" where they are not judged."""
+    if not void and split != card.eval_split:
+        return ""
+    held = "background and void (255) alone, and void is not judged" if void else "background alone"
+    return f"no mask of {split} shows a class ({first_names(card.class_names)}): they hold {held}"
+
+
+def class_faults(card: DatasetCard, looks: Mapping[str, Sequence[Seen]], hint: str) -> list[Finding]:
+    """A fault for each split whose masks can be read and show no class; `hint` is for those with void."""
+    faults = []
+    for split, seen in looks.items():
+        masks = [look.mask_classes for look in seen if look.mask_classes is not None]
+        if masks and not np.any(masks):
+            void = any(look.void for look in seen)
+            what = classless(card, split, void) + f": {hint}" * void
+            faults += [Finding("masks without a class", what, "splits")] if what else []
+    return faults
 
 
 # ------------------------------------------------------------------------------------------------ the survey
@@ -114,10 +171,11 @@ class Surveyed(Protocol):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about one image, counted under `kind`."""
+    """One thing about one image, or about another `unit`, counted under `kind`."""
 
     kind: str
     what: str
+    unit: str = "images"
 
 
 @dataclass(frozen=True)
@@ -129,6 +187,7 @@ class Seen:
     source: str  # that the mask came from
     faults: tuple[Finding, ...]
     turned: bool = False  # EXIF data asks to show the image otherwise than it is stored
+    void: bool = False  # the mask has pixels that are not judged
 
 
 @dataclass(frozen=True)
@@ -141,15 +200,38 @@ class SplitCounts:
     masks: Counter[str]  # readable masks by source
     tagged: int
     images_per_class: dict[str, int]
+    masks_per_class: dict[str, int]  # images that have pixels of a class in their mask
+
+    @classmethod
+    def of(cls, name: str, looks: Sequence[Seen], names: Sequence[str], whole: int | None = None) -> Self:
+        """Counted from what was seen of each image."""
+        tags = [look.tags for look in looks if look.tags is not None]
+        present = [look.mask_classes for look in looks if look.mask_classes is not None]
+        sources = Counter(look.source for look in looks if look.mask_classes is not None)
+        by_tag, by_mask = _per_class(names, tags), _per_class(names, present)
+        return cls(name, len(looks), whole, sources, len(tags), by_tag, by_mask)
 
     def lines(self) -> list[str]:
         size = "" if self.whole in (None, self.images) else f"; in full it has {self.whole:,} images"
         masks = ", ".join(f"{n:,} masks in {source}" for source, n in sorted(self.masks.items()))
         head = f"{self.name}: {self.images:,} images, {masks or 'no masks'}, {self.tagged:,} tagged{size}"
-        there = [f"{name} {n:,}" for name, n in self.images_per_class.items() if n]
-        absent = [name for name, n in self.images_per_class.items() if not n]
-        lines = [head, f"  images per tag: {', '.join(there)}"] if there else [head]
-        return [*lines, f"  tags that do not occur: {', '.join(absent)}"] if there and absent else lines
+        return [
+            head,
+            *_class_lines(self.images_per_class, "images per tag", "tags that do not occur"),
+            *_class_lines(self.masks_per_class, "masks per class", NOWHERE),
+        ]
+
+
+def _class_lines(counts: Mapping[str, int], title: str, lacking: str) -> list[str]:
+    there = [f"{name} {n:,}" for name, n in counts.items() if n]
+    absent = [name for name, n in counts.items() if not n]
+    lines = [f"  {title}: {', '.join(there)}"] if there else []
+    return [*lines, f"  {lacking}: {', '.join(absent)}"] if absent else lines
+
+
+def _per_class(names: Sequence[str], vectors: Sequence[NDArray[np.bool_]]) -> dict[str, int]:
+    """How many of the (K,) vectors have each class; empty where there is no vector."""
+    return {name: int(n) for name, n in zip(names, np.sum(vectors, axis=0), strict=True)} if vectors else {}
 
 
 @dataclass(frozen=True)
@@ -180,14 +262,27 @@ def check(dataset: Surveyed, splits: Sequence[str]) -> PrepareReport:
     bare = [id for id in dict.fromkeys(id for split in splits for id in ids[split]) if id not in judged]
     seen = dict(zip(judged, in_threads(lambda id: _look(dataset, id), judged), strict=True))
     seen |= zip(bare, in_threads(lambda id: _look_at_image(dataset, id), bare), strict=True)
-    counts = tuple(_split_counts(dataset, name, [seen[id] for id in ids[name]]) for name in splits)
-    faults = [fault for look in seen.values() for fault in look.faults]
-    fit, judged_split = dataset.card.fit_split, dataset.card.eval_split
-    shared = set(ids.get(fit, ())) & set(ids.get(judged_split, ())) if fit != judged_split else set()
-    faults += [Finding(f"{fit} image that is also in {judged_split}", id) for id in sorted(shared)]
-    notes = [note for id, look in seen.items() for note in tag_notes(dataset.card.class_names, id, look)]
+    card, of_split = dataset.card, {name: [seen[id] for id in ids[name]] for name in splits}
+    counts = tuple(
+        SplitCounts.of(name, looks, card.class_names, dataset.whole_counts.get(name))
+        for name, looks in of_split.items()
+    )
+    needed = _judged_by_masks(card, ids)
+    found = [(id, fault) for id, look in seen.items() for fault in look.faults]
+    idle = [id for id, fault in found if fault.kind == MISSING and id not in needed]
+    faults = [fault for id, fault in found if fault.kind != MISSING or id in needed]
+    faults += class_faults(card, of_split, INDICES)
+    notes = [note for id, look in seen.items() for note in tag_notes(card.class_names, id, look)]
     notes += [Finding(TURNED, id) for id, look in seen.items() if look.turned]
+    notes += [Finding(UNMASKED, id) for id in idle]
     return PrepareReport(tuple(dataset.places()), counts, tuple(faults), tuple(notes))
+
+
+def _judged_by_masks(card: DatasetCard, ids: Mapping[str, Sequence[str]]) -> set[str]:
+    """The images that need masks: those of the eval split, and those of a label split that has any."""
+    label = ids.get(card.label_split, ())
+    has_any = card.without_masks.get(card.label_split, 0) < len(label)
+    return {*ids.get(card.eval_split, ()), *(label if has_any else ())}
 
 
 def _look_at_image(dataset: Surveyed, id: str) -> Seen:
@@ -199,10 +294,9 @@ def _look_at_image(dataset: Surveyed, id: str) -> Seen:
 def _look(dataset: Surveyed, id: str) -> Seen:
     faults: list[Finding] = []
     size = _size_of_whole(dataset.image_path(id), faults)
-    present, tags = None, None
+    present, tags, void = None, None, False
     try:
-        mask = dataset.mask_of_size(id, size)
-        present = np.bincount(mask.ravel(), minlength=256)[1 : len(dataset.card.class_names) + 1] > 0
+        present, void = shown(dataset.mask_of_size(id, size), len(dataset.card.class_names))
     except FileFault as fault:
         faults.append(Finding(fault.kind, f"{fault.what} [{fault.where}]"))
     try:
@@ -210,7 +304,7 @@ def _look(dataset: Surveyed, id: str) -> Seen:
     except BadData as error:
         faults.append(Finding("missing or damaged tags", f"{error.what} [{error.where}]"))
     turned = is_turned(dataset.image_path(id))
-    return Seen(tags, present, dataset.mask_source(id), tuple(faults), turned)
+    return Seen(tags, present, dataset.mask_source(id), tuple(faults), turned, void)
 
 
 def _size_of_whole(path: Path, faults: list[Finding]) -> tuple[int, int] | None:
@@ -228,17 +322,6 @@ def _size_of_whole(path: Path, faults: list[Finding]) -> tuple[int, int] | None:
         faults.append(Finding(fault.kind, f"{fault.what} [{fault.where}]"))
         return None
     return size
-
-
-def _split_counts(dataset: Surveyed, name: str, looks: list[Seen]) -> SplitCounts:
-    card = dataset.card
-    tags = [look.tags for look in looks if look.tags is not None]
-    per_class = np.zeros(len(card.class_names), np.int64)
-    for vector in tags:
-        per_class += vector
-    masks = Counter(look.source for look in looks if look.mask_classes is not None)
-    by_name = dict(zip(card.class_names, per_class.tolist(), strict=True))
-    return SplitCounts(name, len(looks), dataset.whole_counts.get(name), masks, len(tags), by_name)
 
 
 def tag_notes(names: Sequence[str], id: str, look: Seen) -> list[Finding]:
@@ -262,5 +345,6 @@ def _grouped(findings: Sequence[Finding]) -> list[str]:
     for kind, number in Counter(finding.kind for finding in findings).items():
         examples = [finding.what for finding in findings if finding.kind == kind][:SHOWN]
         more = ", ..." if number > SHOWN else ""
-        lines.append(f"{kind}: {number:,} images, e.g. {', '.join(examples)}{more}")
+        unit = next(finding.unit for finding in findings if finding.kind == kind)
+        lines.append(f"{kind}: {number:,} {unit}, e.g. {', '.join(examples)}{more}")
     return lines

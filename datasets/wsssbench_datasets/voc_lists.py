@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsssbench.errors import BadData
+from wsssbench.files.printable import first_names
 
-from .folder_files import checked_id
+from .folder_files import MOST_LIST_BYTES, TWICE, checked_id, entries_in, first_name, read_text
 
 SPLITS = ("train", "train_aug", "val", "test")
 LIST_FOLDERS = ("Segmentation", "SegmentationAug")
@@ -18,19 +19,64 @@ LIST_STEMS = ("{}", "{}(id)", "{}_id")  # val.txt, val(id).txt, val_id.txt: all 
 ALIASES = {"train_aug": ("train_aug", "trainaug")}
 INT_ID_DIGITS = 10  # 2007000032 is 2007_000032: four digits of the year, six of the number
 SUFFIXES = (".jpg", ".jpeg", ".png")
+DEPTH, MOST_FOLDERS = 3, 2000  # below the root that is given, where the tree is looked for
+PICTURE_FOLDERS = ("JPEGImages", "Segmentation", "Annotations", "train2014", "val2014", "test20")
 
 
 def find_tree(root: str) -> Path:
-    """The VOC2012 folder at `root`, in it, or in its VOCdevkit; BadData when there is none."""
+    """The VOC2012 folder at `root` or below it; BadData when there is none, or a choice of several."""
     hint = "give it as -o voc12.root=FOLDER, or as root under [datasets.voc12] in wsssbench.toml"
     if not root:
         raise BadData("voc12 needs the folder of PASCAL VOC 2012", where="voc12.root", hint=hint)
     given = Path(root).expanduser().absolute()
     for tree in (given, given / "VOC2012", given / "VOCdevkit" / "VOC2012"):
-        if (tree / "JPEGImages").is_dir() and (tree / "ImageSets").is_dir():
+        if _is_tree(tree):
             return tree
-    what = "this is no VOC tree (no JPEGImages and ImageSets here or in VOCdevkit/VOC2012)"
+    if below := only_below(given, _is_tree, "VOC2012", "voc12.root"):
+        return below
+    what = f"this is no VOC tree (no JPEGImages and ImageSets here or at most {DEPTH} folders below)"
     raise BadData(what if given.is_dir() else "this folder does not exist", where=given, hint=hint)
+
+
+def _is_tree(folder: Path) -> bool:
+    return (folder / "JPEGImages").is_dir() and (folder / "ImageSets").is_dir()
+
+
+def only_below(root: Path, is_tree: Callable[[Path], bool], name: str, option: str) -> Path | None:
+    """The folder at most DEPTH below `root` that is a tree: the nearest, of several the one called `name`.
+
+    None where there is none. BadData where it is not clear which is meant. Folders of pictures are not
+    entered, and no more than MOST_FOLDERS are.
+    """
+    level, entered = [root] if root.is_dir() else [], 0
+    for _ in range(DEPTH):
+        level = [folder for parent in level for folder in _folders_in(parent)]
+        entered += len(level)
+        found = [folder for folder in level if _is(is_tree, folder)]
+        found = [folder for folder in found if folder.name == name] or found
+        if len(found) > 1:
+            what = f"several data sets lie here: {first_names([str(f.relative_to(root)) for f in found])}"
+            raise BadData(what, where=root, hint=f"say which one: -o {option}=FOLDER")
+        if found or entered > MOST_FOLDERS:
+            return found[0] if found else None
+    return None
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """Folders that a tree may lie in; none of one that cannot be read."""
+    try:
+        names = [entry.name for entry in entries_in(folder) if entry.is_dir()]
+    except (BadData, OSError):
+        return []
+    return [folder / name for name in names if not name.startswith((".", *PICTURE_FOLDERS))]
+
+
+def _is(tree: Callable[[Path], bool], folder: Path) -> bool:
+    """Whether it is one; not, where nobody may look."""
+    try:
+        return tree(folder)
+    except OSError:
+        return False
 
 
 def list_file(tree: Path, split: str) -> Path | None:
@@ -53,18 +99,14 @@ def voc_id(token: str) -> str:
 
 
 def read_list(path: Path, image_id: Callable[[str], str] = voc_id) -> tuple[str, ...]:
-    """The ids of a list file in its order: the first word of each line that is not blank, by `image_id`.
+    """The ids of a list file in its order: the first name on each line that is not blank, by `image_id`.
 
     BadData for a file that is not text, a line without an id, an id that occurs twice and an empty list.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadData(f"this list cannot be read ({error})", where=path) from error
     seen: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path, MOST_LIST_BYTES, "list").splitlines(), start=1):
         if line.strip():
-            _add(seen, image_id(line.split()[0]), number, path)
+            _add(seen, image_id(first_name(line)), number, path)
     if not seen:
         raise BadData("this split is empty", where=path, hint="put one image id on each line")
     return tuple(seen)
@@ -77,5 +119,5 @@ def _add(seen: dict[str, int], id: str, number: int, path: Path) -> None:
     checked_id(id, where)
     if id in seen:
         what = f"the id {id} occurs twice (first on line {seen[id]})"
-        raise BadData(what, where=where, hint="remove one of the two lines")
+        raise BadData(what, where=where, hint=TWICE)
     seen[id] = number

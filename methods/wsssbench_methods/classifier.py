@@ -23,6 +23,7 @@ from wsssbench.train import (
     autocast,
     load_checkpoint,
     make_optimizer,
+    patience_of,
     tag_frequencies,
     train,
 )
@@ -165,7 +166,7 @@ def fit_tags(net: Classifier, view: View, plan: ClassifierPlan, ctx: Context) ->
     optimizer = make_optimizer(net.backbone, [net.head], plan.schedule)
     crops = CropBatches(view, plan.crop, plan.batch, ctx.seed("crops"))
     frequencies = tag_frequencies(map(view.tags, view.ids))
-    alive = AliveCheck(frequencies, patience=plan.schedule.steps // 2)
+    alive = AliveCheck(frequencies, patience=patience_of(len(view.ids), plan.batch, plan.schedule.steps))
 
     def losses(batch: Batch) -> Losses:
         with ctx.phase("network"), autocast(ctx):

@@ -18,12 +18,14 @@ from wsssbench.errors import TrainingFailed
 from wsssbench.late_losses import on_its_way
 from wsssbench.nets.heads import Segmenter, rescaled, resize
 from wsssbench.train import Losses, Schedule, autocast, make_optimizer, train
+from wsssbench.training_checks import warn
 from wsssbench.types import IGNORE, Context, View
 from wsssbench_methods.rrm.losses import EnergyPlan, balanced_cross_entropy, energy_of
 
 WINDOW = 20  # batches in a row that must be of one label before the network counts as collapsed
 LABELS = 256  # that a byte can name
 JUDGED = 0.75  # share of the steps after which that is judged: at the start every network says one thing
+LEAST_STEPS = 200  # of a training that is judged: a trial of fewer is all start
 
 
 @dataclass(frozen=True)
@@ -99,14 +101,14 @@ class CollapseCheck:
     """Stops a run whose network says one label everywhere, and one that was given no label to learn from.
 
     In the last quarter of the steps, the last WINDOW batches count: all predicted as one and the same label
-    while their labels have others. A run too short for that is not judged.
+    while their labels have others. In a training of fewer than LEAST_STEPS that is a word on stderr.
     """
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
         self.seen: deque[Tensor] = deque()  # of the batches that are noted and not yet told, the oldest first
         self.single: list[tuple[int, set[int]]] = []  # batches in a row: the one label said, those to learn
-        self.noted, self.labelled = 0, False
+        self.noted, self.labelled, self.warned = 0, False, False
 
     @property
     def memory(self) -> list[Any]:
@@ -144,12 +146,20 @@ class CollapseCheck:
         said = {label for label, _ in self.single}
         others = {label for _, labels in self.single for label in labels} - said
         if step >= JUDGED * self.steps and len(self.single) == WINDOW and len(said) == 1 and others:
+            self._collapsed(_name(min(said)), len(others), step)
+
+    def _collapsed(self, label: str, others: int, step: int) -> None:
+        """The end of the training; in one too short for a verdict, a warning."""
+        what = f"the last {WINDOW} batches are {label} everywhere, their labels have {others} more"
+        if self.steps >= LEAST_STEPS:
             raise TrainingFailed(
-                f"the segmentation collapsed: the last {WINDOW} batches are {_name(min(said))} everywhere, "
-                f"their labels have {len(others)} more",
+                f"the segmentation collapsed: {what}",
                 where=f"step {step}",
                 hint="lower the learning rate (option lr), or look at the labels: `--stages pseudo`",
             )
+        if not self.warned:
+            self.warned = True
+            warn(f"{what} [step {step}]; a training of {LEAST_STEPS} steps or more stops at that")
 
 
 def seen_by_all(logits: Tensor, labels: Tensor) -> Tensor:

@@ -167,4 +167,6 @@ def _card_text(dataset: Dataset) -> str:
         f"images: {splits}",
         f"fit on {card.fit_split}, labels judged on {card.label_split}, segmentation on {card.eval_split}",
     ]
+    lacking = ", ".join(f"{split} {count:,}" for split, count in card.without_masks.items())
+    lines += [f"images without a mask: {lacking}"] if lacking else []
     return "\n".join([*lines, f"options: {options}"] if options else lines)

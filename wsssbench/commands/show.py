@@ -111,6 +111,7 @@ def _dataset_facts(card: DatasetCard) -> dict[str, str]:
         "labels judged on": card.label_split,
         "segmentation judged on": card.eval_split,
         "tags from": card.label_source,
+        "images without a mask": ", ".join(f"{s} {n:,}" for s, n in card.without_masks.items()),
         "generated": "from the seed of each run" if card.generated else "",
         "licence": card.licence,
         "source": card.source,

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import click
 
+from wsssbench.files.printable import printable
 from wsssbench.nets.inspection import PURPOSES, WeightReport, inspect_weights
+from wsssbench.nets.matching import Fit, choice
 
 FORMATS = {"torch": "torch checkpoint", "safetensors": "safetensors", "mxnet": "MXNet NDArray list"}
 FEW = 5  # names of keys per line
@@ -17,22 +19,24 @@ FEW = 5  # names of keys per line
 def inspect_command(file: Path, as_json: bool) -> None:
     """Print the report of `file`; raises BadData for a file that cannot be read."""
     report = inspect_weights(file)
-    click.echo(json.dumps(as_plain(report), indent=2) if as_json else as_text(report))
+    click.echo(json.dumps(as_plain(report), indent=2) if as_json else as_text(report, file))
 
 
 def as_plain(report: WeightReport) -> dict[str, object]:
     """The report for JSON; of the backbones that do not fit, the nearest in full."""
-    plain = {k: v for k, v in asdict(report).items() if k not in ("misfits", "classifier", "segmentation")}
-    near = report.misfits.get(report.nearest)
-    keys = ("missing", "unexpected", "reshaped")
+    apart = ("fit", "misfits", "classifier", "segmentation")
+    plain = {k: v for k, v in asdict(report).items() if k not in apart}
+    fit, near = report.fit, report.misfits.get(report.nearest)
+    keys = ("prefix", "missing", "unexpected", "reshaped", "rivals")
     return plain | {
+        "found": fit and {key: getattr(fit, key) for key in ("prefix", "absent", "unused")},
         "nearest_misfit": near and {"backbone": report.nearest} | {key: getattr(near, key) for key in keys},
         "classifier": _plain_head(report.classifier),
         "segmentation": _plain_head(report.segmentation),
     }
 
 
-def as_text(report: WeightReport) -> str:
+def as_text(report: WeightReport, file: Path) -> str:
     """One line a fact; the nearest misfit is told only where nothing fits."""
     dtypes = ", ".join(f"{count} {name}" for name, count in report.dtypes.items())
     facts = [
@@ -46,16 +50,38 @@ def as_text(report: WeightReport) -> str:
         ("classifier", _head_text(report.classifier)),
         ("segmentation", _head_text(report.segmentation)),
     ]
-    if not report.fits and report.nearest:
-        facts += _misfit_facts(report)
-    return "\n".join(f"{name:<14} {value}" for name, value in facts)
+    if report.fit:
+        facts += _found_facts(report.fit)
+    elif report.nearest:
+        facts += _misfit_facts(report.nearest, report.misfits[report.nearest], file)
+    return printable("\n".join(f"{name:<14} {value}" for name, value in facts))
 
 
-def _misfit_facts(report: WeightReport) -> list[tuple[str, str]]:
-    near = report.misfits[report.nearest]
-    sides = (("missing", near.missing), ("unexpected", near.unexpected), ("other shape", near.reshaped))
+def _found_facts(fit: Fit) -> list[tuple[str, str]]:
+    sides = (
+        ("not needed", fit.absent, "absent or of another shape or type"),
+        ("not used", fit.unused, "beside it"),
+    )
     return [
-        ("nearest", f"{report.nearest}, {near.misfits} keys do not fit"),
+        *([("names begin", fit.prefix)] if fit.prefix else []),
+        *((name, f"{len(keys)} {what}: {_few(keys)}") for name, keys, what in sides if keys),
+    ]
+
+
+def _misfit_facts(name: str, near: Fit, file: Path) -> list[tuple[str, str]]:
+    if near.rivals:
+        return [
+            ("undecided", f"{len(near.rivals)} networks in it fit {name}: {', '.join(near.rivals)}"),
+            ("  next", choice(file)),
+        ]
+    sides = (
+        ("missing", near.missing),
+        ("unexpected", near.unexpected),
+        ("other shape or type", near.reshaped),
+    )
+    return [
+        ("nearest", f"{name}, {near.misfits} keys do not fit"),
+        *([("  names begin", near.prefix)] if near.prefix else []),
         *((f"  {name}", f"{len(keys)}: {_few(keys)}") for name, keys in sides if keys),
     ]
 

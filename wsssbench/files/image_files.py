@@ -32,6 +32,16 @@ BLOCK_PIXELS = 2**21  # that are worked on at once
 COLOURS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")  # modes that become RGB without loss
 DEEP = ("16", "32", "12")  # in Pillow's names of raw modes: bits a channel that 8 cannot hold
 SCALED_GREY = ("L;2", "L;4")  # Pillow spreads these over 0..255, so that an index would become another
+OTHER_KINDS = {  # first bytes, or those from the fifth on
+    b"gif8": "a GIF",
+    b"ftypheic": "a HEIC",
+    b"ftypavif": "an AVIF",
+    b"%pdf": "a PDF",
+    b"<svg": "an SVG",
+    b"<!doctype html": "a web page",
+    b"<html": "a web page",
+    b"version https://": "a pointer of Git LFS",
+}
 ORIENTATION, UPRIGHT = 0x0112, 1  # the EXIF tag, and its value for a picture stored as it is shown
 RESTORE = "restore this file; wsssbench prepare lists all"
 
@@ -64,12 +74,25 @@ def opened(
     except BadData:
         raise
     except UnidentifiedImageError as error:
+        if known := _other_kind(path):
+            what = f"this {noun} is {known}, none of {', '.join(formats)}"
+            step = f"save it as {' or '.join(formats[:2])}, or {hint}"
+            raise FileFault(f"damaged {noun}", what, path, step) from error
         what = f"this {noun} is truncated or damaged, or none of {', '.join(formats)}"
         raise FileFault(f"damaged {noun}", what, path, hint) from error
     except Exception as error:  # at a garbled file Pillow raises nearly anything
         reason = str(error).partition("\n")[0][:160] or type(error).__name__
         what = f"this {noun} is truncated or damaged ({reason})"
         raise FileFault(f"damaged {noun}", what, path, hint) from error
+
+
+def _other_kind(path: Path | str) -> str:
+    """What a file that is no picture of ours says it is, by its first bytes; "" where that is not known."""
+    with Path(path).open("rb") as file:
+        head = file.read(16).lstrip().lower()
+    return next(
+        (name for start, name in OTHER_KINDS.items() if start in (head[: len(start)], head[4:12])), ""
+    )
 
 
 def read_rgb(path: Path | str, noun: str = "image", *, upright: bool = False, hint: str = RESTORE) -> Image:

@@ -6,7 +6,10 @@ writing. This module imports nothing of the project, so that errors can use it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 LONGEST_NAME = 200
+SHOWN = 5  # names in an error
 
 
 def printable(text: str) -> str:
@@ -19,6 +22,11 @@ def printable(text: str) -> str:
 def is_name(text: object) -> bool:
     """Whether `text` is one printable line that can stand in a table: not empty, not very long."""
     return isinstance(text, str) and text.isprintable() and 0 < len(text.strip()) <= LONGEST_NAME
+
+
+def first_names(names: Sequence[str], shown: int = SHOWN) -> str:
+    """The first names of a list, for an error: "a, b, c, ..."."""
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
 
 
 def _escape(character: str) -> str:

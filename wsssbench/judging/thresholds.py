@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from wsssbench.errors import BadData, WsssError
+from wsssbench.stages import require_masks
 from wsssbench.types import Dataset, Maps, Step, content_key
 
 Policy = Literal["fixed", "held-out", "label-free", "oracle"]
@@ -31,9 +32,10 @@ RULES = {
 def held_out_ids(dataset: Dataset, limit: int | None) -> tuple[str, ...]:
     """The images of the label split that `held-out` tunes on, in the split's order.
 
-    BadData where the split has too few to leave any out.
+    BadData where the split has too few to leave any out, or lacks masks.
     """
     split = dataset.card.label_split
+    require_masks(dataset.card, split, "thresholds are tuned on some of them")
     ids = dataset.ids(split)[:limit]
     count = min(HELD_OUT, len(ids) // PART)
     if not count:

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from wsssbench.errors import UnknownName, WsssError, nearest
 from wsssbench.nets.lean import drop_folded_norms, ease_depthwise
+from wsssbench.nets.matching import load_backbone_weights
 from wsssbench.nets.residual import SmallResNet
-from wsssbench.nets.weights import load_backbone_weights
 from wsssbench.nets.wrn38 import WideResNet38
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # torchvision's training recipe, in 0..255
@@ -38,6 +38,7 @@ class BackboneInfo:
     frozen_norm: bool  # BatchNorm stays in eval mode with fixed affine parameters
     folded: bool = False  # its BatchNorm layers are the identity, folded into the convolutions
     native_stride: int = 32
+    classifier: str = ""  # what the keys of `build`'s network begin with that `parts` leaves out
 
 
 class Backbone(nn.Module):
@@ -58,7 +59,7 @@ class Backbone(nn.Module):
             )
         net = info.build()
         if weights:
-            load_backbone_weights(net, weights, name=name, folded=info.folded)
+            load_backbone_weights(net, weights, name=name, folded=info.folded, classifier=info.classifier)
         self.body = info.parts(net)
         hold_stride(self.body, stride, info.native_stride)
         if info.folded:
@@ -167,14 +168,36 @@ BACKBONES: dict[str, BackboneInfo] = {
         WideResNet38, _sequence, 4096, (8,), IMAGENET_MEAN, IMAGENET_STD, True, native_stride=8
     ),
     "mobilenet_v2": BackboneInfo(
-        _mobilenet, _mobilenet_parts, 1280, (16, 8, 32), IMAGENET_MEAN, IMAGENET_STD, True
+        _mobilenet,
+        _mobilenet_parts,
+        1280,
+        (16, 8, 32),
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        True,
+        classifier="classifier.",
     ),
     "mobilenet_v2_folded": BackboneInfo(
-        _mobilenet, _mobilenet_parts, 1280, (16, 8, 32), SYMMETRIC_MEAN, SYMMETRIC_STD, True, folded=True
+        _mobilenet,
+        _mobilenet_parts,
+        1280,
+        (16, 8, 32),
+        SYMMETRIC_MEAN,
+        SYMMETRIC_STD,
+        True,
+        folded=True,
+        classifier="classifier.",
     ),
 } | {
     f"resnet{depth}": BackboneInfo(
-        _resnet(depth), _resnet_parts, channels, (16, 8, 32), IMAGENET_MEAN, IMAGENET_STD, True
+        _resnet(depth),
+        _resnet_parts,
+        channels,
+        (16, 8, 32),
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        True,
+        classifier="fc.",
     )
     for depth, channels in ((18, 512), (34, 512), (50, 2048), (101, 2048))
 }

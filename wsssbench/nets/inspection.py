@@ -4,7 +4,7 @@ are built on the meta device, so that only their shapes exist."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from wsssbench.nets.backbones import BACKBONES
-from wsssbench.nets.weights import Fit, fit, is_folded, read_state_dict, weight_format, weights_digest
+from wsssbench.nets.matching import Fit, beneath, fit, is_folded, taken
+from wsssbench.nets.weights import read_state_dict, weight_format, weights_digest
 from wsssbench.nets.wrn38_names import MXNET_CLASSIFIER, SEGMENT
 
 STATISTICS = ("running_mean", "running_var", "moving_mean", "moving_var", "num_batches_tracked")
@@ -31,8 +32,9 @@ class WeightReport:
     parameters: int  # without the statistics of BatchNorm
     dtypes: dict[str, int]  # how many tensors have each
     batchnorm: str  # "folded", "as trained" or "none"
-    fits: tuple[str, ...]  # backbones, strictly
-    misfits: dict[str, Fit]  # of every other backbone
+    fits: tuple[str, ...]  # backbones, every tensor of theirs that is used
+    fit: Fit | None  # of the first of these
+    misfits: dict[str, Fit]  # of backbones that lack something, or of which the file holds several
     classifier: tuple[str, int] | None
     segmentation: tuple[str, int] | None
 
@@ -47,8 +49,14 @@ def inspect_weights(path: str | Path) -> WeightReport:
     """Read the file and try every backbone. Raises BadData as `read_state_dict` does."""
     path = Path(path).expanduser()
     state = read_state_dict(path)
-    folded, fits = is_folded(state), _fits(state)
-    matching = [n for n, found in fits.items() if not found.misfits and BACKBONES[n].folded == folded]
+    found = _fits(state)
+    usable = {n: one for n, one in found.items() if one.usable}
+    folded = {n: is_folded(taken(one, state)) for n, one in usable.items()}
+    matching = [n for n in usable if BACKBONES[n].folded == folded[n]]
+    misfits = {n: one for n, one in found.items() if not one.usable}
+    shown = usable[matching[0]] if matching else None
+    best = shown or max(found.values(), key=lambda one: (one.matched, -one.misfits))
+    under = beneath(state, best.prefix)
     return WeightReport(
         format=weight_format(path),
         bytes=path.stat().st_size,
@@ -56,11 +64,12 @@ def inspect_weights(path: str | Path) -> WeightReport:
         tensors=len(state),
         parameters=sum(v.numel() for k, v in state.items() if not k.endswith(STATISTICS)),
         dtypes=dict(Counter(str(v.dtype).removeprefix("torch.") for v in state.values())),
-        batchnorm=_batchnorm(state, folded),
+        batchnorm=_batchnorm(under, taken(best, state)),
         fits=tuple(matching),
-        misfits={n: found for n, found in fits.items() if found.misfits},
-        classifier=_head(state, CLASSIFIERS),
-        segmentation=_head(state, (SEGMENT["segment.layers.2.weight"],)),
+        fit=shown,
+        misfits=misfits,
+        classifier=_head(under, CLASSIFIERS),
+        segmentation=_head(under, (SEGMENT["segment.layers.2.weight"],)),
     )
 
 
@@ -68,14 +77,14 @@ def _fits(state: Mapping[str, Tensor]) -> dict[str, Fit]:
     found = {}
     for name, info in BACKBONES.items():
         with torch.device("meta"):
-            found[name] = fit(info.build(), state)
+            found[name] = fit(info.build(), state, info.classifier)
     return found
 
 
-def _batchnorm(state: Mapping[str, Tensor], folded: bool) -> str:
-    if not any(name.endswith(STATISTICS[:-1]) for name in state):
+def _batchnorm(names: Iterable[str], matched: Mapping[str, Tensor]) -> str:
+    if not any(name.endswith(STATISTICS[:-1]) for name in names):
         return "none"
-    return "folded" if folded else "as trained"
+    return "folded" if is_folded(matched) else "as trained"
 
 
 def _head(state: Mapping[str, Tensor], names: tuple[str, ...]) -> tuple[str, int] | None:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from wsssbench.errors import BadData, WsssError
 from wsssbench.nets.heads import Classifier, JointNet
+from wsssbench.nets.matching import beneath, checked_fit, fill, tell
 from wsssbench.nets.segment_heads import DilatedHead
-from wsssbench.nets.weights import checked_fit, fill, read_state_dict
+from wsssbench.nets.weights import read_state_dict
 from wsssbench.nets.wrn38 import WideResNet38
 from wsssbench.nets.wrn38_names import CLASSIFIER, SEGMENT
 
@@ -31,20 +32,23 @@ def load_official(net: Classifier, path: str | Path) -> frozenset[Part]:
 
     `res38_cls.pth` fills backbone and classifier, `RRM_final.pth` a JointNet's segmentation head too, the
     ImageNet file of MXNet the backbone alone; a part that the file lacks stays as it is. Raises BadData where
-    a key of the backbone or of a head is missing, unexpected or of another shape (other classes, another
-    width), WsssError where `net` has another backbone or another dilation than the file's head.
+    a key of the backbone or of a head is missing or of another shape (other classes, another width),
+    WsssError where `net` has another backbone or another dilation than the file's head.
     """
     body = wide_resnet(net)
     state = read_state_dict(path)
+    found = checked_fit(body, state, path, "wrn38")
+    beside = beneath(state, found.prefix)
     filled: set[Part] = {"backbone"}
-    held = heads_held(state)
+    held = heads_held(beside)
     for part in (part for part in HEADS if part in held):
         if part == "classifier" or isinstance(net, JointNet):
-            _check_head(net, state, part, path)
+            _check_head(net, beside, part, path)
             filled.add(part)
-    fill(body, state, checked_fit(body, state, path, "wrn38").names)
+    fill(body, state, found.names)
+    tell(found, path, "wrn38")
     for part in filled - {"backbone"}:
-        fill(net, state, HEADS[part])
+        fill(net, beside, HEADS[part])
     return frozenset(filled)
 
 

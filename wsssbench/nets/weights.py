@@ -1,5 +1,5 @@
-"""Weight files: told apart by content, read without executing anything, matched to a network key by key,
-known by their sha256. What a format looks like inside is its own reader's business."""
+"""Weight files: told apart by content, read without executing anything, known by their sha256. What a format
+looks like inside is its own reader's business, which network the tensors belong to that of `matching`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import hashlib
 import re
 import warnings
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from wsssbench.errors import BadData
 from wsssbench.nets.mxnet_params import LIST_MAGIC, read_mxnet_params
@@ -21,7 +22,7 @@ from wsssbench.nets.safetensors_file import read_safetensors
 
 Format = Literal["torch", "safetensors", "mxnet"]
 REFUSED, FOREIGN = "Weights only load failed", re.compile(r"GLOBAL ([\w.]+)")  # in what torch says
-PARALLEL = "module."  # what DataParallel puts before every key
+DEEPEST = 3  # dicts within dicts, as in {"model": {"state_dict": {...}}}
 HINT = "give a state dict saved by torch.save, a safetensors file or MXNet's .params; \
 a file that needs code to load is refused"
 
@@ -33,11 +34,17 @@ def read_tensors(path: Path) -> Any:
     """
     _check_archive(path)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _arguments_allowed():
             warnings.simplefilter("ignore")  # of pickle's protocol: what matters is whether it can be read
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # at a garbled file its readers raise nearly anything
         raise ValueError(_reason(str(error)) or type(error).__name__) from error
+
+
+def _arguments_allowed() -> AbstractContextManager[Any]:
+    """Inside, a file may hold the parsed command line that many trainings save: a bag of plain values."""
+    allow = getattr(torch.serialization, "safe_globals", None)  # new in torch 2.5
+    return nullcontext() if allow is None else allow([Namespace])
 
 
 def _check_archive(path: Path) -> None:
@@ -92,14 +99,12 @@ def weight_format(path: str | Path) -> Format:
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a weight file of any format, by the names in it; no code in the file runs.
 
-    A state dict under the key "state_dict" is taken out, DataParallel's "module." is dropped. Raises BadData
-    where the file is missing, damaged or holds anything but a mapping of tensors.
+    Tensors in dicts within the file's dict have the keys of these before their names: "teacher.conv1.weight".
+    Raises BadData where the file is missing, damaged or holds no tensor by a name.
     """
     path, kind = Path(path).expanduser(), weight_format(path)
     readers = {"mxnet": read_mxnet_params, "safetensors": read_safetensors, "torch": _read_torch}
-    state = readers[kind](path)
-    cut = len(PARALLEL) if all(name.startswith(PARALLEL) for name in state) else 0
-    return {name[cut:]: tensor for name, tensor in state.items()}
+    return readers[kind](path)
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -107,87 +112,31 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         loaded = read_tensors(path)
     except ValueError as error:
         raise BadData(f"cannot read this weight file ({error})", where=path, hint=HINT) from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    state: dict[str, Tensor] = {}
+    for name, tensor in _named_tensors(loaded):
+        if name in state:
+            hint = "save net.state_dict() alone"
+            raise BadData(f"two tensors in this file have the name {name!r}", where=path, hint=hint)
+        state[name] = tensor
+    if not state:
         raise BadData("this file holds no state dict of tensors", where=path, hint="save net.state_dict()")
-    return {str(name): tensor for name, tensor in state.items()}
+    return state
 
 
-@dataclass(frozen=True)
-class Fit:
-    """How the tensors of a file match a network. `names`: the network's key -> the file's; the lists are
-    the file's names of what is missing, unexpected or of another shape."""
-
-    names: dict[str, str]
-    matched: int  # tensors of the right name and shape
-    missing: list[str]
-    unexpected: list[str]
-    reshaped: list[str]
-
-    @property
-    def misfits(self) -> int:
-        return len(self.missing) + len(self.unexpected) + len(self.reshaped)
-
-    def __str__(self) -> str:
-        """ "2 keys missing (a, b), 1 unexpected (c)"."""
-        found = {
-            "keys missing": self.missing,
-            "unexpected": self.unexpected,
-            "of another shape": self.reshaped,
-        }
-        return ", ".join(f"{len(keys)} {what} ({_few(keys)})" for what, keys in found.items() if keys)
-
-
-def fit(net: nn.Module, state: Mapping[str, Tensor]) -> Fit:
-    """Match `state` to `net`, under the names of the layout that fits best.
-
-    A network may know files with other names by `file_layouts` (functions from its own keys to the file's),
-    and what such files hold beside it by `besides`. Old files lack BatchNorm's counters of batches.
-    """
-    own = net.state_dict()
-    layouts = (str, *getattr(net, "file_layouts", ()))
-    tables = [{key: layout(key) for key in own} for layout in layouts]
-    names = max(tables, key=lambda table: sum(name in state for name in table.values()))
-    known = {*names.values(), *getattr(net, "besides", ())}
-    return Fit(
-        names,
-        sum(n in state and own[k].shape == state[n].shape for k, n in names.items()),
-        [n for k, n in names.items() if n not in state and not k.endswith("num_batches_tracked")],
-        [name for name in state if name not in known],
-        [n for k, n in names.items() if n in state and own[k].shape != state[n].shape],
-    )
-
-
-def checked_fit(net: nn.Module, state: Mapping[str, Tensor], path: str | Path, name: str) -> Fit:
-    """The fit of `state` to `net`; raises BadData with what is missing, unexpected or misshapen."""
-    found = fit(net, state)
-    if found.misfits:
-        raise BadData(
-            f"these weights do not fit {name}: {found}",
-            where=path,
-            hint="name the backbone that the file was saved from; `wsssbench weights inspect FILE` tells",
-        )
-    return found
-
-
-def fill(net: nn.Module, state: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
-    """Copy into `net` what `state` holds; `names`: the network's key -> the file's."""
-    net.load_state_dict({k: state[n] for k, n in names.items() if n in state}, strict=False)
-
-
-def load_backbone_weights(net: nn.Module, path: str | Path, *, name: str, folded: bool) -> None:
-    """Fill `net` (with its classifier) from the file, strictly; a folded file fits a folded backbone only."""
-    state = read_state_dict(path)
-    found = checked_fit(net, state, path, name)
-    if is_folded(state) != folded:
-        other = name.removesuffix("_folded") if folded else f"{name}_folded"
-        known = name.startswith("mobilenet_v2")
-        raise BadData(
-            f"BatchNorm is {'not ' if folded else ''}folded in this file, so its pixel range is another",
-            where=path,
-            hint=f"use backbone {other}" if known else "give the weights of a network that has been trained",
-        )
-    fill(net, state, found.names)
+def _named_tensors(loaded: Any) -> Iterator[tuple[str, Tensor]]:
+    """Tensors of a dict and of the dicts in it, each dict once, by their keys, as far as these are text."""
+    open_dicts, seen = [("", loaded, DEEPEST)], set()
+    while open_dicts:
+        prefix, found, deeper = open_dicts.pop(0)
+        if not isinstance(found, dict) or id(found) in seen:
+            continue
+        seen.add(id(found))
+        for key, value in found.items():
+            if isinstance(key, str) and isinstance(value, Tensor):
+                if value.layout == torch.strided and not (value.is_meta or value.is_quantized):
+                    yield prefix + key, value  # others are no weights of the networks here
+            elif isinstance(key, str) and deeper:
+                open_dicts.append((f"{prefix}{key}.", value, deeper - 1))
 
 
 def weights_digest(path: str | Path) -> str:
@@ -196,15 +145,3 @@ def weights_digest(path: str | Path) -> str:
         return ""
     with Path(path).expanduser().open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def is_folded(state: Mapping[str, Tensor]) -> bool:
-    """Whether every BatchNorm in `state` is the identity (running mean 0, variance 1)."""
-    means = [v for k, v in state.items() if k.endswith(("running_mean", "moving_mean"))]
-    variances = [v for k, v in state.items() if k.endswith(("running_var", "moving_var"))]
-    near_one = all(bool(((v - 1).abs() < 1e-3).all()) for v in variances)
-    return bool(means) and near_one and all(not m.any() for m in means)
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -253,6 +253,11 @@ def _badges(cells: Sequence[Record], good: Sequence[Record], stale: Collection[s
         yield "a later attempt failed"
     if len(set(seeds)) < len(seeds):
         yield "a seed twice"
+    data = cells[0].provenance.get("dataset", {})
+    fit = data.get("fit_split", "")
+    lacking = data.get("without_masks", {}).get(fit, 0)
+    if lacking and cells[0].identity.fit_fingerprint:  # of labels that came as files nobody knows
+        yield f"{lacking:,} images of {fit} have no mask"
     if good and all(record.provenance.get("isolation") for record in good):
         drawn = good[0].provenance.get("dataset", {}).get("generated")
         yield "isolated; its data can be drawn from the seed" if drawn else "isolated"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from wsssbench.errors import WsssError
 from wsssbench.testing.contracts import Contracts
 from wsssbench.testing.steps import FILE_NAME, check_config
 from wsssbench.types import IGNORE, Dataset, DatasetCard
+
+if TYPE_CHECKING:
+    from wsssbench.types import Mask, Tags
 
 TAG_SOURCES = get_args(get_type_hints(DatasetCard)["label_source"])
 READ = 6  # images of each split that are looked at
@@ -33,7 +36,7 @@ def check_dataset(cls: type, options: Mapping[str, Any] | None = None, name: str
     for split in splits:
         if _check_ids(contracts, data, split):
             for id in data.ids(split)[:READ]:
-                _check_image(contracts, data, id)
+                _check_image(contracts, data, id, masked=not card.without_masks.get(split))
     contracts.settle()
     with contracts.attempt("an unknown split is a WsssError"):
         _check_unknown_split(contracts, data)
@@ -86,30 +89,38 @@ def _check_ids(contracts: Contracts, data: Dataset, split: str) -> bool:
     return whole
 
 
-def _check_image(contracts: Contracts, data: Dataset, id: str) -> None:
+def _check_image(contracts: Contracts, data: Dataset, id: str, *, masked: bool) -> None:
     with contracts.attempt("image, mask and tags of an id can be read"):
-        image, mask, tags = data.image(id), data.mask(id), data.tags(id)
+        image, mask, tags = data.image(id), data.mask(id) if masked else None, data.tags(id)
     classes = len(data.card.class_names)
     good = image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
     contracts.expect(good, "images are (H, W, 3) uint8", f"{id} is {image.shape} {image.dtype}")
-    good = mask.dtype == np.uint8 and mask.shape == image.shape[:2]
-    contracts.expect(good, "masks are (H, W) uint8 of the image's size", f"{id} is {mask.shape} {mask.dtype}")
-    present = np.setdiff1d(np.unique(mask), [IGNORE])
-    contracts.expect(
-        bool(np.all(present <= classes)), f"masks hold 0..{classes} or 255", f"{id} holds {present.tolist()}"
-    )
     good = tags.dtype == np.bool_ and tags.shape == (classes,)
-    if contracts.expect(good, f"tags are ({classes},) bool", f"{id} has {tags.shape} {tags.dtype}"):
-        agrees = np.array_equal(np.flatnonzero(tags) + 1, present[present > 0])
-        from_mask = data.card.label_source in ("mask", "generated")
-        rule = "tags that come from the mask are its classes"
-        contracts.expect(agrees or not from_mask, rule, f"{id} has tags {np.flatnonzero(tags).tolist()}")
+    tagged = contracts.expect(good, f"tags are ({classes},) bool", f"{id} has {tags.shape} {tags.dtype}")
+    if mask is not None:
+        _check_mask(contracts, data.card, id, mask, image.shape[:2], tags if tagged else None)
     kept = image.copy()
     if image.flags.writeable:
         image[:] = 0
     contracts.expect(
         np.array_equal(data.image(id), kept), "an image is read anew, or a copy", f"{id} changed"
     )
+
+
+def _check_mask(
+    contracts: Contracts, card: DatasetCard, id: str, mask: Mask, size: tuple[int, ...], tags: Tags | None
+) -> None:
+    classes = len(card.class_names)
+    good = mask.dtype == np.uint8 and mask.shape == size
+    contracts.expect(good, "masks are (H, W) uint8 of the image's size", f"{id} is {mask.shape} {mask.dtype}")
+    present = np.setdiff1d(np.unique(mask), [IGNORE])
+    contracts.expect(
+        bool(np.all(present <= classes)), f"masks hold 0..{classes} or 255", f"{id} holds {present.tolist()}"
+    )
+    if tags is not None and card.label_source in ("mask", "generated"):
+        agrees = np.array_equal(np.flatnonzero(tags) + 1, present[present > 0])
+        rule = "tags that come from the mask are its classes"
+        contracts.expect(agrees, rule, f"{id} has tags {np.flatnonzero(tags).tolist()}")
 
 
 def _check_unknown_split(contracts: Contracts, data: Dataset) -> None:

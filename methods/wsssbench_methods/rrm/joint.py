@@ -11,7 +11,16 @@ from wsssbench.crops import Batch, CropBatches
 from wsssbench.nets.backbones import IMAGENET_MEAN, IMAGENET_STD
 from wsssbench.nets.heads import JointNet, multi_scale_cam, normalise_cam, resize
 from wsssbench.stages import sigma_scale
-from wsssbench.train import AliveCheck, Losses, autocast, make_optimizer, tag_frequencies, train
+from wsssbench.train import (
+    AliveCheck,
+    Losses,
+    autocast,
+    last_step,
+    make_optimizer,
+    patience_of,
+    tag_frequencies,
+    train,
+)
 from wsssbench.types import Context, View
 from wsssbench_methods.rrm.config import RrmConfig, crop_rule, energy_plan, joint_schedule, reliable_rule
 from wsssbench_methods.rrm.losses import balanced_cross_entropy, energy_of
@@ -24,7 +33,8 @@ def train_jointly(net: JointNet, view: View, c: RrmConfig, ctx: Context) -> None
     net.to(ctx.device)
     optimizer = make_optimizer(net.backbone, [net.head, net.segment], plan)
     crops = CropBatches(view, crop_rule(c), c.batch, ctx.seed("joint/crops"))
-    alive = AliveCheck(tag_frequencies(map(view.tags, view.ids)), patience=40)
+    patience = patience_of(len(view.ids), c.batch, last_step(plan, None, 0))
+    alive = AliveCheck(tag_frequencies(map(view.tags, view.ids)), patience=patience)
 
     def losses(batch: Batch) -> Losses:
         return joint_losses(net, batch, c, ctx)
