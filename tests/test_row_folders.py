@@ -83,6 +83,16 @@ def test_scoring_again_keeps_the_scores_of_the_same_files_and_drops_those_of_oth
     assert set(find_records("runs")[0].record.scores) == {"iou"}
 
 
+def test_a_merged_row_keeps_what_was_scored_before_of_the_same_labels(here: Path) -> None:
+    assert score(str(labels("masks")), "--metrics", "boundary_iou").exit_code == 0
+    for number in (1, 2):
+        assert score("masks", "--shard", f"{number}/2").exit_code == 0
+    assert CliRunner().invoke(main, ["merge", "runs", "--runs", "runs"]).exit_code == 0
+    (stored,) = find_records("runs")
+    assert set(stored.record.scores) == {"iou", "boundary_iou"}
+    assert stored.record.provenance["labels"]["folder"] == "masks"
+
+
 def test_scores_of_maps_stay_only_where_the_maps_are_the_same_files(here: Path) -> None:
     data = open_dataset(
         "shapes", Plugins(), Settings(dataset_options={"shapes": {"preset": "tiny", "val": 3}}), 0
