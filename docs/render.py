@@ -120,7 +120,9 @@ def row(line: Sequence[str]) -> str:
 
 # ------------------------------------------------------------------------------------------------ references
 
-OPTIONS = "wsssbench show {} | at: option | columns: option, default, what, origin? | code: option, default"
+OPTIONS = (
+    "wsssbench show {} | at: option | columns: option, default, range?, what, origin? | code: option, default"
+)
 
 
 def reference(group: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsssbench.artifacts import ArtifactFolder
+from wsssbench.artifacts import ArtifactFolder, as_kept
 from wsssbench.errors import BadData
 from wsssbench.types import KINDS, Kind, Maps, Outputs
 
@@ -50,6 +50,23 @@ def test_what_is_written_is_read_to_the_precision_of_float16(folder: ArtifactFol
     assert (found.labels == given.labels).all()
     assert (found.mined == given.mined).all()
     assert (found.tag_scores == given.tag_scores).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_kept_is_known_without_a_file(folder: ArtifactFolder, seed: int) -> None:
+    given = outputs(seed)
+    folder.write("a", given, KINDS)
+    read, known = folder["a"], as_kept(given, KINDS, "a")
+    assert read.maps is not None
+    assert known.maps is not None
+    pairs = [(getattr(read, kind), getattr(known, kind)) for kind in KINDS[1:]]
+    pairs += [(read.maps.classes, known.maps.classes), (read.maps.values, known.maps.values)]
+    for one, other in pairs:
+        assert one.dtype == other.dtype
+        assert one.tobytes() == other.tobytes(), f"seed {seed}"
+    assert as_kept(given, ["labels"], "a").probs is None
+    with pytest.raises(BadData, match="not finite"):
+        as_kept(Outputs(probs=np.full((2, 3, 3), np.nan, np.float32)), ["probs"], "a")
 
 
 def test_small_map_values_survive_that_bytes_would_lose(folder: ArtifactFolder) -> None:

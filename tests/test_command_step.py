@@ -358,7 +358,7 @@ def test_a_run_of_the_program_is_handed_as_many_images_as_the_option_says() -> N
     records = [next(iter(find_records(Path(place)))).record for place in ("whole", "parts")]
     assert records[0].key == records[1].key
     assert records[0].scores == records[1].scores
-    with pytest.raises(WsssError, match="at least one image"):
+    with pytest.raises(WsssError, match=r"0 is out of range \[command.images_per_run\]"):
         step(segmenting(), images_per_run=0).ready()
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -253,6 +256,19 @@ def test_maps_of_another_repository_become_labels_by_the_threshold_that_is_said(
     assert header(Path(found["record"]).parent / "masks" / "val_00000.png") == ("P", (48, 48))
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "allowed"),
+    [("--threshold", "3", "0 to 1"), ("--threshold", "nan", "0 to 1"), ("--class-index", "-1", "at least 0")],
+)
+def test_a_threshold_or_class_out_of_its_range_is_refused_and_nothing_is_recorded(
+    runs: Path, flag: str, value: str, allowed: str
+) -> None:
+    result = call("score", maps_of_truth(Path("wild")), *SCORE, flag, value)
+    assert result.exit_code == 2
+    assert f"is out of range [{flag}]\n  next: allowed: {allowed}" in result.output
+    assert not list(runs.rglob("foreign*"))
+
+
 def test_probabilities_and_logits_are_judged_without_a_threshold(runs: Path) -> None:
     for path in list(truth(Path("logits")).glob("*.png")):
         planes = 9.0 * (read_labels(path) == np.arange(4)[:, None, None])
@@ -291,10 +307,64 @@ def test_report_says_what_other_evaluators_would_print_from_the_counts_alone(run
     ours, *theirs = [cell.strip() for cell in line.split("|")[2:-1]]
     record = next(s.record for s in find_records(runs) if s.record.method == "foreign")
     assert ours == f"{record.scores['iou']['miou']:.2f}"
-    assert (
-        theirs[-1] == f"100.00 (+{100 - record.scores['iou']['miou']:.2f})"
-    )  # pseudo_scores: silence is free
+    *_, silence_is_free, devkit, mmseg = theirs
+    assert silence_is_free == f"100.00 (+{100 - record.scores['iou']['miou']:.2f})"
+    assert devkit == "-"
+    assert mmseg == f"{record.scores['iou']['miou']:.2f} (+0.00)"
     assert "- irn: 255 is background (foreign)" in text
+    assert "- voc-devkit: VOCevalseg stops: out of range value 255 in " in text
+
+
+def test_score_and_report_print_what_other_evaluators_would_say(runs: Path) -> None:
+    folder = truth(Path("labels"))
+    labels = read_labels(folder / "val_00000.png")
+    labels[:9] = 255
+    write_labels(folder / "val_00000.png", labels)
+    text = ok("score", folder, *SCORE, "--metrics", "compatible")
+    (line,) = (line for line in text.partition("As others count")[2].splitlines() if "| foreign" in line)
+    scores = next(s.record for s in find_records(runs) if s.record.method == "foreign").scores
+    shown = [cell.strip() for cell in line.split("|")[2:-1]]
+    assert shown[0] == f"{scores['compatible']['ours']:.2f}"
+    assert shown[1].startswith(f"{scores['compatible']['chainercv_miou']:.2f} (")
+    assert shown[-2] == "-"
+    assert "- voc-devkit: VOCevalseg stops" in text
+    printed = ok("report", runs)
+    assert line in printed
+    assert "- voc-devkit: VOCevalseg stops" in printed
+    (table,) = (t for t in json.loads(ok("report", runs, "--format", "json")) if t.get("stage") == "seg")
+    (row,) = (row for row in table["rows"] if row["method"] == "foreign")
+    assert row["numbers"]["compatible.mmseg_miou"]["mean"] == scores["compatible"]["mmseg_miou"]
+    assert "compatible.voc-devkit_miou" not in row["numbers"]
+    assert "stops" in row["notes"]["compatible.voc-devkit_note"][0]
+    flat = next(
+        r
+        for r in csv.DictReader(io.StringIO(ok("report", runs, "--format", "csv")))
+        if r["method"] == "foreign"
+    )
+    assert "stops" in flat["compatible.voc-devkit_note"]
+
+
+def test_score_prints_every_number_of_a_metric_that_it_is_asked_for(runs: Path) -> None:
+    asked = "accuracy,confusion_pairs,error_ladder,per_image,activation"
+    text = ok("score", truth(Path("labels")), *SCORE, "--metrics", asked).partition("Other metrics")[2]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if "|" in line]
+    shown = {(metric, number): value for metric, number, value in lines[2:]}
+    assert {metric for metric, _ in shown} == set(asked.split(","))
+    assert shown["confusion_pairs", "pairs"] == "none"
+    assert shown["error_ladder", "alone.boundary"] == "0.00"
+    assert shown["error_ladder", "ladder: boundary"] == "100.00"
+    assert shown["accuracy", "mean_class_accuracy"] == "100.00"
+    assert shown["activation", "under_activation"] == "0.00"
+    wrong = truth(Path("wrong"))
+    for path in wrong.glob("*.png"):
+        write_labels(path, (read_labels(path) > 0).astype(np.uint8))
+    text = ok("score", wrong, *SCORE, "--metrics", "confusion_pairs")
+    assert "| confusion_pairs | pairs: 2, 1 " in text
+    rows = json.loads(ok("score", wrong, *SCORE, "--metrics", "error_ladder", "--json"))["scores"]
+    (table,) = (t for t in json.loads(ok("report", runs, "--format", "json")) if t.get("stage") == "seg")
+    (row,) = (row for row in table["rows"] if row["method"] == "foreign")
+    gained = rows["error_ladder"]["alone"]["wrong_tag"]
+    assert row["numbers"]["error_ladder.alone.wrong_tag"]["mean"] == gained > 0
 
 
 def test_a_row_names_the_filter_of_a_crf_that_was_run_on_foreign_maps(runs: Path) -> None:
@@ -558,6 +628,39 @@ def test_doctor_says_how_a_gpu_filters(monkeypatch: pytest.MonkeyPatch, missing:
     assert missing in text
 
 
+@pytest.mark.parametrize(
+    ("python", "said"),
+    [
+        ((3, 12), "next: pip install 'wsssbench[pydensecrf]'"),
+        ((3, 13), "next: pydensecrf2 does not build on Python 3.13; use --filter lattice"),
+        ((3, 14), "next: pydensecrf2 does not build on Python 3.14; use --filter lattice"),
+    ],
+)
+def test_doctor_offers_the_reference_crf_where_it_builds(
+    python: tuple[int, int], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wsssbench.commands import doctor
+
+    monkeypatch.setattr("wsssbench.env.PYTHON", python)
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    text = ok("doctor")
+    assert "note pydensecrf is absent" in text
+    assert said in text
+
+
+def test_the_extra_of_the_reference_crf_asks_for_it_where_it_builds() -> None:
+    from packaging.requirements import Requirement
+
+    from wsssbench.env import DENSECRF_PYTHON
+
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    (fork,) = map(Requirement, project["optional-dependencies"]["pydensecrf"])
+    newest = [
+        f"3.{minor}" for minor in range(11, 20) if fork.marker.evaluate({"python_version": f"3.{minor}"})
+    ]
+    assert newest[-1] == ".".join(map(str, DENSECRF_PYTHON))
+
+
 def test_doctor_reads_the_torch_that_torchvision_was_built_for() -> None:
     from wsssbench.commands.doctor import wanted_torch
 
@@ -613,7 +716,8 @@ def test_a_localizers_maps_become_labels_by_the_records_threshold(runs: Path) ->
     with Pil.open(path) as picture:
         planes = np.array(picture).transpose(2, 0, 1)[:, ::2, ::2] * gain
     assert read_record(folder).identity.threshold == {"value": 0.6, "tuned_on": ""}
-    wanted = threshold_labels(Maps(np.arange(3), planes), 0.6, (40, 56))
+    kept = planes.astype(np.float16).astype(np.float32)  # as the maps that are judged
+    wanted = threshold_labels(Maps(np.arange(3), kept), 0.6, (40, 56))
     found = read_labels(Path("here") / path.name)
     assert len(np.unique(found)) == 4
     np.testing.assert_array_equal(found, wanted)
@@ -629,7 +733,7 @@ def test_a_run_of_a_crf_stage_predicts_through_its_crf(runs: Path) -> None:
         ok("predict", image, "--run", folder, "--plugin", PLUGIN, "--out", stage)
         found[stage] = read_labels(Path(stage) / "val.png")
         judged = read_labels(folder / "masks" / "val_00000.png")
-        assert np.mean(found[stage] == judged) > 0.995  # maps on disk are float16, these are not
+        np.testing.assert_array_equal(found[stage], judged)
     assert (found["seg"] != found["seg+crf"]).any()
 
 

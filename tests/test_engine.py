@@ -434,6 +434,17 @@ def test_the_cost_of_a_cell_ends_at_the_step_that_it_judges(tmp_path: Path) -> N
     assert [record(cell).timing["fit_images"] for cell in cells] == [15, 5]
 
 
+@pytest.mark.parametrize(("table", "calls"), [({"scales": [0.5]}, 2), ({"flip": True}, 2), ({}, 1)])
+def test_a_stage_of_one_other_scale_or_of_mirror_images_looks_at_them(
+    tmp_path: Path, table: dict[str, Any], calls: int
+) -> None:
+    failed, (cell,) = fake.run(tmp_path, "first > second", stages=("mine",), custom_stages={"mine": table})
+    assert not failed
+    assert fake.count("second.predict") == calls
+    names = {path.name for path in cell.trial.steps[-1].folder.glob("artifacts/*")}
+    assert names == {{1: "val", 2: f"val@{cell.stage.scales[0]}{'+flip' * cell.stage.flip}-v2"}[calls]}
+
+
 def test_files_appear_whole_and_nothing_temporary_is_left(tmp_path: Path) -> None:
     fake.run(tmp_path, "first > second", stages=("seed", "pseudo", "seg", "seg+crf", "seg+ms"))
     names = [path.name for path in tmp_path.rglob("*")]

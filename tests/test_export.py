@@ -27,9 +27,9 @@ from wsssbench.dumps import read_dump, to_psa_dict, verify_voc_archive
 from wsssbench.errors import BadData, WsssError
 from wsssbench.masks import read_labels, voc_palette
 from wsssbench.store import read_record, write_record
-from wsssbench.types import Record, StepIdentity
+from wsssbench.types import Outputs, Record, StepIdentity
 
-PLUGIN = Path(__file__).with_name("bright_step.py")
+PLUGIN, CROWD = (Path(__file__).with_name(f"{name}_step.py") for name in ("bright", "crowd"))
 TEST_IDS = ("2008_000006", "2008_000011")
 FOLDER = "results/VOC2012/Segmentation/{}_test_cls"
 
@@ -68,10 +68,10 @@ def voc(voc_tree: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return voc_tree
 
 
-def run(method: str, stages: str) -> Path:
+def run(method: str, stages: str, *more: object) -> Path:
     """Run a method on the tree; the folder of its seed."""
     ok("run", "--method", method, "--dataset", "voc12", "--stages", stages, "--device", "cpu", "-q",
-       "--plugin", PLUGIN)  # fmt: skip
+       "--plugin", PLUGIN, "--plugin", CROWD, *more)  # fmt: skip
     (folder,) = Path("runs/voc12").glob("*/seed0")
     return folder
 
@@ -237,6 +237,83 @@ def test_the_servers_classes_are_those_of_the_data_set() -> None:
     from wsssbench_datasets.voc12 import CLASS_NAMES
 
     assert CLASSES == CLASS_NAMES
+
+
+# ------------------------------------------------------------------------------------------ what was judged
+
+
+def unlucky_threshold(voc: Any) -> float:
+    """A threshold of `bright` between a value of its maps and what float16 keeps of it, at many pixels."""
+    gain = 1.0 / max(int(np.asarray(Pil.open(voc.image(id))).max()) for id in voc.splits["train"])
+    seen = np.concatenate([np.asarray(Pil.open(voc.image(id))).ravel() for id in voc.splits["val"]])
+    values, often = np.unique(seen, return_counts=True)
+    exact = (values * np.float32(gain)).astype(np.float64)
+    lost = exact - exact.astype(np.float16)
+    chosen = np.argmax(np.where(lost > 1e-5, often, 0))
+    return float(exact[chosen] - lost[chosen] / 2)
+
+
+@pytest.mark.parametrize(
+    ("method", "stage"),
+    [
+        ("bright", "seg"),
+        ("bright", "seg+crf"),
+        ("bright > crowd", "seg"),
+        ("bright > crowd", "seg+crf"),
+        ("bright > crowd", "mirrored"),
+        ("constant", "seg"),
+    ],
+)
+def test_labels_of_judged_images_are_the_judged_ones_byte_for_byte(voc: Any, method: str, stage: str) -> None:
+    with Path("wsssbench.toml").open("a") as file:
+        file.write("[stages.mirrored]\nscales = [0.5, 1.0]\nflip = true\n")
+    more = () if method == "constant" else ("-o", f"bright.threshold={unlucky_threshold(voc)!r}")
+    folder = cell(run(method, stage, *more), stage)
+    judged = {id: (folder / "masks" / f"{id}.png").read_bytes() for id in voc.splits["val"]}
+    asked = ("--plugin", PLUGIN, "--plugin", CROWD)
+    ok("export", "voc12-test", folder, "--list", voc.list_file("val"), *asked, "-q", "--out", "x.tgz")
+    assert {Path(name).stem: data for name, data in contents(Path("x.tgz")).items()} == judged
+    ok("predict", *map(voc.image, judged), "--run", folder, *asked, "--device", "cpu")
+    assert {id: Path(f"predictions/{id}.png").read_bytes() for id in judged} == judged
+    ok("export", "png", folder, "png")
+    assert {path.stem: path.read_bytes() for path in Path("png").iterdir()} == judged
+
+
+def test_a_cell_of_an_older_rule_for_mirrored_images_is_not_predicted_by_the_new_one(voc: Any) -> None:
+    with Path("wsssbench.toml").open("a") as file:
+        file.write("[stages.mirrored]\nflip = true\n")
+    folder = cell(run("bright > crowd", "mirrored"), "mirrored")
+    identity = read_record(folder).identity
+    changed(
+        folder,
+        identity=dataclasses.replace(identity, terms=dataclasses.replace(identity.terms, stage_version="1")),
+    )
+    said = refused(*voc_test(folder, voc, "--plugin", CROWD))
+    assert "judged by version 1" in said
+    assert "run the cell again" in said
+
+
+@pytest.mark.parametrize("stage", ["seed", "pseudo"])
+def test_labels_that_were_judged_with_tags_are_exported_as_they_were_judged(voc: Any, stage: str) -> None:
+    folder = cell(run("bright > crowd", stage), stage)
+    ok("export", "png", folder, "png")
+    masks = {path.stem: path.read_bytes() for path in (folder / "masks").iterdir()}
+    assert {path.stem: path.read_bytes() for path in Path("png").iterdir()} == masks
+    for id in voc.splits["train"]:
+        assert set(np.unique(read_labels(f"png/{id}.png"))) <= {0, *(k + 1 for k in voc.classes[id])}
+
+
+def test_large_pictures_go_through_a_step_in_smaller_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    from wsssbench.commands import fitted
+
+    def grouped(*sides: int, most: int) -> list[int]:
+        seen = ((np.zeros((side, side, 3), np.uint8), Outputs()) for side in sides)
+        return [len(group) for group in fitted.together(seen, most)]
+
+    assert grouped(5, 5, 5, 5, 5, most=2) == [2, 2, 1]
+    assert grouped(most=2) == []
+    monkeypatch.setattr(fitted, "MOST_PIXELS", 60)
+    assert grouped(5, 5, 9, 5, 5, 5, most=8) == [2, 1, 2, 1]
 
 
 # --------------------------------------------------------------------------------------------- competition

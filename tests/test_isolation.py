@@ -226,6 +226,42 @@ def test_a_plugin_file_with_a_data_set_is_refused_in_an_isolated_run(tmp_path: P
         IsolatedPlugins().add_file(file)
 
 
+PICKY = """
+from dataclasses import dataclass
+from wsssbench.errors import WsssError
+from wsssbench.types import StepCard, option
+
+@dataclass(frozen=True)
+class Config:
+    width: int = option(2, "a width", low=1)
+
+class Picky:
+    Config = Config
+    card = StepCard("picky", "1", role="control", supervision=(), gives=("labels",))
+    def __init__(self, config):
+        self.config = config
+    def ready_on(self, card, filter_backend):
+        if filter_backend == "exact":
+            raise WsssError(f"not with exact on {card.name}", where="picky", hint="take lattice")
+    def fit(self, train, given, ctx): ...
+    def restore(self, ctx): ...
+"""
+
+
+@needs_sandbox
+def test_what_a_step_in_a_sandbox_cannot_run_with_is_told_when_planning(tmp_path: Path) -> None:
+    file = tmp_path / "picky.py"
+    file.write_text(PICKY)
+    asked = ("--method", "picky", "--dataset", "shapes", "--plugin", str(file), "--isolate", "--dry-run")
+    assert run(tmp_path / "runs", *asked).exit_code == 0
+    done = run(tmp_path / "runs", *asked, "--filter", "exact")
+    assert done.exit_code == 2
+    assert "not with exact on shapes [picky]\n  next: take lattice" in done.stderr
+    done = run(tmp_path / "runs", *asked, "-o", "picky.width=0")
+    assert done.exit_code == 2
+    assert "0 is out of range [picky.width]\n  next: allowed: at least 1, default 2" in done.stderr
+
+
 # ------------------------------------------------------------------------------------- what goes in and out
 
 

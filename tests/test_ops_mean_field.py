@@ -84,6 +84,19 @@ def test_exact_equals_a_float64_brute_force() -> None:
     np.testing.assert_allclose(q.numpy(), brute_force(unary[0], image[0], SMALL), atol=1e-4)
 
 
+@pytest.mark.parametrize("params", [MINING, INFERENCE], ids=["mining", "inference"])
+@pytest.mark.parametrize("size", [(30, 40), (40, 50)])
+def test_labels_of_exact_and_lattice_differ_on_a_few_percent_of_a_small_image(
+    size: tuple[int, int], params: CrfSet
+) -> None:
+    """As docs/protocol.md says: they are two operators, and a row of one is none of the other."""
+    _, image = scene(1, 4, *size, seed=7)
+    coarse = 2 * torch.randn(1, 4, 6, 8, generator=torch.Generator().manual_seed(7))
+    unary = -torch.nn.functional.interpolate(coarse, size=size, mode="bilinear").log_softmax(1)
+    best = [mean_field(unary, image, params, backend=b).argmax(1) for b in ("lattice", "exact")]
+    assert 0.001 < (best[0] != best[1]).float().mean() < 0.1
+
+
 def test_the_fused_pass_equals_the_same_steps_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     unary, image = scene(2, 4, 20, 25, seed=22)
     fused = mean_field(unary, image, MINING)
@@ -213,6 +226,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 
 def test_a_missing_pydensecrf_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    monkeypatch.setattr("wsssbench.env.PYTHON", (3, 12))  # the newest that it builds on
     with pytest.raises(WsssError, match="pydensecrf") as error:
         mean_field(*scene(1, 2, 4, 4, seed=33), MINING, backend="pydensecrf")
     assert "wsssbench[pydensecrf]" in error.value.hint

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from wsssbench.errors import BadData, UnknownName, WsssError
+from wsssbench.option_fields import Range
 from wsssbench.options import build_config, describe_options, key_options, option_names, parse_value
 from wsssbench.types import NoConfig, option
 
@@ -190,7 +191,14 @@ def test_a_weights_file_that_is_none_is_bad_data(tmp_path: Path, name: str) -> N
 
 def test_describe_options_tells_type_default_help_and_origin() -> None:
     rows = {row.name: row for row in describe_options(Plugin)}
-    assert tuple(rows["crop"]) == ("crop", "int", 160, "training crop in pixels", "paper, section 4.1")
+    assert tuple(rows["crop"]) == (
+        "crop",
+        "int",
+        160,
+        Range(),
+        "training crop in pixels",
+        "paper, section 4.1",
+    )
     assert rows["backbone"].type == "small | resnet18"
     assert rows["limit"].type == "int | none"
     assert tuple(rows) == option_names(Plugin)

@@ -13,6 +13,7 @@ from wsssbench.errors import UnknownName, WsssError
 from wsssbench.hardware import Hardware, resolve_hardware
 from wsssbench.plan import Cell, chosen_kinds, step_key, trial_code
 from wsssbench.plugins import Plugins
+from wsssbench.predicting import artifact_name
 from wsssbench.settings import Settings
 from wsssbench.stages import STAGES, custom_stage, resolve_stages
 from wsssbench.store import write_record
@@ -267,6 +268,16 @@ def test_maps_without_a_threshold_cannot_be_judged(tmp_path: Path, monkeypatch: 
     assert "add `threshold" in caught.value.hint
 
 
+def test_a_threshold_that_no_map_reaches_is_refused_whatever_the_step_says_of_its_option(
+    tmp_path: Path,
+) -> None:
+    for value in (7.0, -0.1):
+        with pytest.raises(WsssError, match="out of range") as caught:
+            fake.plan(tmp_path, options={"first": {"threshold": value}})
+        assert caught.value.where == "first.threshold"
+        assert caught.value.hint == "allowed: 0 to 1"
+
+
 @pytest.mark.parametrize(
     ("method", "stage", "reason"),
     [
@@ -394,9 +405,18 @@ def test_a_gpu_of_a_number_too_high_is_refused_and_precision_follows_the_device(
 
 def test_a_stage_of_ones_own_is_marked_and_keeps_what_it_does_not_change() -> None:
     stage = custom_stage("wide", {"base": "seg+ms", "crf": WIDE, "scales": [1, 2], "flip": False})
-    assert (stage.custom, stage.name, stage.split, stage.version) == (True, "wide", "eval", "1")
+    assert (stage.custom, stage.name, stage.split, stage.version) == (True, "wide", "eval", "2")
     assert (stage.crf, stage.scales, stage.flip) == (CrfSet(4.0, 3.0, 83.0, 5.0, 4.0), (1.0, 2.0), False)
     assert custom_stage("plain", {}) == dataclasses.replace(STAGES["seg"], name="plain", custom=True)
+
+
+@pytest.mark.parametrize("table", [{"scales": [0.5]}, {"flip": True}, {"scales": [0.5, 1.0]}])
+def test_a_stage_that_turns_images_has_the_version_of_the_rule_that_turns_them(table: Any) -> None:
+    stage = custom_stage("mine", table)
+    assert stage.multi_scale
+    assert stage.version == STAGES["seg+ms"].version == "2"
+    assert artifact_name("val", False, stage).endswith("-v2")
+    assert not custom_stage("mine", {"scales": [1.0]}).multi_scale
 
 
 @pytest.mark.parametrize(
@@ -414,6 +434,9 @@ def test_a_stage_of_ones_own_is_marked_and_keeps_what_it_does_not_change() -> No
         ({"crf": {**WIDE, "gauss_xy": "3 px"}}, "gauss_xy"),
         ({"crf": {"gauss_xy": 3}}, "gauss_compat is missing"),
         ({"crf": {**WIDE, "iterations": 2.5}}, "iterations"),
+        ({"crf": {**WIDE, "iterations": 0}}, "allowed: at least 1"),
+        ({"crf": {**WIDE, "gauss_xy": 0}}, "allowed: above 0"),
+        ({"crf": {**WIDE, "bilateral_compat": -1}}, "allowed: at least 0"),
     ],
 )
 def test_a_wrong_stage_names_its_key(table: dict[str, Any], word: str) -> None:

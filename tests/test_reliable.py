@@ -139,7 +139,7 @@ def test_padding_does_not_move_the_cut() -> None:
     ).sum()
 
 
-@pytest.mark.parametrize("fraction", [0.1, 0.4, 0.9])
+@pytest.mark.parametrize("fraction", [0.0, 1e-17, 0.1, 0.4, 0.9, 1.0])
 def test_cuts_select_as_the_sorted_list_does(fraction: float) -> None:
     seed = 51
     print(f"seed {seed}")
@@ -150,9 +150,20 @@ def test_cuts_select_as_the_sorted_list_does(fraction: float) -> None:
     want = []
     for row, keep in zip(values.numpy(), counted.numpy(), strict=True):
         chosen = np.sort(row[keep])
-        want.append(chosen[int((1 - fraction) * len(chosen))] if len(chosen) else np.inf)
+        place = min(int((1 - fraction) * len(chosen)), len(chosen) - 1)
+        want.append(chosen[place] if len(chosen) else np.inf)
     for cut in (reliable._cut_by_selecting, reliable._cut_by_sorting):
         np.testing.assert_array_equal(cut(values, counted, fraction).numpy(), np.array(want, np.float32))
+
+
+def test_at_a_fraction_of_nothing_no_class_is_mined_and_what_is_no_share_is_refused() -> None:
+    image, cams = scene()
+    classes = torch.tensor([0, 1])
+    mined = reliable_labels(image, cams, classes, ReliableRule(fraction=0.0))
+    assert set(mined.unique().tolist()) <= {0, 255}
+    for fraction in (-0.1, 1.1, float("nan")):
+        with pytest.raises(ValueError, match="is no share"):
+            ReliableRule(fraction=fraction)
 
 
 def test_the_first_of_equal_planes_wins() -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from wsssbench.errors import BadData
 from wsssbench.scales import MultiScale
-from wsssbench.types import Outputs
+from wsssbench.types import Maps, Outputs
 
 PROBS = frozenset({"probs"})
 
@@ -96,17 +96,97 @@ def test_an_image_of_one_colour_stays_so_at_any_scale() -> None:
     assert all(np.allclose(probs[0], 0.2, atol=1e-5) for probs in found)
 
 
-def test_tags_and_what_was_given_reach_the_predictor_at_every_scale() -> None:
-    asked: list[tuple[Any, Any]] = []
+class Repeating:
+    """A refiner that returns what it was given; labels become planes of 0 and 1 here."""
 
-    class Noting(Pooled):
-        def __call__(self, images: Sequence[Tensor], tags: Any, given: Any, want: Any) -> list[Outputs]:
-            asked.append((tags, given))
-            return super().__call__(images, tags, given, want)
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self.seen: list[tuple[Tensor, Any, Outputs]] = []
 
-    tags, given = np.array([[True], [False]]), [Outputs(), Outputs()]
-    MultiScale(Noting(), (0.5, 1.0), flip=False)(images(), tags, given, PROBS)
-    assert asked == [(tags, given)] * 2
+    def __call__(self, images: Sequence[Tensor], tags: Any, given: Any, want: Any) -> list[Outputs]:
+        self.seen += zip(images, [None] * len(images) if tags is None else tags, given, strict=True)
+        return [Outputs(probs=self.planes(getattr(before, self.kind))) for before in given]
+
+    def planes(self, said: Any) -> np.ndarray:
+        if isinstance(said, Maps):
+            return np.concatenate([1 - said.values[:1], said.values])
+        return said if said.ndim == 3 else (np.arange(4)[:, None, None] == said % 252).astype(np.float32)
+
+
+def said_before() -> list[Outputs]:
+    """What a step before might have said of `images()`: nothing in it is its own mirror image."""
+    draw = np.random.default_rng(4)
+    found = []
+    for (height, width), stride in zip(((32, 40), (21, 30)), (4, 3), strict=True):
+        probs = draw.random((3, -(-height // stride), -(-width // stride)), np.float32)
+        blocks = draw.integers(0, 3, (-(-height // 4), -(-width // 4))).astype(np.uint8)
+        labels = blocks.repeat(4, 0).repeat(4, 1)[:height, :width]
+        maps = Maps(np.array([1]), probs[:1].copy())
+        mined = np.where(labels == 2, 255, labels).astype(np.uint8)
+        found.append(Outputs(maps, probs / probs.sum(0), labels, mined, probs[:, 0, 0]))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["maps", "probs", "labels", "mined"])
+@pytest.mark.parametrize(("scales", "flip"), [((1.0,), True), ((1.0, 2.0, 3.0), False), ((1.0, 3.0), True)])
+def test_a_refiner_that_returns_what_it_was_given_gives_just_that(
+    kind: str, scales: tuple[float, ...], flip: bool
+) -> None:
+    given, step = said_before(), Repeating(kind)
+    found = MultiScale(step, scales, flip=flip)(images(), None, given, PROBS)
+    for outputs, before in zip(found, given, strict=True):
+        assert outputs.probs is not None
+        wanted = step.planes(getattr(before, kind))
+        if max(scales) == 1.0 or kind in ("maps", "probs"):
+            np.testing.assert_allclose(outputs.probs, wanted, atol=1e-6)
+        else:  # labels at 2 and 3 times the size come back mixed at their borders alone
+            np.testing.assert_array_equal(outputs.probs.argmax(0), wanted.argmax(0))
+
+
+@pytest.mark.parametrize("kind", ["maps", "probs", "labels", "mined"])
+def test_what_was_given_lies_on_the_view_as_it_lay_on_the_image(kind: str) -> None:
+    """A step whose planes are the red channel's says the same of a view as the view's own red does."""
+    red = images()
+    for image in red:
+        image[:, :, : image.shape[-1] // 2] = 0  # a left half that is dark, and a right one that is not
+        image[:, :, image.shape[-1] // 2 :] = 200
+    dark = [(image[0].numpy() == 0).astype(np.uint8) for image in red]
+    given = [
+        Outputs(
+            maps=Maps(np.array([0]), side[None, ::2, ::2].astype(np.float32)),
+            probs=np.stack([1 - side, side]).astype(np.float32),
+            labels=side,
+            mined=side,
+        )
+        for side in dark
+    ]
+    step = Repeating(kind)
+    MultiScale(step, (0.5, 1.0, 1.5), flip=True)(red, None, given, PROBS)
+    assert len(step.seen) == 2 * 3 * 2
+    for image, _, before in step.seen:
+        said = getattr(before, kind)
+        plane = said.values[0] if isinstance(said, Maps) else said if said.ndim == 2 else said[1]
+        shape = (image.shape[1], image.shape[2])
+        if kind in ("labels", "mined"):
+            assert plane.shape == shape
+            assert plane.dtype == np.uint8
+        wide = F.interpolate(torch.from_numpy(plane)[None, None].float(), size=shape, mode="nearest-exact")
+        assert ((wide[0, 0] > 0.5) == (image[0] < 100)).float().mean() > 0.9
+
+
+def test_tags_and_scores_of_tags_are_the_same_for_every_view() -> None:
+    tags, given, step = np.array([[True], [False]]), said_before(), Repeating("probs")
+    MultiScale(step, (0.5, 1.0), flip=True)(images(), tags, given, PROBS)
+    for n, (_, own, before) in enumerate(step.seen):
+        assert (own == tags[n % 2]).all()
+        assert before.tag_scores is given[n % 2].tag_scores
+
+
+def test_as_many_images_go_together_as_the_step_wants() -> None:
+    net = Pooled()
+    assert not hasattr(MultiScale(net, (1.0,), flip=True), "images_per_call")
+    net.images_per_call = 3  # type: ignore[attr-defined]
+    assert MultiScale(net, (1.0,), flip=True).images_per_call == 3
 
 
 def test_a_step_that_gives_no_probabilities_is_told() -> None:
@@ -114,4 +194,4 @@ def test_a_step_that_gives_no_probabilities_is_told() -> None:
         return [Outputs() for _ in images]
 
     with pytest.raises(BadData, match="asked for probs and returned none"):
-        MultiScale(silent, (1.0, 0.5), flip=False)(images(), None, [], PROBS)
+        MultiScale(silent, (1.0, 0.5), flip=False)(images(), None, [Outputs()] * 2, PROBS)

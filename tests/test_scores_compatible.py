@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -17,8 +18,10 @@ from wsssbench.scores.compatible import (
     chainercv,
     fast_hist,
     irn,
+    mmseg,
     pseudo_scores,
     seam_counters,
+    voc_devkit,
 )
 
 K = 20  # VOC: the arithmetic of a predicted 255 depends on it
@@ -93,12 +96,32 @@ def by_pseudo_scores(gold, said) -> float:
     return by_fast_hist(np.where(said == 255, 255, gold), np.where(said == 255, 0, said))
 
 
+def by_devkit(gold, said) -> float:
+    """NaN where a label is nowhere; 255 in a result picture stops it."""
+    if (said > K).any():
+        raise ValueError("out of range value")
+    m = np.zeros((K + 1, K + 1), np.int64)
+    np.add.at(m, (gold[gold < 255], said[gold < 255]), 1)
+    return float(np.mean([ratio(m[k, k], m[k].sum() + m[:, k].sum() - m[k, k]) for k in range(K + 1)]))
+
+
+def by_mmseg(gold, said) -> float:
+    valid = gold != 255
+    hit, t, p = (
+        np.array([(side == k).sum() for k in range(K + 1)])  # histograms over 0..K: what is beyond drops out
+        for side in (gold[valid & (gold == said)], gold[valid], said[valid])
+    )
+    return nan_mean([ratio(h, a + b - h) for h, a, b in zip(hit, t, p, strict=True)])
+
+
 RULES = {
     "chainercv": by_chainercv,
     "irn": by_irn,
     "seam_counters": by_counters,
     "fast_hist": by_fast_hist,
     "pseudo_scores": by_pseudo_scores,
+    "voc-devkit": by_devkit,
+    "mmseg": by_mmseg,
 }
 
 
@@ -109,6 +132,14 @@ RULES = {
 )
 def test_each_evaluator_follows_its_rules(name, seed, labels):
     gold, said = random_pair(seed, labels)
+    if name == "voc-devkit":  # else a class is nowhere, and there is nothing to compare
+        gold[0, : K + 1] = np.arange(K + 1)
+        if 255 in labels:
+            with pytest.raises(ValueError, match="out of range"):
+                by_devkit(gold, said)
+            with pytest.raises(WsssError, match="out of range value 255"):
+                EVALUATORS[name](counted(gold, said), K)
+            return
     theirs = EVALUATORS[name](counted(gold, said), K)
     assert theirs.miou == pytest.approx(100 * RULES[name](gold, said))
 
@@ -206,6 +237,34 @@ def test_pseudo_scores_rise_when_what_is_hard_is_left_out():
     assert pseudo_scores(silent, K).note.startswith("25.0 %")
 
 
+def test_the_devkit_has_no_number_where_a_class_is_nowhere_and_says_which():
+    counts = counted(row(0, 0, 1, 1), row(0, 0, 1, 2), 3)
+    theirs = voc_devkit(counts, 3)
+    assert theirs.miou is None
+    assert theirs.per_class == (100, 50, 0, None)
+    assert theirs.note == "NaN: labels 3 are neither in the truth nor predicted (0 / 0)"
+    result = Compatible().score(counts, 3)
+    assert result["voc-devkit_miou"] is result["voc-devkit_difference"] is None
+    assert result["voc-devkit_per_class"] == [100, 50, 0, None]
+    json.dumps(result, allow_nan=False)
+
+
+def test_the_devkit_stops_at_a_255_wherever_it_is():
+    assert voc_devkit(counted(row(0, 1, 255), row(0, 1, 1), 1), 1).miou == 100
+    for gold in (row(0, 1, 255), row(0, 1, 1)):
+        with pytest.raises(WsssError, match="255 in 1 pixels"):
+            voc_devkit(counted(gold, row(0, 1, 255), 1), 1)
+
+
+def test_mmseg_misses_a_predicted_255_and_counts_what_is_predicted_without_truth_as_zero():
+    counts = counted(row(0, 0, 1, 1, 255), row(0, 5, 1, 255, 255))
+    theirs = mmseg(counts, K)
+    assert theirs.per_class[:6] == (50, 50, None, None, None, 0)
+    assert theirs.miou == pytest.approx(100 / 3)
+    assert "labels 5, predicted without truth" in theirs.note
+    assert "1 pixels predicted 255 are misses" in theirs.note
+
+
 # ------------------------------------------------------------------------------------------------ the metric
 
 
@@ -214,6 +273,9 @@ def test_the_metric_gives_each_miou_and_its_distance_from_ours():
     result = Compatible().score(counts, K)
     assert result["ours"] == 75
     for name, evaluator in EVALUATORS.items():
+        if name == "voc-devkit":  # it stops at the 255
+            assert result[f"{name}_miou"] is result[f"{name}_difference"] is None
+            continue
         assert result[f"{name}_miou"] == evaluator(counts, K).miou
         assert result[f"{name}_difference"] == pytest.approx(result[f"{name}_miou"] - 75)
 

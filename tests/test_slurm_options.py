@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -51,7 +52,8 @@ def test_submitit_takes_every_option() -> None:
 def test_a_value_that_slurm_could_not_take_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(WsssError) as caught:
         slurm_config(given)
-    assert "wsssbench show slurm" in caught.value.hint
+    assert caught.value.where in ("slurm", *(f"slurm.{name}" for name in given))
+    assert re.search("`wsssbench show slurm`|allowed: at least", caught.value.hint)
 
 
 def test_its_options_can_be_looked_up_and_completed() -> None:

@@ -483,6 +483,24 @@ def equal(one: Batch, two: Batch) -> bool:
     return one.ids == two.ids and all(torch.equal(a, b) for a, b in pairs)
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Schedule(steps=-3, lr=0.1),
+        lambda: Schedule(steps=3, lr=0.1, stop_at=-1),
+        lambda: CropRule(0),
+        lambda: CropRule(8, (1.3, 0.7)),
+        lambda: CropRule(8, (0.0, 1.0)),
+        lambda: CropBatches(View(TinyDataset(), "train", ("tags",)), CropRule(8), 0, 1),
+    ],
+    ids=["steps", "stop_at", "px", "descending", "scale 0", "batch"],
+)
+def test_a_training_without_steps_pixels_or_images_cannot_be_made(make: Callable[[], object]) -> None:
+    with pytest.raises(WsssError) as caught:
+        make()
+    assert caught.value.hint
+
+
 def test_a_batch_depends_on_seed_and_step_alone() -> None:
     source, again = batches(), batches()
     order = list(range(20))

@@ -215,8 +215,8 @@ def predict(
     pictures = [read_picture(file) for file in files]
     fitted = fitted_run(Path(run), device, [Path(place) for place in plugins])
     names = fitted.card.class_names
-    found = zip(files, pictures, strict=True)
-    return Predictions(tuple(Prediction(f.stem, image, fitted.labels(image), names) for f, image in found))
+    found = zip(files, pictures, fitted.labels(pictures), strict=True)
+    return Predictions(tuple(Prediction(f.stem, image, labels, names) for f, image, labels in found))
 
 
 def report(

@@ -61,13 +61,7 @@ class ArtifactFolder:
     def write(self, id: str, outputs: Outputs, kinds: Iterable[Kind]) -> None:
         """Keep the named kinds of one image's outputs; one that is None is the step's breach of contract."""
         for kind in kinds:
-            value = getattr(outputs, kind)
-            if value is None:
-                raise BadData(
-                    f"the step was asked for {kind} and returned none",
-                    where=id,
-                    hint="its card says that it gives them: return them, or take them out of `gives`",
-                )
+            value = _given(outputs, kind, id)
             path = self.path(id, kind)
             path.parent.mkdir(parents=True, exist_ok=True)
             if kind in ("labels", "mined"):
@@ -118,15 +112,50 @@ class ArtifactFolder:
             return {"images": 0, "seconds": 0.0}
 
 
+HEAD_BYTES = 1024  # of an .npz file and the arrays in it, at most
+
+
+def most_bytes(kind: Kind, images: int, planes: int, cells: int) -> int:
+    """What files of `kind`, maps or probs, of so many images take at most on disk: they are not compressed.
+
+    `planes` counts those of all images together, `cells` is the grid of one plane.
+    """
+    value, index = np.dtype(np.float16).itemsize, np.dtype(np.int64).itemsize
+    return images * HEAD_BYTES + planes * (cells * value + (index if kind == "maps" else 0))
+
+
+def as_kept(outputs: Outputs, kinds: Iterable[Kind], id: str) -> Outputs:
+    """The named kinds as `read` gives them after `write`, without a file: what is judged, to the last bit."""
+    return Outputs(**{kind: _as_kept(kind, _given(outputs, kind, id), id) for kind in kinds})
+
+
+def _as_kept(kind: Kind, value: Any, id: str) -> Any:
+    return value if kind in ("labels", "mined") else _unpacked(kind, _arrays(kind, value, id))
+
+
+def _given(outputs: Outputs, kind: Kind, id: str) -> Any:
+    value = getattr(outputs, kind)
+    if value is None:
+        raise BadData(
+            f"the step was asked for {kind} and returned none",
+            where=id,
+            hint="its card says that it gives them: return them, or take them out of `gives`",
+        )
+    return value
+
+
 def _packed(kind: Kind, value: Any, id: str) -> bytes:
     buffer = io.BytesIO()
-    if kind == "maps":
-        np.savez(buffer, classes=value.classes.astype(np.int64), values=_finite(value.values, np.float16, id))
-    elif kind == "probs":
-        np.savez(buffer, probs=_finite(value, np.float16, id))
-    else:
-        np.savez(buffer, scores=_finite(value, np.float32, id))
+    np.savez(buffer, **_arrays(kind, value, id))
     return buffer.getvalue()
+
+
+def _arrays(kind: Kind, value: Any, id: str) -> dict[str, Any]:
+    if kind == "maps":
+        return {"classes": value.classes.astype(np.int64), "values": _finite(value.values, np.float16, id)}
+    if kind == "probs":
+        return {"probs": _finite(value, np.float16, id)}
+    return {"scores": _finite(value, np.float32, id)}
 
 
 def _finite(values: Any, dtype: type[np.floating[Any]], id: str) -> Any:

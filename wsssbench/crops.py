@@ -32,6 +32,13 @@ class CropRule:
     padding: tuple[int, int, int] = MEAN_COLOUR  # what padding shows
     jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)  # brightness, contrast, saturation, hue
 
+    def __post_init__(self) -> None:
+        """Raise WsssError for a crop without pixels, or scales that are none."""
+        low, high = self.scale
+        if self.px < 1 or not 0 < low <= high:
+            what = f"no crop has {self.px} pixels a side at scales from {low} to {high}"
+            raise WsssError(what, where="CropRule", hint="px is at least 1, scales are above 0 and ascend")
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -80,6 +87,8 @@ class CropBatches:
         if not len(view):
             hint = "check the split's list"
             raise BadData("no images to train on", where=f"{view.card.name} {view.split}", hint=hint)
+        if batch < 1:
+            raise WsssError(f"a batch of {batch} has no image", where="CropBatches", hint="at least 1")
         self.view, self.rule, self.batch, self.seed = view, rule, batch, seed
         self.label_of = label_of or (lambda sample: sample.mask)
         self._order: tuple[int, np.ndarray] | None = None

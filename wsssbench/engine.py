@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.context import RunContext
+from wsssbench.demands import judged_demands
 from wsssbench.distributed import trains_together
 from wsssbench.env import provenance
 from wsssbench.errors import WsssError
@@ -253,7 +254,7 @@ class Engine:
         if folder.missing(kinds) or (self.sandbox and is_foreign(folder.folder)):
             before = self._before(trial, planned, split, tags_given, part)
             predictor = self.fitted(trial, planned)
-            if stage is not None and (len(stage.scales) > 1 or stage.flip):
+            if stage is not None and stage.multi_scale:
                 from wsssbench.scales import MultiScale
 
                 predictor = MultiScale(predictor, stage.scales, flip=stage.flip)
@@ -313,14 +314,8 @@ class Engine:
 
     def _note_demands(self, cell: Cell) -> None:
         """Remember what each stage will want, so that one pass of a predictor serves them all."""
-        planned: PlannedStep | None = judged_step(cell.trial.steps, cell.stage)
-        assert planned is not None
-        name = artifact_name(cell.split, cell.stage.tags_given, cell.stage)
-        kinds: set[Kind] = set(cell_kinds(cell))
-        while planned is not None and kinds:
-            self._demands.setdefault((planned.key, name), set()).update(kinds)
-            kinds, planned = set(planned.takes), planned.before
-            name = artifact_name(cell.split, cell.stage.tags_given)
+        for demand in judged_demands(cell):
+            self._demands.setdefault((demand.planned.key, demand.name), set()).update(demand.kinds)
 
     # ------------------------------------------------------------------------------------------------- labels
 

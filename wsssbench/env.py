@@ -14,7 +14,16 @@ from typing import Any
 
 from wsssbench.closure import code_of
 
+PYTHON = sys.version_info[:2]
+DENSECRF_PYTHON = (3, 12)  # the newest that pydensecrf2 1.1 builds on: it pins Cython 0.29.36
 PACKAGES = ("wsssbench", "torch", "torchvision", "triton", "numpy", "scipy", "numba", "pillow", "pydensecrf2")
+
+
+def densecrf_hint() -> str:
+    """What to do where the package pydensecrf is missing."""
+    if PYTHON > DENSECRF_PYTHON:
+        return f"pydensecrf2 does not build on Python {PYTHON[0]}.{PYTHON[1]}; use --filter lattice"
+    return "pip install 'wsssbench[pydensecrf]' (builds with a C++ compiler), or --filter lattice"
 
 
 def provenance(device: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from wsssbench.env import densecrf_hint
 from wsssbench.errors import UnknownName, WsssError, nearest
 from wsssbench.settings import Settings
 
@@ -52,8 +53,7 @@ def resolve_hardware(settings: Settings) -> Hardware:
             hint=nearest(settings.filter_backend, BACKENDS),
         )
     if settings.filter_backend == "pydensecrf" and find_spec("pydensecrf") is None:
-        hint = "pip install 'wsssbench[pydensecrf]', or --filter lattice, the same operator"
-        raise WsssError("pydensecrf is not installed", where="--filter", hint=hint)
+        raise WsssError("pydensecrf is not installed", where="--filter", hint=densecrf_hint())
     if device.startswith("cuda"):
         compute_full_float32()
     return Hardware(device, precision, settings.filter_backend)

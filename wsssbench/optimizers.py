@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wsssbench.errors import WsssError
+
 GRADIENT = "gradient"  # the name, among the losses of a step, of a gradient's norm that is not finite
 
 
@@ -26,6 +28,12 @@ class Schedule:
     clip: float = 1.0  # largest gradient norm; 0 switches clipping off
     bias_factor: float = 1.0  # rate of biases over that of weights; where it is not 1 they do not decay
     stop_at: int = 0  # steps to take of this schedule, for an early checkpoint of it; 0: all
+
+    def __post_init__(self) -> None:
+        """Raise WsssError for fewer than no steps: nothing would be trained, and nothing said."""
+        if self.steps < 0 or self.stop_at < 0:
+            what = f"a training of {self.steps} steps that stops at {self.stop_at} is none"
+            raise WsssError(what, where="Schedule", hint="give the option of the steps a range: low=1")
 
 
 def make_optimizer(backbone: nn.Module, heads: Iterable[nn.Module], plan: Schedule) -> torch.optim.Optimizer:

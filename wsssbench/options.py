@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
+from wsssbench.option_fields import Range, range_of
 from wsssbench.types import NoConfig, plain
 
 PRESET = "preset"  # the key that chooses a preset; reserved in every plugin
@@ -27,6 +28,7 @@ class OptionRow(NamedTuple):
     name: str
     type: str
     default: Any
+    range: Range
     help: str
     origin: str  # paper, code, tuned on which ids; may be empty
 
@@ -36,7 +38,7 @@ def build_config(plugin: str, cls: type, *layers: Mapping[str, Any], dataset: st
 
     The preset is the one that the last `preset` key in the layers names ("none" for no preset), else the
     one called like `dataset` where the class has it. Raises UnknownName for an unknown option or preset, and
-    WsssError for a value of the wrong type or that `Config` itself refuses.
+    WsssError for a value of the wrong type, out of the option's range or that `Config` itself refuses.
     """
     config_class = _config_class(plugin, cls)
     kinds, fields = _kinds(plugin, config_class), {f.name: f for f in _fields(config_class)}
@@ -48,7 +50,9 @@ def build_config(plugin: str, cls: type, *layers: Mapping[str, Any], dataset: st
             if key not in fields:
                 hint = nearest(key, tuple(fields))
                 raise UnknownName(f"{plugin} has no option {key!r}", where=f"{plugin}.{key}", hint=hint)
-            values[key] = coerce(value, kinds[key], f"{plugin}.{key}", default_of(fields[key]))
+            where, default = f"{plugin}.{key}", default_of(fields[key])
+            values[key] = coerce(value, kinds[key], where, default)
+            check_range(values[key], range_of(fields[key].metadata), where, default)
     return _construct(plugin, config_class, values)
 
 
@@ -66,6 +70,7 @@ def describe_options(cls: type) -> list[OptionRow]:
             f.name,
             type_text(kinds[f.name]),
             default_of(f),
+            range_of(f.metadata),
             f.metadata.get("help", ""),
             f.metadata.get("origin", ""),
         )
@@ -225,6 +230,14 @@ def coerce(value: Any, kind: Any, where: str, default: Any = dataclasses.MISSING
         quote = f'; quote a string: "{value}"' if _is_quotable(value, kind) else ""
         detail = str(error) or f"{value!r} is not {type_text(kind)}"
         raise WsssError(detail, where=where, hint=f"expected {type_text(kind)}{known}{quote}") from None
+
+
+def check_range(value: Any, allowed: Range, where: str, default: Any = dataclasses.MISSING) -> None:
+    """Raise WsssError, with what is allowed and the default, where `value` is out of its range."""
+    if not allowed.holds(value):
+        known = "" if default is dataclasses.MISSING else f", default {plain(default)!r}"
+        what = f"{plain(value)!r} is out of range" if plain(value) not in ([], "") else "this is empty"
+        raise WsssError(what, where=where, hint=f"allowed: {allowed}{known}")
 
 
 def type_text(kind: Any) -> str:

@@ -15,6 +15,7 @@ from wsssbench.judging.metric_choice import applicable, check_used, judged_befor
 from wsssbench.judging.thresholds import Policy, held_out_ids, judged_ids, planned_threshold
 from wsssbench.options import build_config, key_options
 from wsssbench.plugins import Plugins
+from wsssbench.readiness import check_ready, why_mining_fails
 from wsssbench.recipes import RecipeSpec, resolve_recipe
 from wsssbench.settings import Settings
 from wsssbench.stages import refuse_overlap, require_masks, resolve_stages, sigma_scale
@@ -153,6 +154,7 @@ def plan_trial(
         config = build_config(name, cls, options, dataset=card.name)
         step: Step = cls(config)
         before = planned[-1] if planned else None
+        check_ready(step, card, hardware.filter_backend)
         _check_step(name, step, before)
         if "masks" in step.card.supervision:
             require_masks(card, card.fit_split, f"{name} learns from them")
@@ -272,7 +274,7 @@ def judged_kind(planned: PlannedStep, stage: Stage) -> Kind | None:
     """Which output of the judged step a stage needs; None where it gives nothing that fits."""
     if stage.judged == "maps":
         return "maps" if "maps" in planned.gives else None
-    if len(stage.scales) > 1 or stage.flip:
+    if stage.multi_scale:
         made_here = planned.step.card.role != "labels"  # files have one scale
         return "probs" if "probs" in planned.gives and made_here else None
     order: tuple[Kind, ...] = ("probs", "maps") if stage.crf else ("labels", "probs", "maps")
@@ -282,9 +284,8 @@ def judged_kind(planned: PlannedStep, stage: Stage) -> Kind | None:
 def skip_reason(planned: PlannedStep, stage: Stage) -> str:
     """Why a stage does not apply to this step, or nothing."""
     if judged_kind(planned, stage) is not None:
-        return ""
-    several = len(stage.scales) > 1 or stage.flip
-    needs = "probabilities" if several else "probabilities or maps" if stage.crf else "labels"
+        return "" if stage.tags_given else why_mining_fails(planned)
+    needs = "probabilities" if stage.multi_scale else "probabilities or maps" if stage.crf else "labels"
     return f"{planned.name} gives no {'maps' if stage.judged == 'maps' else needs}"
 
 
@@ -366,9 +367,6 @@ def _check_step(name: str, step: Step, before: PlannedStep | None) -> None:
             where=f"step {name}",
             hint=f"a step declares some of {', '.join(SUPERVISION)}",
         )
-    ready = getattr(step, "ready", None)
-    if ready:
-        ready()
     given = before.gives if before else ()
     needs = dict.fromkeys((*step.card.takes, *step.card.learns_from))
     lacking = [need.replace("|", " or ") for need in needs if not chosen_kinds((need,), given)]

@@ -40,13 +40,15 @@ def outputs_of(
 def artifact_name(
     split: str, tags_given: bool, stage: Stage | None = None, part: Sequence[str] | None = None
 ) -> str:
-    """Folder name of a step's outputs: `train-tags`, `val`, `val@0.5,1.0+flip`.
+    """Folder name of a step's outputs: `train-tags`, `val`, `val@0.5,1.0+flip-v2`.
 
-    Of a `part` of the split, some of its ids, they lie apart, as `train+part-1a2b3c4d`: the last bits of an
-    output depend on the images that it was predicted with.
+    The views' version is in the name: what an older rule made of several is never taken for another's. Of a
+    `part` of the split, some of its ids, outputs lie apart, as `train+part-1a2b3c4d`: their last bits depend
+    on the images that they were predicted with.
     """
     name = f"{split}-tags" if tags_given else split
     name += "" if part is None else f"+part-{content_key(list(part))[:8]}"
-    if stage is not None and (len(stage.scales) > 1 or stage.flip):
+    if stage is not None and stage.multi_scale:
         name += "@" + ",".join(map(str, stage.scales)) + ("+flip" if stage.flip else "")
+        name += "" if stage.version == "1" else f"-v{stage.version}"
     return name

@@ -1,8 +1,14 @@
-"""Multi-scale testing of any step that gives probabilities: scales and mirror images averaged."""
+"""Multi-scale testing of any step that gives probabilities: scales and mirror images averaged.
+
+What the step before said of an image is turned with it: its planes lie over the whole image, at a stride of
+their own, so that they are mirrored only; labels have one number for each pixel, and are scaled as well.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +25,8 @@ class MultiScale:
 
     def __init__(self, predictor: Predictor, scales: Sequence[float], *, flip: bool) -> None:
         self.predictor, self.scales, self.flip = predictor, scales, flip
+        if wanted := getattr(predictor, "images_per_call", 0):
+            self.images_per_call: int = wanted
 
     def __call__(
         self,
@@ -33,8 +41,12 @@ class MultiScale:
             (scale, flip) for scale in self.scales for flip in ((False, True) if self.flip else (False,))
         ]
         for scale, flip in views:
-            turned = [_resized(image, scale).flip(-1) if flip else _resized(image, scale) for image in images]
-            found = plain if (scale, flip) == (1.0, False) else self._probs(turned, tags, given)
+            found = plain
+            if (scale, flip) != (1.0, False):
+                turned = [_turned(image, scale, flip) for image in images]
+                sizes = [(image.shape[-2], image.shape[-1]) for image in turned]
+                before = [_turned_outputs(*each, flip) for each in zip(given, sizes, strict=True)]
+                found = self._probs(turned, tags, before)
             for total, probs in zip(sums, found, strict=True):
                 probs = probs.flip(-1) if flip else probs
                 total += F.interpolate(
@@ -52,11 +64,37 @@ class MultiScale:
         return [torch.from_numpy(np.asarray(o.probs, np.float32)) for o in outputs]
 
 
-def _resized(image: Tensor, scale: float) -> Tensor:
-    """uint8 (3, H, W) scaled bilinearly, sizes rounded."""
-    if scale == 1.0:
-        return image
-    height, width = (max(1, round(side * scale)) for side in image.shape[-2:])
-    size = (height, width)
-    resized = F.interpolate(image[None].float(), size=size, mode="bilinear", align_corners=False)
-    return resized[0].round().clamp(0, 255).to(torch.uint8)
+def _turned(image: Tensor, scale: float, flip: bool) -> Tensor:
+    """uint8 (3, H, W) scaled bilinearly, sizes rounded, and mirrored where `flip` says so."""
+    if scale != 1.0:
+        height, width = (max(1, round(side * scale)) for side in image.shape[-2:])
+        size = (height, width)
+        resized = F.interpolate(image[None].float(), size=size, mode="bilinear", align_corners=False)
+        image = resized[0].round().clamp(0, 255).to(torch.uint8)
+    return image.flip(-1) if flip else image
+
+
+def _turned_outputs(given: Outputs, size: tuple[int, int], flip: bool) -> Outputs:
+    """What was said of an image, for its view of (H, W) = `size`; `tag_scores` hold for every view."""
+    maps, probs, labels, mined = given.maps, given.probs, given.labels, given.mined
+    if maps is not None and flip:
+        maps = dataclasses.replace(maps, values=_mirrored(maps.values))
+    return dataclasses.replace(
+        given,
+        maps=maps,
+        probs=_mirrored(probs) if probs is not None and flip else probs,
+        labels=None if labels is None else _turned_labels(labels, size, flip),
+        mined=None if mined is None else _turned_labels(mined, size, flip),
+    )
+
+
+def _turned_labels(labels: NDArray[np.uint8], size: tuple[int, int], flip: bool) -> NDArray[np.uint8]:
+    """(H, W) labels at `size`, each pixel that of the nearest one, and mirrored where `flip` says so."""
+    pixels = torch.from_numpy(np.array(labels))[None, None]
+    resized: NDArray[np.uint8] = F.interpolate(pixels, size=size, mode="nearest-exact")[0, 0].numpy()
+    return _mirrored(resized) if flip else resized
+
+
+def _mirrored(planes: NDArray[Any]) -> NDArray[Any]:
+    """(..., H, W) with the columns in reverse; contiguous, as torch wants its arrays."""
+    return np.ascontiguousarray(planes[..., ::-1])

@@ -9,13 +9,20 @@ from typing import Any
 
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.files.printable import first_names
-from wsssbench.options import coerce
+from wsssbench.option_fields import Range
+from wsssbench.options import check_range, coerce
 from wsssbench.types import CrfSet, DatasetCard, Stage
 
 # RRM's inference set (code, tool/imutils.py, crf_inference_inf), the same for every method.
 STAGE_CRF = CrfSet(3, 3, 83, 5, 4, 10)
+CRF_RANGES = {  # of its compatibilities and iterations; widths are above 0
+    "gauss_compat": Range(low=0),
+    "bilateral_compat": Range(low=0),
+    "iterations": Range(low=1),
+}
 VOC_PX = 500  # long side of a VOC image: the CRF widths of the field are pixels of such an image
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # DeepLab-v2's test scales
+SEVERAL_VIEWS = "2"  # version of testing at scales and mirrored; 1 gave refiners maps that were not mirrored
 
 STAGES: dict[str, Stage] = {
     stage.name: stage
@@ -25,11 +32,18 @@ STAGES: dict[str, Stage] = {
         Stage("seg", "1", "seg", "eval", False, question="what can be deployed"),
         Stage("seg+crf", "1", "seg", "eval", False, crf=STAGE_CRF, question="the same after one dense CRF"),
         Stage(
-            "seg+ms", "1", "seg", "eval", False, scales=TEST_SCALES, flip=True, question="multi-scale test"
+            "seg+ms",
+            SEVERAL_VIEWS,
+            "seg",
+            "eval",
+            False,
+            scales=TEST_SCALES,
+            flip=True,
+            question="multi-scale test",
         ),
         Stage(
             "seg+ms+crf",
-            "1",
+            SEVERAL_VIEWS,
             "seg",
             "eval",
             False,
@@ -108,7 +122,8 @@ def custom_stage(name: str, table: Mapping[str, Any]) -> Stage:
     if not scales or min(scales) <= 0:
         raise WsssError("scales are positive numbers", where=f"{where} scales", hint="scales = [0.5, 1.0]")
     flip = coerce(given.get("flip", STAGES[base].flip), bool, f"{where} flip")
-    return dataclasses.replace(STAGES[base], name=name, crf=crf, scales=scales, flip=flip, custom=True)
+    stage = dataclasses.replace(STAGES[base], name=name, crf=crf, scales=scales, flip=flip, custom=True)
+    return dataclasses.replace(stage, version=SEVERAL_VIEWS) if stage.multi_scale else stage
 
 
 def _crf_set(table: Any, where: str) -> CrfSet:
@@ -124,4 +139,7 @@ def _crf_set(table: Any, where: str) -> CrfSet:
     lacking = [key for key in fields if key not in table and key != "iterations"]
     if lacking:
         raise WsssError(f"{lacking[0]} is missing", where=where, hint=f"it holds {', '.join(fields)}")
-    return CrfSet(**{key: coerce(value, fields[key], f"{where}.{key}") for key, value in table.items()})
+    values = {key: coerce(value, fields[key], f"{where}.{key}") for key, value in table.items()}
+    for key, value in values.items():
+        check_range(value, CRF_RANGES.get(key, Range(above=0)), f"{where}.{key}")
+    return CrfSet(**values)

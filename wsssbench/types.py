@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
+from wsssbench.option_fields import NoConfig as NoConfig
+from wsssbench.option_fields import option as option
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -27,23 +30,6 @@ IGNORE = 255
 Kind: TypeAlias = Literal["maps", "probs", "labels", "mined", "tag_scores"]
 KINDS: tuple[Kind, ...] = ("maps", "probs", "labels", "mined", "tag_scores")
 SUPERVISION = ("tags", "class_names", "masks", "text", "saliency", "unknown")  # unknown: of foreign labels
-
-
-def option(default: Any, help: str, *, origin: str = "", key: bool = True, file: bool = False,
-           folder: bool = False) -> Any:  # fmt: skip
-    """A field of a plugin's frozen Config dataclass, with what `wsssbench show` prints about it.
-
-    `origin` says where the value comes from (paper, code, tuned on which ids); `key=False` marks an option
-    that cannot change a result (workers, evaluation batch) and stays out of the row's key; `file=True` marks
-    a path that enters the key by the sha256 of what it points to, `folder=True` of the dumps in it.
-    """
-    known = {"help": help, "origin": origin, "key": key, "file": file, "folder": folder}
-    return field(default=default, metadata=known)
-
-
-@dataclass(frozen=True)
-class NoConfig:
-    """The Config of a plugin without options."""
 
 
 # --------------------------------------------------------------------------------------------- data sets
@@ -222,7 +208,9 @@ class Step(Protocol):
 
     The entry point is a class with `Config` (a frozen dataclass of `option`s), `presets` (name -> options;
     that of the data set's name is the default), `__init__(config)`, perhaps `path_option` (what `NAME:PATH`
-    fills), `skip(split, ids)` (why it is silent on these, or "") and `ready()` (WsssError if it cannot run).
+    fills), `skip(split, ids)` (why it is silent on these, or ""), `ready()` and `ready_on(card,
+    filter_backend)` (WsssError if it cannot run, or not on this data set or with this Gaussian filter) and
+    `stride_of(kind)` (pixels of the image per cell of its maps or probabilities).
     """
 
     card: StepCard
@@ -314,6 +302,11 @@ class Stage:
     flip: bool = False
     question: str = ""
     custom: bool = False
+
+    @property
+    def multi_scale(self) -> bool:
+        """Whether images are looked at scaled or mirrored, beside or in place of as they are."""
+        return self.scales != (1.0,) or self.flip
 
 
 @dataclass(frozen=True)

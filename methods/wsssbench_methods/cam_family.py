@@ -37,7 +37,7 @@ PARTS = 'the features that the head sees ("last") or of a part of the backbone b
 class GradCamConfig(CamConfig):
     """Options of `gradcam` and `gradcam++`: those of `cam`, and where the features are taken."""
 
-    layer: str = option(LAST, f"where features and gradients are taken: {PARTS}")
+    layer: str = option(LAST, f"where features and gradients are taken: {PARTS}", filled=True)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -48,11 +48,9 @@ class GradCamConfig(CamConfig):
 class LayerCamConfig(CamConfig):
     """Options of `layercam`: those of `cam`, and the layers that are fused."""
 
-    layers: tuple[str, ...] = option((LAST,), f"layers whose maps are fused by their maximum, each: {PARTS}")
-
-    def __post_init__(self) -> None:
-        if not self.layers:
-            raise ValueError("layers names no layer")
+    layers: tuple[str, ...] = option(
+        (LAST,), f"layers whose maps are fused by their maximum, each: {PARTS}", filled=True
+    )
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,8 @@ class ScoreCamConfig(CamConfig):
         64,
         "channels of largest variance that are scored, one forward pass each; the others have weight 0. "
         "0 scores all of them, as the paper does: 128 for small, 1280 for mobilenet_v2, 2048 for resnet50",
+        low=0,
     )
-
-    def __post_init__(self) -> None:
-        if self.channels < 0:
-            raise ValueError(f"channels is {self.channels}; 0 stands for all")
 
 
 class FamilyPredictor(CamPredictor):
@@ -161,9 +156,14 @@ class GradCam(Cam):
         "Localization, ICCV 2017",
     )
 
-    def fit(self, train: View, given: Artifacts, ctx: Context) -> GradientPredictor:
+    def ready(self) -> None:
+        super().ready()
         if self.config.layers != (LAST,):
-            check_layers(self.config.layers, Backbone(self.config.backbone, self.config.output_stride))
+            with torch.device("meta"):  # its parts have names without memory too
+                net = Backbone(self.config.backbone, self.config.output_stride)
+            check_layers(self.config.layers, net, self.card.name)
+
+    def fit(self, train: View, given: Artifacts, ctx: Context) -> GradientPredictor:
         return GradientPredictor(super().fit(train, given, ctx), RULES[self.card.name], self.config.layers)
 
     def restore(self, ctx: Context) -> GradientPredictor:

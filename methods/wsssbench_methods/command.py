@@ -24,8 +24,25 @@ from torch import Tensor
 
 from wsssbench.dumps.formats import AUTO
 from wsssbench.errors import WsssError
-from wsssbench.types import Artifacts, Context, Kind, Outputs, Sample, StepCard, View, content_key, option
-from wsssbench_methods.foreign_files import FileOptions, checked_supervision, kind_of_format, read_outputs
+from wsssbench.types import (
+    Artifacts,
+    Context,
+    DatasetCard,
+    Kind,
+    Outputs,
+    Sample,
+    StepCard,
+    View,
+    content_key,
+    option,
+)
+from wsssbench_methods.foreign_files import (
+    FileOptions,
+    check_class,
+    checked_supervision,
+    kind_of_format,
+    read_outputs,
+)
 from wsssbench_methods.programs import check_command, fill_places, run_program, split_command
 from wsssbench_methods.staging import StagedTree
 
@@ -49,9 +66,9 @@ class CommandConfig(FileOptions):
     supervision: tuple[str, ...] = option(
         ("tags",), "what the program learns from, or has learned from; nothing else is handed to it"
     )
-    time_limit: float = option(0.0, "seconds that one run of the program may take; 0: any", key=False)
+    time_limit: float = option(0.0, "seconds that one run of the program may take; 0: any", key=False, low=0)
     images_per_run: int = option(
-        500, "images that one run of the program is handed; they are in memory meanwhile", key=False
+        500, "images that one run of the program is handed; they are in memory meanwhile", key=False, low=1
     )
     version: str = option(
         "", "of the program: its command line is in the row's key, the content of its files is not"
@@ -145,9 +162,6 @@ class Command:
 
     def ready(self) -> None:
         """WsssError where the command lines cannot be run."""
-        if self.config.images_per_run < 1:
-            what, hint = "a run needs at least one image", "as command.images_per_run = 500"
-            raise WsssError(what, where="command.images_per_run", hint=hint)
         words = split_command(self.config.command, "command.command")
         if not any("{out}" in word for word in words):
             what = "the command does not say where its files go" if words else "no program is named"
@@ -158,6 +172,9 @@ class Command:
         if train:
             denied = {"tags", "masks"} - set(self.config.supervision)
             check_command(train, [p for p in TRAIN_PLACES if p not in denied], "command.train")
+
+    def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
+        check_class(self.config, card, "command")
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> CommandPredictor:
         self.ready()

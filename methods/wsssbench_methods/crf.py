@@ -23,14 +23,14 @@ class CrfConfig:
     """Options of `crf`; widths are pixels of a VOC image (long side 500) and shrink with smaller ones."""
 
     background: float = option(
-        0.3, "constant plane beside maps (not probabilities); the localizer's threshold"
+        0.3, "constant plane beside maps (not probabilities); the localizer's threshold", low=0, high=1
     )
-    gauss_xy: float = option(3.0, "spatial kernel: width in pixels", origin=MINING)
-    gauss_compat: float = option(3.0, "spatial kernel: weight", origin=MINING)
-    bilateral_xy: float = option(80.0, "bilateral kernel: spatial width in pixels", origin=MINING)
-    bilateral_rgb: float = option(13.0, "bilateral kernel: colour width in 0..255", origin=MINING)
-    bilateral_compat: float = option(10.0, "bilateral kernel: weight", origin=MINING)
-    iterations: int = option(10, "mean-field iterations", origin=MINING)
+    gauss_xy: float = option(3.0, "spatial kernel: width in pixels", origin=MINING, above=0)
+    gauss_compat: float = option(3.0, "spatial kernel: weight", origin=MINING, low=0)
+    bilateral_xy: float = option(80.0, "bilateral kernel: spatial width in pixels", origin=MINING, above=0)
+    bilateral_rgb: float = option(13.0, "bilateral kernel: colour width in 0..255", origin=MINING, above=0)
+    bilateral_compat: float = option(10.0, "bilateral kernel: weight", origin=MINING, low=0)
+    iterations: int = option(10, "mean-field iterations", origin=MINING, low=1)
 
 
 class CrfPredictor:

@@ -12,7 +12,7 @@ from wsssbench.dumps import find_dump, list_formats, read_dump
 from wsssbench.dumps.array_files import parse_arrays, read_bytes
 from wsssbench.dumps.formats import AUTO, SUFFIXES
 from wsssbench.dumps.label_pictures import is_png
-from wsssbench.errors import BadData, UnknownName, nearest
+from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.types import SUPERVISION, DatasetCard, Kind, Outputs, option
 
 FORMATS_HELP = "`wsssbench score --format help` lists the formats"
@@ -23,10 +23,13 @@ class FileOptions:
     """How the files are read, as in `wsssbench score`."""
 
     format: str = option(AUTO, f"of the files; {FORMATS_HELP}")
-    class_index: int | None = option(None, "of files with one bare map: its class, from 0")
+    class_index: int | None = option(None, "of files with one bare map: its class, from 0", low=0)
     rescale: bool = option(False, "of maps beyond 0..1: divide each by its largest value")
     threshold: float = option(
-        0.3, "of maps: value above which a pixel is foreground; give the one that their maker uses"
+        0.3,
+        "of maps: value above which a pixel is foreground; give the one that their maker uses",
+        low=0,
+        high=1,
     )
 
 
@@ -92,6 +95,14 @@ def read_outputs(
         hint = "labels must have the size of the image"
         raise BadData(f"the mask is {found.labels.shape}, its image {shape}", where=path, hint=hint)
     return found
+
+
+def check_class(options: FileOptions, card: DatasetCard, step: str) -> None:
+    """WsssError where the files' class is none of the data set's."""
+    count = len(card.class_names)
+    if options.class_index is not None and options.class_index >= count:
+        what = f"class {options.class_index} is none of the {count} classes of {card.name}"
+        raise WsssError(what, where=f"{step}.class_index", hint=f"0 to {count - 1}")
 
 
 def checked_supervision(names: Sequence[str], where: str) -> tuple[str, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from wsssbench.types import Artifacts, Context, StepCard, View
-from wsssbench_methods.classifier import check_weights
+from wsssbench.nets.segment_heads import logit_stride
+from wsssbench.types import Artifacts, Context, DatasetCard, Kind, StepCard, View
+from wsssbench_methods.classifier import check_network, check_trained, plan_of
 from wsssbench_methods.presets import FULL_PRESETS
 from wsssbench_methods.segment_training import train_segmenter
 from wsssbench_methods.segmenter import (
@@ -37,7 +38,15 @@ class Full:
         self.card = replace(self.card, pretraining=config.pretraining if config.weights else "none")
 
     def ready(self) -> None:
-        check_weights(self.config.backbone, self.config.weights, self.card.name)
+        c = self.config
+        trained = not c.classifier_steps
+        check_network(self.card.name, c.backbone, c.output_stride, c.weights, trained=trained)
+
+    def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
+        check_trained(plan_of(self.config), self.config.weights, card)
+
+    def stride_of(self, kind: Kind) -> float:
+        return logit_stride(self.config.head_kind, self.config.output_stride)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> SegmenterPredictor:
         net = new_segmenter(classified_backbone(self.config, train, ctx), self.config, ctx)

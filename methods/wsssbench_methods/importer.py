@@ -20,6 +20,7 @@ from wsssbench.errors import BadData, WsssError
 from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View, option
 from wsssbench_methods.foreign_files import (
     FileOptions,
+    check_class,
     checked_supervision,
     first_file,
     kind_of_file,
@@ -97,6 +98,9 @@ class Import:
             gives=(self.kind,),
             needs_threshold=self.kind == "maps",
         )
+
+    def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
+        check_class(self.config, card, "import")
 
     def skip(self, split: str, ids: Sequence[str]) -> str:
         """Why the folder has nothing to say of a split; BadData where it has files of some images only."""

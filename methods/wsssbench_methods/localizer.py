@@ -17,11 +17,18 @@ from torch import Tensor
 
 from wsssbench.crops import CropRule
 from wsssbench.nets.batching import by_size
-from wsssbench.nets.heads import Classifier, multi_scale_cam, normalise_cam
+from wsssbench.nets.heads import Classifier, grid_scale, multi_scale_cam, normalise_cam
 from wsssbench.nets.weights import weights_digest
 from wsssbench.train import Schedule, autocast, load_checkpoint, save_checkpoint
-from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, StepCard, View, option
-from wsssbench_methods.classifier import ClassifierPlan, check_weights, new_classifier, trained_classifier
+from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Maps, Outputs, StepCard, View, option
+from wsssbench_methods.classifier import (
+    ClassifierPlan,
+    check_network,
+    check_scales,
+    check_trained,
+    new_classifier,
+    trained_classifier,
+)
 from wsssbench_methods.presets import CLASSIFIER_PRESETS, TUNED_ON
 
 
@@ -35,29 +42,52 @@ class CamConfig:
     )
     weights: str = option("", "file with ImageNet weights of the backbone", file=True)
     pretraining: str = option("imagenet", "what the weights in the file have seen; shown in the row")
-    output_stride: int = option(16, "pixels of the image per cell of the map", origin="IRN: ResNet-50, 16")
-    steps: int = option(3300, "optimisation steps", origin="about 5 epochs of train_aug at batch 16 (IRN)")
-    batch: int = option(16, "images per step", origin="IRN, run_sample.py")
-    crop: int = option(321, "side of a training crop in pixels", origin="RRM, section 4")
-    scale_low: float = option(0.7, "smallest random scale", origin="RRM code: U(0.7, 1.3)")
-    scale_high: float = option(1.3, "largest random scale", origin="RRM code: U(0.7, 1.3)")
+    output_stride: int = option(
+        16, "pixels of the image per cell of the map", origin="IRN: ResNet-50, 16", low=1
+    )
+    steps: int = option(
+        3300,
+        "optimisation steps; 0: the file of weights holds a trained classifier",
+        origin="about 5 epochs of train_aug at batch 16 (IRN)",
+        low=0,
+    )
+    batch: int = option(16, "images per step", origin="IRN, run_sample.py", low=1)
+    crop: int = option(321, "side of a training crop in pixels", origin="RRM, section 4", low=1)
+    scale_low: float = option(0.7, "smallest random scale", origin="RRM code: U(0.7, 1.3)", above=0)
+    scale_high: float = option(1.3, "largest random scale", origin="RRM code: U(0.7, 1.3)", above=0)
     optimizer: Literal["adamw", "sgd"] = option("adamw", "the optimizer", origin="own choice; IRN: sgd")
     lr: float = option(
         3e-5,
         "learning rate of the backbone; the head learns head_factor times faster",
         origin="own, for AdamW",
+        above=0,
     )
-    head_factor: float = option(10.0, "learning rate of the head over that of the backbone", origin="PSA")
-    weight_decay: float = option(1e-4, "weight decay", origin="IRN, run_sample.py")
-    dropout: float = option(0.5, "dropout before pooling", origin="PSA, RRM")
-    scales: tuple[float, ...] = option((0.5, 1.0, 1.5, 2.0), "scales of the map", origin="PSA, IRN, SEAM")
+    head_factor: float = option(
+        10.0, "learning rate of the head over that of the backbone", origin="PSA", above=0
+    )
+    weight_decay: float = option(1e-4, "weight decay", origin="IRN, run_sample.py", low=0)
+    dropout: float = option(0.5, "dropout before pooling", origin="PSA, RRM", low=0, below=1)
+    scales: tuple[float, ...] = option(
+        (0.5, 1.0, 1.5, 2.0), "scales of the map", origin="PSA, IRN, SEAM", above=0, filled=True
+    )
     flip: bool = option(True, "average with the mirror image", origin="PSA, IRN, SEAM")
     threshold: float = option(
-        0.3, "map value above which a pixel is foreground", origin=f"chosen for cam on {TUNED_ON}"
+        0.3,
+        "map value above which a pixel is foreground",
+        origin=f"chosen for cam on {TUNED_ON}",
+        low=0,
+        high=1,
     )
     tag_threshold: float = option(
-        0.5, "tag score above which a class is predicted when no tags are given", origin="own choice"
+        0.5,
+        "tag score above which a class is predicted when no tags are given",
+        origin="own choice",
+        low=0,
+        high=1,
     )
+
+    def __post_init__(self) -> None:
+        check_scales(self.scale_low, self.scale_high)
 
 
 class CamPredictor:
@@ -131,7 +161,14 @@ class Cam:
         self.card = replace(self.card, pretraining=config.pretraining if config.weights else "none")
 
     def ready(self) -> None:
-        check_weights(self.config.backbone, self.config.weights, self.card.name)
+        c = self.config
+        check_network(self.card.name, c.backbone, c.output_stride, c.weights, trained=not c.steps)
+
+    def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
+        check_trained(self._plan(), self.config.weights, card)
+
+    def stride_of(self, kind: Kind) -> float:
+        return self.config.output_stride / grid_scale(self.config.scales)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> CamPredictor:
         net = trained_classifier(self._plan(), self.config.weights, train, ctx)

@@ -117,14 +117,18 @@ def tapped(net: Classifier, layers: Sequence[str], pixels: Tensor) -> tuple[list
     return [found[name] for name in layers], logits
 
 
-def check_layers(layers: Sequence[str], backbone: Backbone) -> None:
+def check_layers(layers: Sequence[str], backbone: Backbone, step: str = "") -> None:
     """Raises UnknownName where one of `layers` is neither "last" nor a part of the backbone."""
     parts = dict(backbone.body.named_modules())
     for name in layers:
         if name != LAST and (name == "" or name not in parts):
             known = [LAST, *(part for part, module in parts.items() if part and any(module.children()))]
             hint = f"{nearest(name, known)}, and what these are made of"
-            raise UnknownName(f"the backbone has no part {name!r}", where="option layer", hint=hint)
+            raise UnknownName(
+                f"the backbone has no part {name!r}",
+                where=f"option {step}.layer" if step else "option layer",
+                hint=hint,
+            )
 
 
 def fused(maps: Sequence[Tensor], layers: Sequence[str]) -> Tensor:

@@ -20,8 +20,8 @@ class HeadOptions:
         "segmentation head: dilated as in RRM, aspp as in DeepLab-v2, or detail (small images)",
         origin=PAPER,
     )
-    head_width: int = option(512, "channels of the segmentation head; aspp has none", origin=PAPER)
-    head_dilation: int = option(12, "dilation of the segmentation head", origin=PAPER)
+    head_width: int = option(512, "channels of the segmentation head; aspp has none", origin=PAPER, low=1)
+    head_dilation: int = option(12, "dilation of the segmentation head", origin=PAPER, low=1)
 
 
 def head_plan(c: HeadOptions) -> HeadPlan:

@@ -21,17 +21,20 @@ from wsssbench.masks import argmax_labels
 from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import Segmenter
+from wsssbench.nets.segment_heads import logit_stride
+from wsssbench.ops.gaussian import check_filters
 from wsssbench.train import autocast, load_checkpoint
-from wsssbench.types import Artifacts, Context, Kind, Outputs, StepCard, View, option
+from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View, option
 from wsssbench_methods.classifier import (
     ClassifierOptions,
+    check_network,
     check_weights,
     plan_of,
     schedule_of,
     trained_classifier,
 )
 from wsssbench_methods.presets import SEGMENTER_PRESETS
-from wsssbench_methods.rrm.losses import EnergyPlan
+from wsssbench_methods.rrm.losses import EnergyPlan, check_energy
 from wsssbench_methods.segment import HeadOptions, head_plan
 from wsssbench_methods.segment_training import SegmentPlan, train_segmenter
 
@@ -42,11 +45,13 @@ RRM_CODE = "RRM code, DenseEnergyLoss.py"
 class LabelledOptions(HeadOptions, ClassifierOptions):
     """Options of a segmentation network that learns from label maps."""
 
-    steps: int = option(20000, "steps on masks", origin="DeepLab-v2: 20,000")
-    batch: int = option(10, "images per step on masks", origin="DeepLab-v2: 10")
-    lr: float = option(3e-5, "learning rate of the backbone on masks", origin="own choice, for AdamW")
+    steps: int = option(20000, "steps on masks", origin="DeepLab-v2: 20,000", low=1)
+    batch: int = option(10, "images per step on masks", origin="DeepLab-v2: 10", low=1)
+    lr: float = option(
+        3e-5, "learning rate of the backbone on masks", origin="own choice, for AdamW", above=0
+    )
     head_factor: float = option(
-        10.0, "learning rate of the head over that of the backbone", origin="DeepLab-v2"
+        10.0, "learning rate of the head over that of the backbone", origin="DeepLab-v2", above=0
     )
 
 
@@ -54,30 +59,42 @@ class LabelledOptions(HeadOptions, ClassifierOptions):
 class SegmenterConfig(LabelledOptions):
     """Options of `segmenter`."""
 
-    classifier_steps: int = option(0, "steps on image tags before; 0: start from the file of weights alone")
+    classifier_steps: int = option(
+        0, "steps on image tags before; 0: start from the file of weights alone", low=0
+    )
     loss: Literal["ce", "joint"] = option(
         "ce", "cross-entropy, or RRM's balanced cross-entropy and gated dense energy", origin="DeepLab-v2: ce"
     )
     loss_scales: tuple[float, ...] = option(
-        (1.0,), "scales of the image in the loss; of several, their maximum too", origin="DeepLab-v2"
+        (1.0,),
+        "scales of the image in the loss; of several, their maximum too",
+        origin="DeepLab-v2",
+        above=0,
+        filled=True,
     )
     energy_weight: float = option(
         1e-7,
         "loss=joint: weight of the energy at 160x160 filtered pixels",
         origin=f"{RRM_CODE}; grows with (25600 / N)^2",
+        low=0,
     )
-    energy_scale: float = option(0.5, "loss=joint: images are scaled by this before it", origin=RRM_CODE)
+    energy_scale: float = option(
+        0.5, "loss=joint: images are scaled by this before it", origin=RRM_CODE, above=0
+    )
     energy_sigma_xy: float = option(
-        100.0, "loss=joint: spatial width in pixels of a VOC image", origin=RRM_CODE
+        100.0, "loss=joint: spatial width in pixels of a VOC image", origin=RRM_CODE, above=0
     )
-    energy_sigma_rgb: float = option(15.0, "loss=joint: colour width in 0..255", origin=RRM_CODE)
+    energy_sigma_rgb: float = option(15.0, "loss=joint: colour width in 0..255", origin=RRM_CODE, above=0)
     gradient: Literal["published", "true"] = option(
         "published", "loss=joint: as published, or the true derivative", origin=RRM_CODE
     )
 
     def __post_init__(self) -> None:
-        if 1.0 not in self.loss_scales or min(self.loss_scales) <= 0:
-            raise ValueError("loss_scales are positive and 1.0 is among them")
+        super().__post_init__()
+        if self.loss == "joint":
+            check_energy(self.crop, self.energy_scale)
+        if 1.0 not in self.loss_scales:
+            raise ValueError("1.0 is not among loss_scales")
 
 
 class SegmenterPredictor:
@@ -132,7 +149,14 @@ class DeepLab:
         )
 
     def ready(self) -> None:
-        check_weights(self.config.backbone, self.config.weights, self.card.name)
+        check_network(self.card.name, self.config.backbone, self.config.output_stride, self.config.weights)
+
+    def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
+        if self.config.loss == "joint":
+            check_filters(filter_backend, f"{self.card.name}.loss = joint")
+
+    def stride_of(self, kind: Kind) -> float:
+        return logit_stride(self.config.head_kind, self.config.output_stride)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> SegmenterPredictor:
         c = self.config

@@ -19,6 +19,7 @@ import click
 
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.locks import hold, is_held
+from wsssbench.files.printable import size_text
 from wsssbench.isolation.places import SHARED, STAGED
 from wsssbench.store import FAILURE, RECORD, TRACE, UNFINISHED, read_record
 
@@ -63,9 +64,9 @@ def clean_command(runs: Path, *, artifacts: bool, checkpoints: bool, failed: boo
     if not any(chosen.values()):
         return
     if not yes:
-        click.echo(f"\nnothing is removed yet: add --yes to remove {_size(_total(going))}", err=True)
+        click.echo(f"\nnothing is removed yet: add --yes to remove {size_text(_total(going))}", err=True)
         return
-    size = _size(_total(going))
+    size = size_text(_total(going))
     for part in going:
         remove(part)
     click.echo(f"\nremoved {size}", err=True)
@@ -179,17 +180,9 @@ def _table(runs: Path, parts: Sequence[Part], going: Sequence[Part]) -> str:
             mine = [p for p in parts if p.kind == kind and p.owner.relative_to(runs).parts[0] == dataset]
             if any(part.paths for part in mine):
                 goes = "goes" if all(id(part) in gone for part in mine) else "stays"
-                lines.append([dataset, kind, sum(bool(p.paths) for p in mine), _size(_total(mine)), goes])
+                lines.append([dataset, kind, sum(bool(p.paths) for p in mine), size_text(_total(mine)), goes])
     return str(tabulate(lines, ["data set", "what", "folders", "size", ""], "github", disable_numparse=True))
 
 
 def _total(parts: Sequence[Part]) -> int:
     return sum(part.bytes for part in parts)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError

@@ -18,7 +18,6 @@ import click
 
 OLDEST_PYTHON = (3, 11)
 LEAST_GB = 5.0  # a run on VOC keeps maps, checkpoints and masks of ten thousand images
-PYDENSECRF = "pip install 'wsssbench[pydensecrf]'; it builds with a C++ compiler"
 
 
 class Finding(NamedTuple):
@@ -101,7 +100,7 @@ def device() -> Iterator[Finding]:
 
 def compiled_filters() -> Iterator[Finding]:
     """numba, which the filters on the CPU run on, and the optional reference package."""
-    from wsssbench.env import core_count
+    from wsssbench.env import core_count, densecrf_hint
 
     try:
         import numba
@@ -113,7 +112,7 @@ def compiled_filters() -> Iterator[Finding]:
     if find_spec("pydensecrf"):
         yield Finding("ok", f"pydensecrf {_version('pydensecrf2') or _version('pydensecrf')}")
     else:
-        yield Finding("note", "pydensecrf is absent: --filter pydensecrf will not work", PYDENSECRF)
+        yield Finding("note", "pydensecrf is absent: --filter pydensecrf will not work", densecrf_hint())
 
 
 def folders() -> Iterator[Finding]:

@@ -6,17 +6,19 @@ The data set itself is not needed: what was learned from is named by the record.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from wsssbench.artifacts import as_kept
 from wsssbench.commands.sources import stale_keys
-from wsssbench.engine import Engine
+from wsssbench.engine import PREDICT_BATCH, Engine
 from wsssbench.errors import BadData, WsssError
 from wsssbench.fits import chain_of
 from wsssbench.hardware import Hardware, resolve_hardware
+from wsssbench.judging.cell_judging import judged_labels
 from wsssbench.options import build_config
 from wsssbench.plan import PlannedStep, Trial, judged_kind
 from wsssbench.plugins import Plugins
@@ -24,7 +26,7 @@ from wsssbench.predicting import LabelSource
 from wsssbench.records.recorded import RecordedData, planned_as_recorded
 from wsssbench.screen.progress import Progress
 from wsssbench.settings import load_settings
-from wsssbench.stages import sigma_scale
+from wsssbench.stages import SEVERAL_VIEWS
 from wsssbench.store import FITTED, RECORD, check_claim, read_record
 from wsssbench.types import (
     CrfSet,
@@ -39,6 +41,10 @@ from wsssbench.types import (
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask
+
+    Seen: TypeAlias = tuple[Image, Outputs]  # an image and what the step before said of it
+
+MOST_PIXELS = 2**24  # of images that go through a step together: 16 of 1,024 x 1,024
 
 
 class FittedRun:
@@ -76,38 +82,65 @@ class FittedRun:
         self.predictors = [restored(engine, trial, step) for step in self.steps]
         if any(isinstance(predictor, LabelSource) for predictor in self.predictors):
             raise _no_model(file)
-        if len(terms.scales) > 1 or terms.flip:
+        if self.stage.multi_scale:
+            _check_views(self.stage, steps[-1], file)
             from wsssbench.scales import MultiScale
 
             self.predictors[-1] = MultiScale(self.predictors[-1], terms.scales, flip=terms.flip)
 
-    def labels(self, image: Image) -> Mask:
-        """(H, W) labels of one image, in {0..K, 255}."""
+    def labels(self, images: Iterable[Image]) -> Iterator[Mask]:
+        """(H, W) labels of each image, in {0..K, 255}; of images that the cell judged, the judged ones.
+
+        As many images go through a step together as when the cell is judged: the last bits depend on that.
+        """
+        wants: list[tuple[Kind, ...]] = [*(step.takes for step in self.steps[1:]), (self.kind,)]
+        found: Iterator[Seen] = ((image, Outputs()) for image in images)
+        for predictor, want in zip(self.predictors, wants, strict=True):
+            found = self._said(predictor, want, found)
+        for image, outputs in found:
+            (labels,) = judged_labels(
+                self.stage,
+                self.card,
+                [outputs],
+                [image],
+                threshold=self._cut() if self.kind == "maps" else None,
+                tags=None,
+                backend=self.hardware.filter_backend,
+                device=self.hardware.device,
+            )
+            yield labels
+
+    def _said(self, predictor: Predictor, want: Sequence[Kind], before: Iterator[Seen]) -> Iterator[Seen]:
+        """Each image with what a step says of it, as the next step or the judge would read it from disk."""
         import torch
 
-        from wsssbench.refine import DenseCrf, stage_labels
-
-        pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))).to(self.hardware.device)
-        wants: list[tuple[Kind, ...]] = [*(step.takes for step in self.steps[1:]), (self.kind,)]
-        found = Outputs()
-        for predictor, want in zip(self.predictors, wants, strict=True):
-            (outputs,) = predictor([pixels], None, [found], frozenset(want))
-            found = Outputs(**{kind: getattr(outputs, kind) for kind in want})
-        crf, run = self.stage.crf, self.hardware
-        (labels,) = stage_labels(
-            [found],
-            [image],
-            DenseCrf(crf, sigma_scale(self.card), run.filter_backend, run.device) if crf else None,
-            threshold=self._cut() if self.kind == "maps" else None,
-            tags=None,
-        )
-        return labels
+        for batch in together(before, getattr(predictor, "images_per_call", PREDICT_BATCH)):
+            pixels = [torch.from_numpy(np.ascontiguousarray(i.transpose(2, 0, 1))) for i, _ in batch]
+            given = [outputs for _, outputs in batch]
+            said = predictor([p.to(self.hardware.device) for p in pixels], None, given, frozenset(want))
+            for (image, _), outputs in zip(batch, said, strict=True):
+                yield image, as_kept(outputs, want, "predicting")
 
     def _cut(self) -> float:
         """The threshold of the record, or the step's own where the cell did not judge maps."""
         if self.threshold is not None:
             return float(self.threshold["value"])
         return float(self.steps[-1].step.config.threshold)
+
+
+def together(seen: Iterator[Seen], most: int) -> Iterator[list[Seen]]:
+    """`seen` in lists of at most `most`; fewer where they are so large that memory could run out."""
+    batch: list[Seen] = []
+    for one in seen:
+        if batch and sum(image[..., 0].size for image, _ in (*batch, one)) > MOST_PIXELS:
+            yield batch
+            batch = []
+        batch.append(one)
+        if len(batch) == most:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
 
 def needed_steps(last: PlannedStep) -> tuple[PlannedStep, ...]:
@@ -129,6 +162,14 @@ def _check_record(record: Record, file: Path) -> None:
         raise _no_model(file)
     if "dataset" not in record.provenance:
         raise BadData("the record does not say which classes there are", where=file, hint="run it again")
+
+
+def _check_views(stage: Stage, judged: PlannedStep, file: Path) -> None:
+    """WsssError where an older rule has turned what the step was given: its labels cannot be made again."""
+    if judged.takes and stage.version != SEVERAL_VIEWS:
+        what = f"{stage.name} was judged by version {stage.version} of testing at several scales and mirrored"
+        hint = f"it is version {SEVERAL_VIEWS} now: run the cell again; nothing is fitted anew"
+        raise WsssError(what, where=file, hint=hint)
 
 
 def _no_model(file: Path) -> BadData:

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 from wsssbench.dumps import Dump, find_dump, read_dump
 from wsssbench.dumps.formats import SUFFIXES
 from wsssbench.errors import BadData, WsssError
+from wsssbench.judging.thresholds import IN_MAPS
 from wsssbench.masks import argmax_labels, lacking_masks, threshold_labels, write_labels
+from wsssbench.option_fields import Range
+from wsssbench.options import check_range
 from wsssbench.stages import sigma_scale
 from wsssbench.types import Dataset, Stage
 
@@ -31,6 +34,11 @@ class Reading:
     threshold: float | None = None  # of maps
     class_index: int | None = None  # of files with one bare map
     rescale: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise WsssError for a threshold that no map can be compared with, or a class before the first."""
+        check_range(self.threshold, IN_MAPS, "--threshold")
+        check_range(self.class_index, Range(low=0), "--class-index")
 
     def of(self, path: Path, classes: int) -> Dump:
         """The file at `path`, of a data set of `classes` foreground classes."""

@@ -18,7 +18,9 @@ from wsssbench.completion import complete_rows, complete_stages
 @click.option("--runs", multiple=True, type=A_PATH, help="A folder of records. Repeatable.")
 @click.option("--stage", help="One stage only, as seg.", shell_complete=complete_stages)
 @click.option("--resamples", type=int, default=10_000, show_default=True, help="Draws of the bootstrap.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap's draws.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap's draws."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
 def compare(
     methods: tuple[str, ...],

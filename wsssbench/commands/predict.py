@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,9 +38,8 @@ def predict_command(
     if fitted.stale:
         click.echo("the code of this run's steps has changed since it was fitted", err=True)
     found: set[int] = set()
-    for path in images:
-        image = read_picture(path)
-        labels = fitted.labels(image)
+    ones, others = itertools.tee(map(read_picture, images))
+    for path, image, labels in zip(images, ones, fitted.labels(others), strict=True):
         _write(targets[path], image, labels)
         found |= set(np.unique(labels).tolist())
     names = {k + 1: name for k, name in enumerate(fitted.card.class_names)}

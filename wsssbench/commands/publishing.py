@@ -69,7 +69,7 @@ def plot(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
     show_default=True,
     help="Which: those nearest the median per-image mIoU of the first method, or drawn with --seed.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of --images random.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of --images random.")
 @options(DATA_HELP)
 @settings_file
 def paper(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsssbench.commands.setup import open_settings
+from wsssbench.demands import Room, disk_line, rooms, too_little
 from wsssbench.distributed.launch import find_launch
 from wsssbench.engine import Engine
 from wsssbench.errors import WsssError
 from wsssbench.executors.request import Switches
 from wsssbench.executors.running import executor_of, prepared, run_jobs
-from wsssbench.hardware import compute_deterministically, resolve_hardware
+from wsssbench.hardware import Hardware, compute_deterministically, resolve_hardware
 from wsssbench.isolation.planning import isolated_cells, open_isolation
 from wsssbench.plan import Cell, make_plan, refreshed
 from wsssbench.plugins import Plugins
 from wsssbench.process import use_machine
+from wsssbench.readiness import slow_filter
 from wsssbench.renewal import Renewed
 from wsssbench.report.rows import Row, rows_of
 from wsssbench.report.tables import render
@@ -66,14 +68,18 @@ def run_here(flags: Mapping[str, Any], team: Team | None = None) -> int:
         cells = isolated_cells(cells, settings) if isolate else cells
         if team and not flags["dry_run"]:
             team.check_cells(cells)
+        outputs = rooms(cells)
+        warnings = plan_warnings(cells, outputs, settings.runs, hardware)
         if not flags["dry_run"]:
+            for warning in warnings:
+                progress.say(warning)
             switches = Switches(bool(flags.get("deterministic")), bool(flags["tensorboard"]))
             failed = run_plan(cells, settings, plugins, progress, switches, detach=detach, team=team)
             cells = refreshed(cells)
             progress.heading("drawing a picture of masks")
             said = [] if detach else _said_of_masks(judged_cells(cells), settings.runs)
     if flags["dry_run"]:
-        click.echo(plan_table(cells))
+        click.echo("\n".join([plan_table(cells), *disk_line(outputs), *warnings]))
         return 0
     rows = rows_of_cells(judged_cells(cells), limited=settings.limit is not None)
     show(rows, settings.runs, progress, as_json=flags["as_json"])
@@ -124,6 +130,14 @@ def _settings_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
         names.get(k, k): flags[k]
         for k in (*kept, "threshold_policy", "filter_backend", "limit", "plugins", "rerun", "jobs", "isolate")
     }
+
+
+def plan_warnings(cells: Sequence[Cell], found: Sequence[Room], runs: Path, hardware: Hardware) -> list[str]:
+    """What can run and may not be meant: outputs that the disk has no room for, filters that take days."""
+    open_cells = [cell for cell in cells if cell.state in ("missing", "failed")]
+    cards = {cell.trial.dataset.card.name: cell.trial.dataset.card for cell in open_cells}
+    slow = [warning for card in cards.values() for warning in slow_filter(card, hardware)]
+    return [*too_little(found, runs), *slow]
 
 
 def plan_table(cells: Sequence[Cell]) -> str:

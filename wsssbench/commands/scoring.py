@@ -301,7 +301,38 @@ def _as_table(record: Record) -> str:
     from wsssbench.report.rows import rows_of
     from wsssbench.report.tables import render
 
-    return render(rows_of([record], limited=True), "md")
+    table = render(rows_of([record], limited=True), "md")
+    return f"{table}\n{details}" if (details := _details(record)) else table
+
+
+def _details(record: Record) -> str:
+    """All that metrics beside IoU say of the whole split; lists by class are in the record and in --json."""
+    from wsssbench.report.rows import MAIN, flat_scores
+    from wsssbench.report.tables import grid
+
+    lines = [
+        {"metric": metric, "number": name, "value": text}
+        for metric, scores in record.scores.items()
+        for name, text in _texts(flat_scores(scores))
+        if metric not in (MAIN, "compatible")  # these have tables of their own
+    ]
+    return f"Other metrics\n\n{grid(lines)}\n" if lines else ""
+
+
+def _texts(flat: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and values; of a list of [what, ..., number] its entries."""
+    for name, value in flat.items():
+        if value in ([], ()):
+            yield name, "none"
+        elif isinstance(value, (list, tuple)):
+            entries = [one for one in value if isinstance(one, (list, tuple)) and len(one) > 1]
+            yield from ((f"{name}: {', '.join(map(str, one[:-1]))}", _text(one[-1])) for one in entries)
+        else:
+            yield name, _text(value)
+
+
+def _text(value: Any) -> str:
+    return "not defined" if value is None else f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def _as_json(record: Record, path: Path) -> str:

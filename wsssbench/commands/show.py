@@ -169,13 +169,16 @@ def _options(cls: type) -> str:
 
     from wsssbench.options import describe_options
 
-    rows = [[o.name, o.type, _value(o.default), o.help, o.origin] for o in describe_options(cls)]
+    rows = [
+        [o.name, o.type, _value(o.default), str(o.range), o.help, o.origin] for o in describe_options(cls)
+    ]
     if not rows:
         return "  options: none"
-    head = ["option", "type", "default", "what", "origin"]
-    kept = 5 if any(row[4] for row in rows) else 4
-    body = [[cell.replace("|", "\\|") for cell in row[:kept]] for row in rows]
-    return str(tabulate(body, head[:kept], "github", disable_numparse=True))
+    head = ["option", "type", "default", "range", "what", "origin"]
+    optional = ("range", "origin")  # left out where no option has one
+    kept = [k for k, name in enumerate(head) if name not in optional or any(row[k] for row in rows)]
+    body = [[row[k].replace("|", "\\|") for k in kept] for row in rows]
+    return str(tabulate(body, [head[k] for k in kept], "github", disable_numparse=True))
 
 
 def _presets(cls: Any) -> list[str]:

@@ -22,11 +22,11 @@ class SlurmConfig:
 
     partition: str | None = option(None, "the partition; without it the cluster's default")
     time: int | str = option(
-        60, "limit of a job: minutes, or as sbatch has it (8:00:00, 2-12); it goes on after it"
+        60, "limit of a job: minutes, or as sbatch has it (8:00:00, 2-12); it goes on after it", low=1
     )
-    gpus_per_node: int | None = option(None, "GPUs of a job; a trial uses one")
+    gpus_per_node: int | None = option(None, "GPUs of a job; a trial uses one", low=0)
     gres: str | None = option(None, "other resources, as gpu:a100:1")
-    cpus_per_task: int | None = option(None, "cores of a job, which are its threads")
+    cpus_per_task: int | None = option(None, "cores of a job, which are its threads", low=1)
     mem: str | None = option(None, "memory of a job, with its unit: 32G")
     account: str | None = option(None, "the account that is charged")
     qos: str | None = option(None, "quality of service")
@@ -43,11 +43,13 @@ class SlurmConfig:
     srun_args: tuple[str, ...] = option((), "more words for srun")
     use_srun: bool = option(True, "start the worker by srun")
     signal_delay_s: int = option(
-        90, "seconds before the limit at which a job saves and goes back to the queue"
+        90, "seconds before the limit at which a job saves and goes back to the queue", low=1
     )
-    max_num_timeout: int = option(100, "how often a job may run into its limit; preemptions do not count")
+    max_num_timeout: int = option(
+        100, "how often a job may run into its limit; preemptions do not count", low=0
+    )
     sbatch: tuple[str, ...] = option((), 'other options of sbatch, as ["--reservation=mine"]')
-    poll_seconds: float = option(5.0, "seconds between two looks at the queue")
+    poll_seconds: float = option(5.0, "seconds between two looks at the queue", low=0.1)
 
     def __post_init__(self) -> None:
         minutes(self.time)
@@ -56,8 +58,6 @@ class SlurmConfig:
         wrong = [word for word in self.sbatch if not re.fullmatch(r"--[a-z][a-z-]*(=.+)?", word)]
         if wrong:
             raise ValueError(f"sbatch has options as --reservation=mine, not {wrong[0]!r}")
-        if self.signal_delay_s < 1 or self.max_num_timeout < 0 or self.poll_seconds < 0.1:
-            raise ValueError("signal_delay_s is at least 1, max_num_timeout 0, poll_seconds 0.1")
 
     @property
     def wants_gpu(self) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from wsssbench.errors import WsssError
+from wsssbench.option_fields import range_of
 from wsssbench.options import coerce, default_of
 from wsssbench.types import NoConfig, StepCard, plain
 
@@ -44,6 +45,7 @@ def _object(found: Any) -> dict[str, Any]:
         return {}
     told = {"card": plain(card), "presets": plain(getattr(found, "presets", {}))}
     told |= {"config": _options(getattr(found, "Config", NoConfig)), "skip": hasattr(found, "skip")}
+    told["ready_on"] = hasattr(found, "ready_on")
     return {**told, "path_option": getattr(found, "path_option", None), "doc": found.__doc__ or ""}
 
 
@@ -95,6 +97,7 @@ def config_class(plugin: str, options: list[Told]) -> type:
 
 def _field(plugin: str, told: Told) -> Any:
     about = dict(told["about"])
+    range_of(about)  # its bounds are a stranger's too
     if "default" not in told:
         return dataclasses.field(metadata=about)
     value = coerce(told["default"], kind_of(told["kind"]), f"{plugin}.{told['name']}")

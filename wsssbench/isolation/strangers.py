@@ -20,7 +20,7 @@ from wsssbench.isolation.sandbox import Inside, Mount
 from wsssbench.isolation.sources import StepSource
 from wsssbench.isolation.telling import config_told, file_mounts, plugin_mounts, step_told
 from wsssbench.plugins import Entry, Group, Plugins
-from wsssbench.types import Artifacts, Context, Predictor, StepCard, View
+from wsssbench.types import Artifacts, Context, DatasetCard, Predictor, StepCard, View, plain
 
 OWN = "wsssbench"  # the distribution whose steps are part of the harness's own code
 
@@ -61,6 +61,7 @@ class StandIn:
     source: ClassVar[StepSource]
     source_file: ClassVar[Path | None]  # for the hash of its code
     plugin: ClassVar[str]
+    asks_ready_on: ClassVar[bool]
     card: StepCard
 
     def __init__(self, config: Any) -> None:
@@ -77,6 +78,14 @@ class StandIn:
         """Raise what the step's own `ready` raised in a sandbox."""
         if self._not_ready:
             raise as_error(self._not_ready)
+
+    def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
+        """Raise what the step's own `ready_on`, if it has one, raises in a sandbox."""
+        if self.asks_ready_on:
+            ask = {"do": "ready_on", "card": plain(card), "filter": filter_backend}
+            said = _asked(self.source, {**ask, **step_told(self)}, self._files())
+            if said["not_ready"]:
+                raise as_error(said["not_ready"])
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> Predictor:
         """Refused: what fits is the step itself, in a sandbox."""
@@ -109,6 +118,7 @@ def stand_in(name: str, source: StepSource, told: Mapping[str, Any]) -> type:
     body: dict[str, Any] = {
         "Config": config_class(name, told["config"]), "presets": dict(told["presets"]), "plugin": name,
         "card": step_card(name, told["card"]), "source": source, "source_file": source.path,
+        "asks_ready_on": bool(told["ready_on"]),
         "__doc__": str(told["doc"]),
     }  # fmt: skip
     if told["path_option"]:

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -72,13 +72,14 @@ class Worker:
 
     def do_instance(self, header: Any, arrays: Any) -> Any:
         """The card that a step has with its options, and why it cannot run."""
-        step, why = _step(header), None
-        try:
-            if hasattr(step, "ready"):
-                step.ready()
-        except WsssError as error:
-            why = _told(error)
+        step = _step(header)
+        why = _refusal(step.ready) if hasattr(step, "ready") else None
         return {"card": plain(step.card), "not_ready": why}, None
+
+    def do_ready_on(self, header: Any, arrays: Any) -> Any:
+        """Why the step cannot run on a data set or with a filter."""
+        step, card = _step(header), card_of(header["card"])
+        return {"not_ready": _refusal(lambda: step.ready_on(card, header["filter"]))}, None
 
     def do_skip(self, header: Any, arrays: Any) -> Any:
         """Why the step is silent on these ids."""
@@ -210,6 +211,15 @@ def _spent(ctx: Any) -> dict[str, Any]:
     renewed = None if ctx.renewed is None else sorted(map(str, ctx.renewed))
     told = {"images": ctx.images, "away": ctx.away, "costs": costs, "renewed": renewed}
     return {**told, "phases": dict(ctx.timer.seconds)}
+
+
+def _refusal(ask: Callable[[], object]) -> dict[str, Any] | None:
+    """The WsssError that `ask` raises, as plain words; None where it raises none."""
+    try:
+        ask()
+    except WsssError as error:
+        return _told(error)
+    return None
 
 
 def _told(error: BaseException) -> dict[str, Any]:

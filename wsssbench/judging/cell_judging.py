@@ -14,10 +14,12 @@ from wsssbench.judging.judge import CountsTable, score_folder
 from wsssbench.judging.thresholds import chosen_threshold
 from wsssbench.plan import Cell, judged_kind, judged_step
 from wsssbench.stages import sigma_scale
-from wsssbench.types import Kind, Maps, Outputs
+from wsssbench.types import DatasetCard, Kind, Maps, Outputs, Stage
 
 if TYPE_CHECKING:
-    from wsssbench.types import Mask
+    from numpy.typing import NDArray
+
+    from wsssbench.types import Image, Mask
 
 
 def label_kind(cell: Cell) -> Kind | None:
@@ -64,16 +66,38 @@ def cell_labels(
     device: str = "cpu",
 ) -> list[Mask]:
     """(H, W) labels of the images `ids`, of which the judged step said `found`, by the cell's stage."""
-    from wsssbench.refine import DenseCrf, stage_labels  # late: it needs torch
-
-    data, crf = cell.trial.dataset, cell.stage.crf
-    return stage_labels(
+    data = cell.trial.dataset
+    return judged_labels(
+        cell.stage,
+        data.card,
         found,
         [data.image(id) for id in ids],
-        DenseCrf(crf, sigma_scale(data.card), backend, device) if crf else None,
         threshold=threshold,
         tags=np.stack([data.tags(id) for id in ids]) if cell.stage.tags_given else None,
+        backend=backend,
+        device=device,
     )
+
+
+def judged_labels(
+    stage: Stage,
+    card: DatasetCard,
+    found: Sequence[Outputs],
+    images: Sequence[Image],
+    *,
+    threshold: float | None,
+    tags: NDArray[np.bool_] | None,
+    backend: str,
+    device: str,
+) -> list[Mask]:
+    """(H, W) labels of `images` of which a step said `found`, as artifacts keep it: the one way to them.
+
+    The judge goes it, and so does whoever gives labels to others (`predict`, `export`).
+    """
+    from wsssbench.refine import DenseCrf, stage_labels  # late: it needs torch
+
+    crf = DenseCrf(stage.crf, sigma_scale(card), backend, device) if stage.crf else None
+    return stage_labels(found, images, crf, threshold=threshold, tags=tags)
 
 
 def cell_scores(

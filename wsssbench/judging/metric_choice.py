@@ -21,9 +21,11 @@ def load_metrics(names: Sequence[str], plugins: Plugins) -> tuple[Metric, ...]:
 def applicable(metrics: Sequence[Metric], gives: Collection[Kind], stage: Stage) -> tuple[Metric, ...]:
     """Those of `metrics` that have something to judge where a step gives `gives`.
 
-    Labels there are always; of several scales and mirror images only probabilities are kept.
+    Labels there are always; of several scales and mirror images only probabilities are kept, and labels are
+    mined only where tags are given.
     """
-    kept = {"probs"} if len(stage.scales) > 1 or stage.flip else set(KINDS)
+    kept = {"probs"} if stage.multi_scale else set(KINDS)
+    kept = kept if stage.tags_given else kept - {"mined"}
     return tuple(m for m in metrics if m.needs == "labels" or (m.needs in gives and m.needs in kept))
 
 
@@ -34,6 +36,7 @@ def check_used(asked: Sequence[str], judged: Sequence[Sequence[Metric]], plugins
         if judged and name not in used:
             needs = plugins.load("metrics", name)().needs
             hint = f"leave it out, or name a method whose judged step gives {needs}"
+            hint += ", and a stage with tags given (seed, pseudo)" if needs == "mined" else ""
             raise WsssError(
                 f"metric {name} needs {needs}, which no row here has", where="--metrics", hint=hint
             )

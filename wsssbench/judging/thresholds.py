@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from wsssbench.errors import BadData, WsssError
+from wsssbench.option_fields import Range
+from wsssbench.options import check_range
 from wsssbench.stages import require_masks
 from wsssbench.types import Dataset, Maps, Step, content_key
 
@@ -21,6 +23,7 @@ Policy = Literal["fixed", "held-out", "label-free", "oracle"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 HELD_OUT = 100  # images at most, and at most every fifth of the split
 PART = 5
+IN_MAPS = Range(low=0, high=1)  # what a step's own option may leave open: maps are in 0..1
 DRAW = 0  # one draw for everybody: methods and seeds are tuned on the same images
 RULES = {
     "held-out": "best mIoU on held-out masks",
@@ -59,6 +62,7 @@ def planned_threshold(step: Step, name: str, policy: Policy, tuned_on: Sequence[
             where=name,
             hint="add `threshold: float = option(...)` to its Config",
         )
+    check_range(value, IN_MAPS, f"{name}.threshold")
     default = step.config.__dataclass_fields__["threshold"].default
     return {"value": value, "tuned_on": step.card.tuned_on if value == default else "not known: an option"}
 

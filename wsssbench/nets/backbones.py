@@ -51,12 +51,7 @@ class Backbone(nn.Module):
         super().__init__()
         info = backbone_info(name)
         stride = stride or info.strides[0]
-        if stride not in info.strides:
-            raise WsssError(
-                f"output stride {stride} is not offered by this backbone",
-                where=f"backbone {name}",
-                hint=f"choose one of {', '.join(map(str, info.strides))}",
-            )
+        check_stride(name, stride)
         net = info.build()
         if weights:
             load_backbone_weights(net, weights, name=name, folded=info.folded, classifier=info.classifier)
@@ -201,6 +196,17 @@ BACKBONES: dict[str, BackboneInfo] = {
     )
     for depth, channels in ((18, 512), (34, 512), (50, 2048), (101, 2048))
 }
+
+
+def check_stride(name: str, stride: int, where: str = "") -> None:
+    """Raise WsssError where the backbone called `name` cannot be given the output stride."""
+    strides = backbone_info(name).strides
+    if stride not in strides:
+        raise WsssError(
+            f"output stride {stride} is not offered by backbone {name}",
+            where=where or f"backbone {name}",
+            hint=f"choose one of {', '.join(map(str, strides))}",
+        )
 
 
 def backbone_info(name: str) -> BackboneInfo:

@@ -109,6 +109,12 @@ def multi_scale_cam(
     return total / count
 
 
+def grid_scale(scales: Sequence[float]) -> float:
+    """The scale whose grid the means over `scales` have: 1, or without it that of the first scale, at least 1
+    since without tags there is one scale only."""
+    return 1.0 if 1.0 in scales else max(1.0, scales[0])
+
+
 def _maps_of_views(net: MapNet, pixels: Tensor, flip: bool, known: Tensor | None) -> list[Tensor]:
     """Rectified maps (B, K, h, w) float32 of the images, unless they are `known`, and with `flip` those of
     their mirror images, turned back."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 HeadKind = Literal["dilated", "detail", "aspp"]
+DETAIL_STRIDE = 4
 DETAIL_CHANNELS = 32
 DETAIL_FEATURES = 64
 ASPP_RATES = (0.5, 1.0, 1.5, 2.0)  # times the plan's dilation: of 12 they are DeepLab-v2's 6, 12, 18, 24
@@ -33,6 +34,11 @@ def segment_head(plan: HeadPlan, inputs: int, outputs: int) -> nn.Module:
     """The head of `plan` from `inputs` feature channels to `outputs` logits."""
     kinds = {"dilated": DilatedHead, "detail": DetailHead, "aspp": AsppHead}
     return kinds[plan.kind](inputs, outputs, plan.width, plan.dilation)
+
+
+def logit_stride(kind: HeadKind, stride: int) -> int:
+    """Pixels of the image per cell of a head's logits on features of `stride`."""
+    return DETAIL_STRIDE if kind == "detail" else stride
 
 
 class DilatedHead(nn.Module):

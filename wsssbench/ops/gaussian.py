@@ -32,18 +32,24 @@ def check_backend(backend: str) -> None:
         raise UnknownName(f"unknown filter backend {backend!r}", hint=nearest(backend, BACKENDS))
 
 
+def check_filters(backend: str, where: str = "") -> None:
+    """Raise WsssError where `backend` has no filter of its own, only a dense CRF."""
+    check_backend(backend)
+    if backend == "pydensecrf":
+        raise WsssError(
+            "backend 'pydensecrf' runs whole dense CRFs and cannot filter",
+            where=where,
+            hint="use backend 'lattice', which is the same operator, or 'exact'",
+        )
+
+
 def gaussian_filter(features: Tensor, backend: str = "lattice") -> Filter:
     """A filter over `features`, (B, N, d) float32 already divided by the widths; each image is on its own.
 
     The returned function maps (B, N, C) float32 on the same device to (B, N, C) float32 and may be called
     often: the lattice is built once, here.
     """
-    check_backend(backend)
-    if backend == "pydensecrf":
-        raise WsssError(
-            "backend 'pydensecrf' runs whole dense CRFs and cannot filter",
-            hint="use backend 'lattice', which is the same operator, or 'exact'",
-        )
+    check_filters(backend)
     features = features.detach().float()
     return _exact(features) if backend == "exact" else _lattice(features)
 

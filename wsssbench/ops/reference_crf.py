@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsssbench.env import densecrf_hint
 from wsssbench.errors import WsssError
 from wsssbench.types import CrfSet
 
@@ -31,10 +32,8 @@ def _package() -> Any:
     try:
         from pydensecrf import densecrf
     except ImportError as error:
-        raise WsssError(
-            "backend 'pydensecrf' needs the package pydensecrf",
-            hint="pip install 'wsssbench[pydensecrf]' (builds with a C++ compiler), or use backend 'lattice'",
-        ) from error
+        what = "backend 'pydensecrf' needs the package pydensecrf"
+        raise WsssError(what, hint=densecrf_hint()) from error
     return densecrf
 
 

@@ -73,6 +73,7 @@ class Row:
     rank: int | None = None  # within equal terms; None for failures and the ceiling
     of_full: float | None = None  # mIoU in % of the `full` row with the same backbone
     label_source: str = ""  # where image tags come from, of the data set's card: xml, file, mask, generated
+    notes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # metrics' words, by name
 
     @property
     def terms(self) -> Terms:
@@ -179,6 +180,7 @@ def _row(terms_hash: str, cells: Sequence[Record], variant: str, stale: Collecti
         reasons=tuple(dict.fromkeys(record.reason for record in cells if record.status == "failed")),
         later=tuple(dict.fromkeys(record.reason for record in good if record.reason)),
         label_source=", ".join(dict.fromkeys(filter(None, map(_label_source, cells)))),
+        notes=_notes(good),
     )
 
 
@@ -212,11 +214,33 @@ def _numbers(good: Sequence[Record]) -> dict[str, Number]:
         numbers = {name: record.timing.get(name) for name in TIMES}
         for metric, scores in record.scores.items():
             prefix = "" if metric == MAIN else f"{metric}."
-            numbers |= {f"{prefix}{name}": value for name, value in scores.items() if name != "n_images"}
+            numbers |= {f"{prefix}{name}": value for name, value in flat_scores(scores).items()}
         flat.append(numbers)
     names = dict.fromkeys(name for numbers in flat for name in numbers)
     found = {name: _number(numbers.get(name) for numbers in flat) for name in names}
     return {name: number for name, number in found.items() if number is not None}
+
+
+def flat_scores(scores: Mapping[str, Any]) -> dict[str, Any]:
+    """The scores of one metric; those that are numbers by a name stand as `score.name`."""
+    flat: dict[str, Any] = {}
+    for name, value in scores.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": number for key, number in value.items()}
+        elif name != "n_images":
+            flat[name] = value
+    return flat
+
+
+def _notes(good: Sequence[Record]) -> dict[str, tuple[str, ...]]:
+    """What metrics say in words, by metric and name, as of a number that is not defined; each text once."""
+    found: dict[str, dict[str, None]] = {}
+    for record in good:
+        for metric, scores in record.scores.items():
+            for name, text in scores.items():
+                if isinstance(text, str) and text:
+                    found.setdefault(f"{metric}.{name}", {})[text] = None
+    return {name: tuple(texts) for name, texts in found.items()}
 
 
 def _unusual(cell: Record) -> Iterator[str]:

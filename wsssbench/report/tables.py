@@ -35,10 +35,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("md", "csv", "json", "tex")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the begin of one
-DETAILS = (
-    "compatible",
-    "error_ladder",
-)  # metrics that repeat the protocol's own number: in csv and json alone
+DETAILS = ("compatible", "error_ladder")  # metrics that repeat the protocol's own number: in no column
 
 
 class OtherTable(Protocol):
@@ -110,6 +107,10 @@ def _markdown(table: Sequence[Row], tables: Sequence[Sequence[Row]]) -> str:
     parts = [f"## {heading(table[0].terms, others)}", grid([row_cells(row, table) for row in table])]
     if any(number for row in table for number in row.per_class):
         parts += ["IoU per class (%)", grid(class_lines(table))]
+    if counted := [row for row in table if "compatible.ours" in row.numbers]:
+        from wsssbench.report.evaluators import READING, OthersCount, as_markdown  # late: it needs `grid`
+
+        parts += ["As others count", as_markdown([OthersCount.of_row(row) for row in counted]), READING]
     failures = [f"- {failure}" for row in table for failure in row.failures]
     parts += [f"Failed:\n{chr(10).join(failures)}"] if failures else []
     return "\n\n".join([*parts, definition(table)]) + "\n"
@@ -296,6 +297,7 @@ def _row_data(row: Row) -> dict[str, Any]:
         "masks_seen": masks_seen(row),
         "numbers": {name: _number_data(number) for name, number in row.numbers.items()},
         "per_class_iou": {n: _number_data(v) for n, v in zip(names, row.per_class, strict=True)},
+        "notes": {name: list(texts) for name, texts in row.notes.items()},
         "left_out": [names[k] for k in row.left_out],
         "n_images": row.n_images,
         "identity": {k: v for k, v in plain(row.identity).items() if k not in ("terms", "seed")},
@@ -327,6 +329,7 @@ def _line_data(row: Row) -> dict[str, Any]:
         low, high = number.interval or (None, None)
         line |= {f"{name}_mean": number.mean, f"{name}_sd": number.sd, f"{name}_n": number.n}
         line |= {f"{name}_low": low, f"{name}_high": high}
+    line |= {name: "; ".join(texts) for name, texts in row.notes.items()}
     classes = zip(("background", *terms.classes), row.per_class, strict=True)
     return line | {f"iou[{name}]": number.mean for name, number in classes if number is not None}
 

@@ -1,9 +1,9 @@
 """What the evaluators of the field print as mIoU, for those who must compare with old tables.
 
 Each function turns summed triples into what one family of evaluation scripts would print for them; where a
-script would crash, the function raises. Our own definition is `wsssbench.metrics.Iou`; its rules must not
-enter here. All are functions of the pooled joint histogram of truth and prediction, so that nothing is lost
-by computing them from triples.
+script stops with an error, the function raises, and where it prints NaN, the number is None with a reason.
+Our own definition is `wsssbench.metrics.Iou`; its rules must not enter here. All are functions of the pooled
+joint histogram of truth and prediction, so that nothing is lost by computing them from triples.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ TINY = 1e-10  # what the counters add to a union
 class FieldScore:
     """What a script prints, in %, and what it did that ours does not (empty where it did nothing of note)."""
 
-    miou: float | None
+    miou: float | None  # None where the script prints NaN; the note says why
     per_class: tuple[float | None, ...]  # C classes, background first; None where the script has NaN
     note: str = ""
 
@@ -116,6 +116,49 @@ def pseudo_scores(counts: Counts, classes: int) -> FieldScore:
     return _with_truth_only(matrix[:, :-1], f"{left:.1f} % of the truth is left out" if left else "")
 
 
+def voc_devkit(counts: Counts, classes: int) -> FieldScore:
+    """VOCevalseg of the VOC devkit (2012).
+
+    Truth 255 is dropped. Unlike ours: it stops at a picture with a label above K anywhere, 255 included, even
+    where the truth is void; a class that is predicted but has no truth enters the mean with 0; and a class
+    with neither is 0 / 0, which makes the mean NaN: it takes all C classes for granted.
+    """
+    silent = int(counts["pixels"][counts["predicted"] == IGNORE].sum())
+    if silent:
+        what = f"VOCevalseg stops: out of range value 255 in {silent} pixels of the result pictures"
+        hint = "label every pixel, also where the truth is void"
+        raise WsssError(what, where="compatible", hint=hint)
+    matrix = confusion_matrix(counts, classes)
+    iou = _iou_or_nan(matrix[:, :-1], matrix.sum(1))
+    nowhere = [str(k) for k, value in enumerate(iou) if value is None]
+    if nowhere:
+        note = f"NaN: labels {', '.join(nowhere)} are neither in the truth nor predicted (0 / 0)"
+        return FieldScore(None, tuple(iou), note)
+    return FieldScore(mean(iou), tuple(iou), _said_without_truth(matrix))
+
+
+def mmseg(counts: Counts, classes: int) -> FieldScore:
+    """IoUMetric of MMSegmentation with its defaults (ignore_index=255, nan_to_num=None).
+
+    Truth 255 is dropped; a predicted 255 falls out of its histograms without a word: a false negative and no
+    false positive, as in ours. Unlike ours: a class that is predicted but has no truth enters the mean with
+    0. Classes with neither are NaN, skipped. It sums in float32 and rounds to two decimals; this does not.
+    """
+    matrix = confusion_matrix(counts, classes)
+    iou = _iou_or_nan(matrix[:, :-1], matrix.sum(1))
+    silent = int(matrix[:, -1].sum())
+    notes = [_said_without_truth(matrix), f"{silent} pixels predicted 255 are misses" if silent else ""]
+    return FieldScore(mean(iou), tuple(iou), "; ".join(filter(None, notes)))
+
+
+def _said_without_truth(matrix: NDArray[np.int64]) -> str:
+    """A note on the classes that are predicted and have no truth, or nothing."""
+    only_said = [str(k) for k in np.flatnonzero((matrix.sum(1) == 0) & (matrix[:, :-1].sum(0) > 0))]
+    return (
+        f"labels {', '.join(only_said)}, predicted without truth, are in the mean with 0" if only_said else ""
+    )
+
+
 def _iou_or_nan(said: NDArray[np.int64], truth: NDArray[np.int64]) -> list[float | None]:
     """IoU in % of each class; None (NaN in the scripts) only where it is neither in truth nor predicted."""
     hit = np.diagonal(said)
@@ -135,6 +178,8 @@ EVALUATORS: Mapping[str, Callable[[Counts, int], FieldScore]] = {
     "seam_counters": seam_counters,
     "fast_hist": fast_hist,
     "pseudo_scores": pseudo_scores,
+    "voc-devkit": voc_devkit,
+    "mmseg": mmseg,
 }
 
 
@@ -145,15 +190,19 @@ class Compatible(ConfusionMetric):
     255 in a prediction is and which classes the mean runs over: chainercv (bare, as IRN's and ReCAM's CAM
     evaluation calls it) has a class 255, irn (eval_sem_seg) makes it background, seam_counters (SEAM,
     MCTformer, PuzzleCAM) give classes without truth 0, fast_hist (deeplab-pytorch, CLIP-ES, AFA, ToCo,
-    WeCLIP) counts it for another class, pseudo_scores (AFA, ToCo, WeCLIP) leave it out of the truth. Source:
-    the public code of these repositories; the functions of `wsssbench.scores.compatible` say it in full.
+    WeCLIP) counts it for another class, pseudo_scores (AFA, ToCo, WeCLIP) leave it out of the truth,
+    voc-devkit (VOCevalseg) stops at it, and has NaN as soon as a class is nowhere; mmseg (IoUMetric) counts a
+    class that is predicted without truth as 0. Source: the public code of these repositories; the functions
+    of `wsssbench.scores.compatible` say it in full.
     """
 
     name: str = "compatible"
 
     def score(self, counts: Counts, classes: int) -> Mapping[str, Any]:
         """ours (miou of `Iou`), and for each evaluator NAME: NAME_miou, NAME_difference (theirs - ours, in
-        points), NAME_per_class, all None where it would crash, and NAME_note (what it did, or why)."""
+        points), NAME_per_class, all None where it stops with an error, and NAME_note (what it did, or why).
+        Where it prints NaN, NAME_miou and NAME_difference are None and NAME_per_class has None for the class.
+        """
         ours: float | None = Iou().score(counts, classes)["miou"]
         scores: dict[str, Any] = {"ours": ours}
         for name, evaluator in EVALUATORS.items():
@@ -167,7 +216,7 @@ class Compatible(ConfusionMetric):
 
 
 def _tried(evaluator: Callable[[Counts, int], FieldScore], counts: Counts, classes: int) -> FieldScore:
-    """What it prints; where it would crash, a score without numbers whose note is the reason."""
+    """What it prints; where it stops with an error, a score without numbers whose note is the reason."""
     try:
         return evaluator(counts, classes)
     except WsssError as error:

@@ -78,7 +78,7 @@ def _check_card(contracts: Contracts, card: Any, name: str) -> None:
 
 def check_config(contracts: Contracts, cls: Any, options: Mapping[str, Any], name: str) -> Any:
     """The configuration for the test run, after a look at the class behind it and its presets."""
-    from wsssbench.options import build_config, key_options
+    from wsssbench.options import build_config, describe_options, key_options
 
     kind, who = getattr(cls, "Config", NoConfig), name or cls.__name__
     frozen = dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
@@ -86,6 +86,8 @@ def check_config(contracts: Contracts, cls: Any, options: Mapping[str, Any], nam
         contracts.settle()
     fields = [f.name for f in dataclasses.fields(kind)]
     contracts.expect("preset" not in fields, "no option is called `preset`, which chooses one", "one is")
+    outside = [o.name for o in describe_options(cls) if not o.range.holds(o.default)]
+    contracts.expect(not outside, "the defaults of all options lie in their ranges", f"{outside} do not")
     config = build_config(who, cls, options, dataset=TinyDataset.card.name)
     for preset in getattr(cls, "presets", {}):
         with contracts.attempt(f"the preset {preset} fits Config"):

@@ -9,11 +9,12 @@ from wsssbench.crops import MEAN_COLOUR, CropRule
 from wsssbench.train import Schedule
 from wsssbench.types import option
 from wsssbench_methods.classifier import ClassifierOptions, schedule_of
-from wsssbench_methods.rrm.losses import EnergyPlan
+from wsssbench_methods.rrm.losses import EnergyPlan, check_energy
 from wsssbench_methods.rrm.reliable import ReliableRule
 from wsssbench_methods.segment import HeadOptions
 
 BY_VARIANT = "; by default as the variant"
+MOST_HUE = 0.5  # of the circle of colours, in both directions
 TRAPS = ("momentum_from_decay", "label_padding", "one_scale", "truncate_colours", "recompute_scale")
 
 
@@ -21,13 +22,21 @@ TRAPS = ("momentum_from_decay", "label_padding", "one_scale", "truncate_colours"
 class RuleOptions:
     """Options of the rule that chooses reliable pixels."""
 
-    alpha_low: float = option(4.0, "background exponent for sure foreground", origin="code, tool/myTool.py")
-    alpha_high: float = option(32.0, "background exponent for sure background", origin="code, tool/myTool.py")
-    fraction: float = option(
-        0.4, "share of a class's CAM pixels that is reliable", origin="paper, section 3.2"
+    alpha_low: float = option(
+        4.0, "background exponent for sure foreground", origin="code, tool/myTool.py", above=0
     )
-    background_confidence: float = option(0.8, "cut on the background plane", origin="code, tool/myTool.py")
-    crf_confidence: float = option(0.8, "cut on the CRF marginals", origin="code, tool/myTool.py")
+    alpha_high: float = option(
+        32.0, "background exponent for sure background", origin="code, tool/myTool.py", above=0
+    )
+    fraction: float = option(
+        0.4, "share of a class's CAM pixels that is reliable", origin="paper, section 3.2", above=0, high=1
+    )
+    background_confidence: float = option(
+        0.8, "cut on the background plane", origin="code, tool/myTool.py", low=0, high=1
+    )
+    crf_confidence: float = option(
+        0.8, "cut on the CRF marginals", origin="code, tool/myTool.py", low=0, high=1
+    )
     agreement: bool = option(
         True, "labels must agree with two CRFs; false: the CAM alone (a control)", origin="paper, section 3.2"
     )
@@ -61,52 +70,75 @@ class RrmConfig(HeadOptions, RuleOptions, ClassifierOptions):
         None, "ratio of the sizes as the energy's scale" + BY_VARIANT, origin="code, DenseEnergyLoss.py (B14)"
     )
 
-    steps: int = option(20000, "joint steps", origin="code, train_from_cls_weight.py")
-    stop_at: int = option(0, "joint steps to take of them; 0: all", origin="for an early checkpoint")
-    batch: int = option(4, "images per joint step", origin="code, train_from_cls_weight.py")
+    steps: int = option(20000, "joint steps", origin="code, train_from_cls_weight.py", low=1)
+    stop_at: int = option(0, "joint steps to take of them; 0: all", origin="for an early checkpoint", low=0)
+    batch: int = option(4, "images per joint step", origin="code, train_from_cls_weight.py", low=1)
     lr: float = option(
         3e-5,
         "learning rate of the backbone in the joint steps",
         origin="own choice, for AdamW; code, sgd: 7e-4",
+        above=0,
     )
-    head_factor: float = option(10.0, "learning rate of the heads over the backbone's", origin="code, x10")
+    head_factor: float = option(
+        10.0, "learning rate of the heads over the backbone's", origin="code, x10", above=0
+    )
     flat_rates: bool = option(
         False, "every parameter learns at lr in the joint steps", origin="code, tool/torchutils.py:33 (B3)"
     )
     padding: Literal["mean", "black"] = option("mean", "colour of padding", origin="code; black from init")
     jitter: tuple[float, float, float, float] = option(
         (0.0, 0.0, 0.0, 0.0),
-        "random brightness, contrast, saturation, hue",
+        "random brightness, contrast, saturation, hue (at most 0.5)",
         origin="code; .3/.3/.3/.1 from init",
+        low=0,
+        high=1,
     )
-    cam_scales: tuple[float, ...] = option((1.0, 0.5, 1.5, 2.0), "scales of the training CAM", origin="code")
+    cam_scales: tuple[float, ...] = option(
+        (1.0, 0.5, 1.5, 2.0), "scales of the training CAM", origin="code", above=0, filled=True
+    )
 
     energy_weight: float = option(
         1e-7,
         "weight of the dense energy at 160x160 filtered pixels; 0: none",
         origin="code; grows with (25600 / N)^2",
+        low=0,
     )
-    energy_scale: float = option(0.5, "images are scaled by this before the energy", origin="code")
-    energy_sigma_xy: float = option(100.0, "spatial width in pixels of a VOC image", origin="code")
-    energy_sigma_rgb: float = option(15.0, "colour width in 0..255", origin="code")
+    energy_scale: float = option(0.5, "images are scaled by this before the energy", origin="code", above=0)
+    energy_sigma_xy: float = option(100.0, "spatial width in pixels of a VOC image", origin="code", above=0)
+    energy_sigma_rgb: float = option(15.0, "colour width in 0..255", origin="code", above=0)
     gradient: Literal["published", "true"] = option(
         "published", "of the energy: as published, or the true derivative", origin="code, DenseEnergyLoss.py"
     )
 
     threshold: float = option(
-        0.3, "map value above which a pixel is foreground, where maps are judged", origin="as cam's"
+        0.3,
+        "map value above which a pixel is foreground, where maps are judged",
+        origin="as cam's",
+        low=0,
+        high=1,
     )
     tag_threshold: float = option(
-        0.5, "tag score above which a class is predicted when no tags are given", origin="own choice"
+        0.5,
+        "tag score above which a class is predicted when no tags are given",
+        origin="own choice",
+        low=0,
+        high=1,
     )
     test_scales: tuple[float, ...] = option(
         (0.5, 1.0, 1.5, 2.0),
         "scales, mirrored too, of maps and probabilities where tags are given",
         origin="PSA",
+        above=0,
+        filled=True,
     )
 
     def __post_init__(self) -> None:
         """Settle the traps, so that the options in a row's key are what ran."""
+        super().__post_init__()
+        if self.energy_weight:
+            check_energy(self.crop, self.energy_scale)
+        if self.jitter[3] > MOST_HUE:
+            raise ValueError(f"the jitter of hue is {self.jitter[3]}; {MOST_HUE} reaches every hue")
         if not 0 <= self.stop_at <= self.steps:
             raise ValueError(f"stop_at = {self.stop_at} is not within the {self.steps} steps")
         for name in TRAPS:

@@ -26,6 +26,12 @@ class EnergyPlan:
     recompute_scale: bool = False
 
 
+def check_energy(crop: int, scale: float) -> None:
+    """ValueError where of a crop of `crop` pixels a side no pixel is left for the energy at `scale`."""
+    if int(crop * scale) < 1:
+        raise ValueError(f"energy_scale = {scale} leaves no pixel of a crop of {crop}")
+
+
 def balanced_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """CE over background pixels plus CE over foreground pixels, each a mean of its own; a scalar.
 

@@ -41,6 +41,11 @@ class ReliableRule:
     crf: CrfSet = MINING_CRF
     variant: Literal["fixed", "faithful"] = "fixed"
 
+    def __post_init__(self) -> None:
+        """ValueError for a fraction that no share of pixels can be; at 0 no pixel of a class is reliable."""
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"fraction = {self.fraction} is no share; it is 0 to 1")
+
 
 def reliable_labels(
     image: Tensor, cams: Tensor, classes: Tensor, rule: ReliableRule | None = None, *,
@@ -162,7 +167,8 @@ def _occurs(labels: Tensor, label: int) -> Tensor:
 def top_fraction_cut(values: Tensor, counted: Tensor, fraction: float) -> Tensor:
     """(B,) cuts: of the n counted values of each row (B, N), in ascending order, the one at int((1 - f) n).
 
-    A row without counted values gets infinity (the published code stops with an IndexError there).
+    At most the last one: at a fraction of 0 nothing is above the cut. A row without counted values gets
+    infinity (the published code stops with an IndexError in both cases).
     """
     # On the CPU selecting is much cheaper than sorting; elsewhere a sort spares a wait for the device.
     return (_cut_by_selecting if values.device.type == "cpu" else _cut_by_sorting)(values, counted, fraction)
@@ -170,14 +176,15 @@ def top_fraction_cut(values: Tensor, counted: Tensor, fraction: float) -> Tensor
 
 def _cut_by_selecting(values: Tensor, counted: Tensor, fraction: float) -> Tensor:
     chosen = [row[keep] for row, keep in zip(values, counted, strict=True)]
-    places = [int((1 - fraction) * len(row)) + 1 for row in chosen]
+    places = [min(int((1 - fraction) * len(row)) + 1, len(row)) for row in chosen]
     cuts = [row.kthvalue(k).values if len(row) else INFINITY for row, k in zip(chosen, places, strict=True)]
     return torch.stack(cuts)
 
 
 def _cut_by_sorting(values: Tensor, counted: Tensor, fraction: float) -> Tensor:
     ordered = values.masked_fill(~counted, float("inf")).sort(dim=1).values
-    at = ((1 - fraction) * counted.sum(1).double()).long().clamp_max(values.shape[1] - 1)
+    count = counted.sum(1)
+    at = torch.minimum(((1 - fraction) * count.double()).long(), count - 1).clamp_min(0)
     return ordered.gather(1, at[:, None])[:, 0]
 
 

@@ -15,10 +15,26 @@ from torch.nn import functional as F
 from wsssbench.crops import Batch
 from wsssbench.masks import argmax_labels
 from wsssbench.nets.batching import by_size
-from wsssbench.nets.heads import Classifier, JointNet, in_one_pass, normalise_cam, rescaled, resize
+from wsssbench.nets.heads import (
+    Classifier,
+    JointNet,
+    grid_scale,
+    in_one_pass,
+    normalise_cam,
+    rescaled,
+    resize,
+)
+from wsssbench.nets.segment_heads import logit_stride
+from wsssbench.ops.gaussian import check_filters
 from wsssbench.train import autocast, load_checkpoint
-from wsssbench.types import Artifacts, Context, Kind, Outputs, StepCard, View
-from wsssbench_methods.classifier import check_weights, new_classifier, plan_of, trained_classifier
+from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View
+from wsssbench_methods.classifier import (
+    check_network,
+    check_trained,
+    new_classifier,
+    plan_of,
+    trained_classifier,
+)
 from wsssbench_methods.localizer import select_maps
 from wsssbench_methods.presets import RRM_PRESETS, TUNED_ON
 from wsssbench_methods.rrm.config import RrmConfig, crop_rule
@@ -50,7 +66,19 @@ class Rrm:
         self.plan = plan_of(config, replace(crop_rule(config), one_scale=False))
 
     def ready(self) -> None:
-        check_weights(self.config.backbone, self.config.weights, self.card.name)
+        c = self.config
+        trained = not c.classifier_steps
+        check_network(self.card.name, c.backbone, c.output_stride, c.weights, trained=trained)
+
+    def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
+        check_trained(self.plan, self.config.weights, card)
+        if self.config.energy_weight:
+            check_filters(filter_backend, f"{self.card.name}: its loss has a dense energy (energy_weight)")
+
+    def stride_of(self, kind: Kind) -> float:
+        c = self.config
+        stride = logit_stride(c.head_kind, c.output_stride) if kind == "probs" else c.output_stride
+        return stride / grid_scale(c.test_scales)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> RrmPredictor:
         net = self._joint(trained_classifier(self.plan, self.config.weights, train, ctx), ctx)

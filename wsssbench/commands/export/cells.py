@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.errors import BadData
@@ -63,12 +64,13 @@ def title(record: Record) -> str:
 def recorded_stage(record: Record) -> Stage:
     """The cell's stage, with what of it tells which step is judged and where its outputs are."""
     terms = record.identity.terms
+    views: dict[str, Any] = {"version": terms.stage_version, "scales": terms.scales, "flip": terms.flip}
     if terms.stage in STAGES:
-        return dataclasses.replace(STAGES[terms.stage], scales=terms.scales, flip=terms.flip)
+        return dataclasses.replace(STAGES[terms.stage], **views)
     base = "seg"  # of a custom stage it is not recorded
     if terms.tags_at_evaluation:
         base = "seed" if record.identity.threshold else "pseudo"
-    return dataclasses.replace(STAGES[base], name=terms.stage, scales=terms.scales, flip=terms.flip)
+    return dataclasses.replace(STAGES[base], name=terms.stage, **views)
 
 
 def judged_outputs(stored: StoredRecord) -> tuple[PlannedStep, ArtifactFolder]:

@@ -25,7 +25,8 @@ from wsssbench.settings import Settings
 from wsssbench.store import StoredRecord, safe_name
 
 if TYPE_CHECKING:
-    from wsssbench.types import Image, Mask
+    from wsssbench.commands.fitted import FittedRun
+    from wsssbench.types import Mask
 
 CLASSES = (  # what the server's labels 1..20 stand for
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -51,12 +52,12 @@ def voc12_test_command(cell: Path, flags: Mapping[str, Any]) -> None:
     out = flags["out"] or Path(_default_name(stored, competition))
     if out.is_dir():
         raise BadData("this is a folder", where=out, hint="--out names the archive, as results.tar.gz")
-    labels = _predictor(stored, flags["device"], plugins)
+    labels = _fitted(stored, flags["device"], plugins).labels(read_rgb(images[id]) for id in images)
     with Progress(quiet=flags["quiet"]).task(f"{title(stored.record)}: VOC test") as task:
 
-        def counted(id: str) -> Mask:
-            found = labels(read_rgb(images[id]))
+        def counted(id: str) -> Mask:  # asked in the order of `images`
             done.append(id)
+            found = next(labels)
             task.update(len(done), len(images), 1, {})
             return found
 
@@ -109,14 +110,14 @@ def _check_cell(stored: StoredRecord) -> None:
         click.echo(f"this run has learned from {terms.limit:,} images only (--limit)", err=True)
 
 
-def _predictor(stored: StoredRecord, device: str, plugins: Plugins) -> Callable[[Image], Mask]:
-    """Labels of an image by the cell's fitted steps and terms."""
+def _fitted(stored: StoredRecord, device: str, plugins: Plugins) -> FittedRun:
+    """The cell's fitted steps and terms."""
     from wsssbench.commands.fitted import FittedRun
 
     fitted = FittedRun(stored.path, device, plugins)
     if fitted.stale:
         click.echo("the code of this run's steps has changed since it was fitted", err=True)
-    return fitted.labels
+    return fitted
 
 
 def _settings(flags: Mapping[str, Any]) -> tuple[Settings, Plugins]:
