@@ -13,12 +13,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from wsssbench.engine import Engine
+from wsssbench.files.file_hashes import file_sha256
 from wsssbench.hardware import resolve_hardware
 from wsssbench.plan import Cell, make_plan
 from wsssbench.plugins import Entry, Plugins
 from wsssbench.scores.confusion import Accuracy
 from wsssbench.screen.progress import Progress
 from wsssbench.settings import Settings
+from wsssbench.store import FAILURE, TRACE, UNFINISHED
 from wsssbench.types import (
     DatasetCard,
     Maps,
@@ -250,3 +252,13 @@ def run(runs: Path, *methods: str, out: Any = None, **changes: Any) -> tuple[int
     asked, cells = plan(runs, *methods, **changes)
     progress = Progress(out) if out is not None else Progress(quiet=True)
     return Engine(resolve_hardware(asked), asked.limit, progress).run(cells), cells
+
+
+def content(folder: Path) -> dict[str, str]:
+    """What a result consists of: sha256 of each file, without locks and what tells of failures."""
+    left_out = {".lock", ".holder", FAILURE, TRACE, UNFINISHED}
+    return {
+        str(path.relative_to(folder)): file_sha256(path)
+        for path in folder.rglob("*")
+        if path.is_file() and left_out.isdisjoint(path.parts)
+    }

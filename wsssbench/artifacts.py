@@ -52,7 +52,11 @@ class ArtifactFolder:
     def missing(self, kinds: Iterable[Kind]) -> list[str]:
         """The ids that lack a file of one of `kinds`."""
         wanted = list(kinds)
-        return [id for id in self.ids if not all(self.path(id, kind).exists() for kind in wanted)]
+        return [id for id in self.ids if self.lacking(id, wanted)]
+
+    def lacking(self, id: str, kinds: Iterable[Kind]) -> list[Kind]:
+        """Those of `kinds` of which this image has no file."""
+        return [kind for kind in kinds if not self.path(id, kind).exists()]
 
     def write(self, id: str, outputs: Outputs, kinds: Iterable[Kind]) -> None:
         """Keep the named kinds of one image's outputs; one that is None is the step's breach of contract."""

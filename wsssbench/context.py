@@ -15,7 +15,7 @@ from wsssbench.files.locks import clear, hold
 from wsssbench.hardware import Hardware
 from wsssbench.plan import PlannedStep, Trial, learned_content
 from wsssbench.screen.progress import Task
-from wsssbench.store import safe_name
+from wsssbench.store import claim, safe_name
 from wsssbench.timing import Cost, PhaseTimer
 from wsssbench.types import DatasetCard, content_key
 
@@ -87,6 +87,7 @@ class RunContext:
             if self.renewed is not None and folder not in self.renewed:
                 clear(folder)
                 self.renewed.add(folder)
+            claim(folder, self.shared_key(work, identity))
             inner = replace(
                 self, workdir=folder, step=work, images=0, timer=PhaseTimer(), costs={}, rate=None
             )
@@ -100,8 +101,11 @@ class RunContext:
 
     def shared_folder(self, work: str, identity: Any) -> Path:
         """The folder of shared work."""
-        whole = [work, identity, self.data, self.run_seed, self.precision, self.limit]
-        return self.workdir.parent / f"{safe_name(work)}-{content_key(whole)[:8]}"
+        return self.workdir.parent / f"{safe_name(work)}-{self.shared_key(work, identity)[:8]}"
+
+    def shared_key(self, work: str, identity: Any) -> str:
+        """sha256 (hex) of all that shared work may depend on."""
+        return content_key([work, identity, self.data, self.run_seed, self.precision, self.limit])
 
     def spent(self, seconds: float, *, done: bool = True) -> Cost:
         """Cost of the work in `workdir` over all its sessions, with the present one of `seconds` if `done`.

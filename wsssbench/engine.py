@@ -36,13 +36,23 @@ from wsssbench.judging.cell_judging import (
     label_kind,
 )
 from wsssbench.judging.judge import COUNTS
+from wsssbench.judging.kept_scores import MASKS, is_judged_alike, kept_scores
 from wsssbench.masks import write_labels
-from wsssbench.plan import Cell, PlannedStep, Trial, cell_state, judged_step
+from wsssbench.plan import Cell, PlannedStep, Trial, judged_step, state_of
 from wsssbench.predicting import artifact_name, outputs_of
+from wsssbench.process import forget_frames
 from wsssbench.renewal import Renewed
 from wsssbench.screen.cell_lines import cell_line, counted, reason_of
 from wsssbench.screen.progress import Progress, Task
-from wsssbench.store import TRACE, set_aside_damaged, write_failure, write_record
+from wsssbench.store import (
+    TRACE,
+    claim,
+    forget_failure,
+    replacing,
+    set_aside_damaged,
+    write_failure,
+    write_record,
+)  # fmt: skip
 from wsssbench.types import Kind, Outputs, Predictor, Record, Stage, View, plain
 
 if TYPE_CHECKING:
@@ -83,14 +93,20 @@ class Engine:
             for number, cell in enumerate(pending, 1):
                 self.progress.heading(cell.title, f"cell {number} of {len(pending)}")
                 failed += self._run_pending(cell)
+                self._let_go(pending[number:])
         return failed
+
+    def _let_go(self, rest: Sequence[Cell]) -> None:
+        """Forget the predictors that no cell of `rest` needs."""
+        chains = (chain_of(judged_step(cell.trial.steps, cell.stage)) for cell in rest)
+        needed = {planned.key for chain in chains for planned in chain}
+        self._fitted = {key: predictor for key, predictor in self._fitted.items() if key in needed}
 
     def _run_pending(self, cell: Cell) -> bool:
         """Run a cell that was not done when it was planned, and say how it went; whether it failed."""
         start = time.perf_counter()
         with hold(cell.folder, self.progress.say):
-            names = [metric.name for metric in cell.metrics]
-            done = cell.rerun != "all" and cell_state(cell.folder, cell.trial, "", names) == "done"
+            done = state_of(cell) == "done" and cell.rerun != "all"
             if done and not (self.sandbox and lacks_isolation(cell.folder)):
                 self.progress.say(f"{cell.title}: done by another process meanwhile")
                 return False
@@ -103,30 +119,36 @@ class Engine:
 
     def _run_cell(self, cell: Cell) -> tuple[Record, str]:
         """Its record and, where it failed by a mistake that can be mended, the next step."""
-        trace, hint = cell.folder / TRACE, ""
+        hint = ""
         try:
             record = self._judge(cell)
-            trace.unlink(missing_ok=True)
-            write_record(cell.folder, record)
         except (Exception, SystemExit) as error:  # a plugin's failure becomes a record, never a lost run
-            record = self._record(cell, "failed", {}, {}, reason_of(error, trace))
+            record = self._record(cell, "failed", {}, {}, reason_of(error, cell.folder / TRACE))
             write_failure(cell.folder, record, traceback.format_exc())
             hint = error.hint if isinstance(error, WsssError) else ""
+            forget_frames(error)
         return record, hint
 
     def _judge(self, cell: Cell) -> Record:
         artifacts = self._cell_artifacts(cell)
-        masks = cell.folder / "masks"
         threshold = cell_threshold(cell, artifacts, lambda: self._tuning_artifacts(cell))
-        with self.progress.task(f"{cell.title}: labels") as task:
-            self._write_labels(cell, artifacts, masks, threshold, task)
-        with self.progress.task(f"{cell.title}: scores"):
-            scores, counts = cell_scores(cell, masks, artifacts, threshold)
+        with replacing(cell.folder) as new:
+            with self.progress.task(f"{cell.title}: labels") as task:
+                self._write_labels(cell, artifacts, new / MASKS, threshold, task)
+            with self.progress.task(f"{cell.title}: scores"):
+                scores, counts = cell_scores(cell, new / MASKS, artifacts, threshold)
+                kept = kept_scores(cell.folder, scores, lambda _, record: is_judged_alike(cell, record, new))
+            for line in kept.lines():
+                self.progress.say(f"{cell.title}: {line}")
+            kept.joined(counts).save(new / COUNTS)
+            hashes = self._hashes(cell, new, artifacts)
+            timing, scores = self._timing(cell, artifacts), {**scores, **kept.scores}
+            record = self._record(cell, "ok", scores, timing, hashes=hashes)
+            write_record(new, record)
+            forget_failure(cell.folder)
         if self.board is not None:
             self.board.cell(cell, scores)
-        counts.save(cell.folder / COUNTS)
-        hashes = self._hashes(cell, artifacts)
-        return self._record(cell, "ok", scores, self._timing(cell, artifacts), hashes=hashes)
+        return record
 
     def _record(
         self,
@@ -158,9 +180,8 @@ class Engine:
             wanted = cell.rerun == "all" or (cell.rerun == "stale" and is_stale(planned))
             if wanted and planned.folder not in self._renewed:
                 with hold(planned.folder, self.progress.say):
-                    if (
-                        planned.folder not in self._renewed
-                    ):  # another process of this run may have been faster
+                    # another process of this run may have been faster
+                    if planned.folder not in self._renewed:
                         clear(planned.folder)
                         self._renewed.add(planned.folder)
 
@@ -184,6 +205,7 @@ class Engine:
         view = View(trial.dataset, trial.dataset.card.fit_split, planned.step.card.supervision, self.limit)
         given = self._learned_from(trial, planned, view)
         begin(planned.folder, self.sandbox)
+        claim(planned.folder, planned.key)
         team = self.team if trains_together(planned.step) else None
         others = team.led_training(planned.key, self.hardware.device) if team else nullcontext()
         start = time.perf_counter()
@@ -219,18 +241,18 @@ class Engine:
         *,
         tags_given: bool,
         stage: Stage | None = None,
-        ids: Sequence[str] | None = None,
+        part: Sequence[str] | None = None,
     ) -> ArtifactFolder:
-        """The outputs of a step on a split (or its `ids` alone), predicted where they are missing.
+        """The outputs of a step on a split (or a `part` of it, some ids), predicted where they are missing.
 
         `stage` matters where it asks for several scales or mirror images.
         """
-        ids = trial.dataset.ids(split)[: self.limit] if ids is None else ids
-        name = artifact_name(split, tags_given, stage)
+        ids = trial.dataset.ids(split)[: self.limit] if part is None else part
+        name = artifact_name(split, tags_given, stage, part)
         folder = ArtifactFolder(planned.folder / "artifacts" / name, ids)
         wanted = sorted(set(kinds) | self._demands.get((planned.key, name), set()))
         if folder.missing(kinds) or (self.sandbox and is_foreign(folder.folder)):
-            before = self._before(trial, planned, split, tags_given, ids)
+            before = self._before(trial, planned, split, tags_given, part)
             predictor = self.fitted(trial, planned)
             if stage is not None and stage.multi_scale:
                 from wsssbench.scales import MultiScale
@@ -245,12 +267,13 @@ class Engine:
         return folder
 
     def _before(
-        self, trial: Trial, planned: PlannedStep, split: str, tags_given: bool, ids: Sequence[str]
+        self, trial: Trial, planned: PlannedStep, split: str, tags_given: bool, part: Sequence[str] | None
     ) -> ArtifactFolder | None:
         kinds = planned.takes
         if planned.before is None or not kinds:
             return None
-        return self.artifacts(trial, planned.before, split, kinds, tags_given=tags_given, ids=ids).only(kinds)
+        found = self.artifacts(trial, planned.before, split, kinds, tags_given=tags_given, part=part)
+        return found.only(kinds)
 
     def _predict(
         self,
@@ -283,7 +306,8 @@ class Engine:
             given = [before[id] for id in ids] if before is not None else [Outputs()] * len(ids)
             found = outputs_of(predictor, ids, images, tags, given, frozenset(kinds))
             for id, outputs in zip(ids, found, strict=True):
-                folder.write(id, outputs, kinds)
+                # what is there may have been judged, and a GPU may say it again with other last bits
+                folder.write(id, outputs, folder.lacking(id, kinds))
             done += len(todo.intersection(ids))
             task.update(done, len(folder), len(ids), {})
         folder.add_cost(len(todo), time.perf_counter() - start)
@@ -296,15 +320,9 @@ class Engine:
     # ------------------------------------------------------------------------------------------------- labels
 
     def _cell_artifacts(self, cell: Cell) -> ArtifactFolder:
-        planned = judged_step(cell.trial.steps, cell.stage)
-        return self.artifacts(
-            cell.trial,
-            planned,
-            cell.split,
-            cell_kinds(cell),
-            tags_given=cell.stage.tags_given,
-            stage=cell.stage,
-        )
+        trial, stage, kinds = cell.trial, cell.stage, cell_kinds(cell)
+        planned = judged_step(trial.steps, stage)
+        return self.artifacts(trial, planned, cell.split, kinds, tags_given=stage.tags_given, stage=stage)
 
     def _tuning_artifacts(self, cell: Cell) -> ArtifactFolder:
         """The maps of the images whose masks choose the cell's threshold."""
@@ -314,7 +332,7 @@ class Engine:
             cell.trial.dataset.card.label_split,
             ["maps"],
             tags_given=cell.stage.tags_given,
-            ids=cell.tuned_on,
+            part=cell.tuned_on,
         )
 
     def _write_labels(
@@ -336,12 +354,12 @@ class Engine:
                     write_labels(masks / f"{id}.png", labels)
             task.update(first + len(ids), len(cell.ids), len(ids), {})
 
-    def _hashes(self, cell: Cell, artifacts: ArtifactFolder) -> dict[str, str]:
+    def _hashes(self, cell: Cell, new: Path, artifacts: ArtifactFolder) -> dict[str, str]:
         """The sums of the files that the scores came from, written; masks that are artifacts count once."""
         tuning = self._tuning_artifacts(cell) if is_tuned_elsewhere(cell) else artifacts
         made_from = judged_files(cell, artifacts, tuning)
-        masks = [cell.folder / "masks" / f"{id}.png" for id in cell.ids]
-        return write_sums(cell.folder, [*made_from, *masks, cell.folder / COUNTS], [COUNTS])
+        masks = [new / MASKS / f"{id}.png" for id in cell.ids]
+        return write_sums(new, [*made_from, *masks, new / COUNTS], [COUNTS], home=cell.folder)
 
     def _timing(self, cell: Cell, artifacts: ArtifactFolder) -> dict[str, Any]:
         """Seconds and images of fitting and predicting, summed over the steps up to the judged one."""

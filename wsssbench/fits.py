@@ -8,11 +8,10 @@ from typing import Any
 
 from wsssbench.env import code_hash
 from wsssbench.plan import PlannedStep, Trial, trial_code
-from wsssbench.store import atomic_write_text
+from wsssbench.store import FITTED, atomic_write_text
 from wsssbench.timing import Cost
 from wsssbench.types import plain
 
-FITTED = "fitted.json"
 WRITTEN = {"step", "seconds", "images", "phases"}
 
 

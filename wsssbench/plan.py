@@ -19,7 +19,7 @@ from wsssbench.readiness import check_ready, why_mining_fails
 from wsssbench.recipes import RecipeSpec, resolve_recipe
 from wsssbench.settings import Settings
 from wsssbench.stages import refuse_overlap, require_masks, resolve_stages, sigma_scale
-from wsssbench.store import cell_folder, read_record, safe_name
+from wsssbench.store import RECORD, cell_folder, check_claim, check_key, read_record, safe_name
 from wsssbench.types import (
     KINDS,
     SUPERVISION,
@@ -164,6 +164,7 @@ def plan_trial(
             identity, before, supervision, learned_content(dataset), seed, hardware, settings.limit
         )
         planned.append(PlannedStep(name, step, key, identity, base / f"{safe_name(name)}-{key[:8]}", before))
+        check_claim(planned[-1].folder, key)
         _check_lessons(planned[-1], dataset, settings.limit)
     return Trial(recipe.name, dataset, seed, tuple(planned))
 
@@ -229,22 +230,10 @@ def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware
     asked = load_metrics((*settings.metrics, *judged_before(folder, plugins)), plugins)
     metrics = applicable(asked, judged.gives, stage)
     names = [metric.name for metric in metrics]
-    state: State = "skip" if reason else cell_state(folder, trial, settings.rerun, names)
+    state: State = "skip" if reason else cell_state(folder, key, trial, settings.rerun, names)
     ids = judged_ids(trial.dataset, terms.split, settings.limit, tuned_on)
-    return Cell(
-        trial,
-        stage,
-        terms.split,
-        ids,
-        tuned_on,
-        identity,
-        key,
-        folder,
-        state,
-        reason,
-        settings.rerun,
-        metrics,
-    )
+    split, rerun = terms.split, settings.rerun
+    return Cell(trial, stage, split, ids, tuned_on, identity, key, folder, state, reason, rerun, metrics)
 
 
 def terms_of(dataset: Dataset, stage: Stage, policy: str, limit: int | None) -> Terms:
@@ -331,34 +320,38 @@ def threshold_of(
     return policy, planned_threshold(planned.step, planned.name, policy, tuned_on), tuned_on
 
 
-def cell_state(folder: Path, trial: Trial, rerun: str, metrics: Sequence[str] = ()) -> State:
+def cell_state(folder: Path, key: str, trial: Trial, rerun: str, metrics: Sequence[str] = ()) -> State:
     """What the store knows of a cell: done, stale (its code has changed), failed or missing.
 
-    One that was judged without some of the `metrics` is missing too: its labels are judged again.
+    One that was judged without some of the `metrics` is missing too, or failed where the last attempt to add
+    them did: its labels are judged again. WsssError where the folder holds the record of another key.
     """
-    if rerun == "all" or not (folder / "record.json").exists():
-        return "missing"
     try:
-        record = read_record(folder)
+        record = read_record(folder) if (folder / RECORD).exists() else None
     except BadData:
+        record = None
+    if record is None:
+        return "missing"
+    check_key(folder, record.key, key)
+    if rerun == "all":
         return "missing"
     if record.status == "failed":
         return "failed"
     if not set(metrics) <= set(record.scores):
-        return "missing"
+        return "failed" if record.reason else "missing"
     if record.provenance.get("code") != trial_code(trial):
         return "missing" if rerun == "stale" else "stale"
     return "done"
 
 
+def state_of(cell: Cell) -> State:
+    """The state that the store has for the cell now, whatever was asked for when it was planned."""
+    return cell_state(cell.folder, cell.key, cell.trial, "", [metric.name for metric in cell.metrics])
+
+
 def refreshed(cells: Sequence[Cell]) -> list[Cell]:
     """The cells with the state that the store has for them now."""
-    return [
-        cell
-        if cell.state == "skip"
-        else replace(cell, state=cell_state(cell.folder, cell.trial, "", [m.name for m in cell.metrics]))
-        for cell in cells
-    ]
+    return [cell if cell.state == "skip" else replace(cell, state=state_of(cell)) for cell in cells]
 
 
 def trial_code(trial: Trial) -> dict[str, str]:

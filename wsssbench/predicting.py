@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from wsssbench.types import Kind, Outputs, Predictor, Stage
+from wsssbench.types import Kind, Outputs, Predictor, Stage, content_key
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,12 +37,17 @@ def outputs_of(
     return predictor(images, tags, given, want)
 
 
-def artifact_name(split: str, tags_given: bool, stage: Stage | None = None) -> str:
+def artifact_name(
+    split: str, tags_given: bool, stage: Stage | None = None, part: Sequence[str] | None = None
+) -> str:
     """Folder name of a step's outputs: `train-tags`, `val`, `val@0.5,1.0+flip-v2`.
 
-    The views' version is in the name: what an older rule made of several is never taken for another's.
+    The views' version is in the name: what an older rule made of several is never taken for another's. Of a
+    `part` of the split, some of its ids, outputs lie apart, as `train+part-1a2b3c4d`: their last bits depend
+    on the images that they were predicted with.
     """
     name = f"{split}-tags" if tags_given else split
+    name += "" if part is None else f"+part-{content_key(list(part))[:8]}"
     if stage is not None and stage.multi_scale:
         name += "@" + ",".join(map(str, stage.scales)) + ("+flip" if stage.flip else "")
         name += "" if stage.version == "1" else f"-v{stage.version}"

@@ -61,8 +61,8 @@ class Rows(Table["Row"]):
 
     @property
     def failures(self) -> dict[str, tuple[str, ...]]:
-        """The reasons of failed cells, by method."""
-        return {row.title: row.reasons for row in self if row.reasons}
+        """The reasons of failed cells, and of later attempts at finished ones that failed, by method."""
+        return {row.title: (*row.reasons, *row.later) for row in self if row.reasons or row.later}
 
     def text(self, format: str = "md") -> str:
         """The tables as "md", "csv" or "json"."""

@@ -3,8 +3,9 @@
 A record is one JSON file, `runs/<dataset>/<method>/seed0/<stage>-<split>-<key8>/record.json`, beside the
 cell's `counts.npz`, `masks/` and `sha256sums.txt` (of these and of the artifacts that were judged). It holds
 the fields of `wsssbench.types.Record` under their own names: schema, key, status, method, identity (terms,
-recipe, ...), scores, timing, provenance, reason. No tables and no statistics here (`wsssbench.report`), no
-torch, no knowledge of plugins.
+recipe, ...), scores, timing, provenance, reason. A result is never replaced by a failure: a later attempt
+that fails leaves `failure.json` beside it, until one succeeds. No tables and no statistics here
+(`wsssbench.report`), no torch, no knowledge of plugins.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,11 +29,15 @@ from wsssbench.records.record_check import check_record
 from wsssbench.types import Record, RowIdentity, StepIdentity, Terms, plain
 
 RECORD, TRACE = "record.json", "traceback.txt"
+FAILURE = "failure.json"  # beside a result: the record of a later attempt that failed
+UNFINISHED = ".unfinished"  # in a folder: what is to take the place of its files, until all of it is there
+KEY = ".key"  # in the folder of a step: the whole key of which the folder's name has eight digits
+FITTED = "fitted.json"  # there as well, once the step is fitted
 SCHEMA = 1
 MOST_JSON_BYTES = 64 * 2**20  # of a record; large ones have one
 KNOWN_SCHEMAS = (1,)
-NOT_SEARCHED = ("steps", "masks", "artifacts")  # may hold ten thousands of files, never a record
-RESERVED = ("steps",)  # runs/<dataset>/steps belongs to the fitted steps
+STEPS = "steps"  # runs/<dataset>/steps belongs to the fitted steps: ten thousands of files, never a record
+RESERVED = (STEPS, "masks.png")  # no data set, method or step may call a folder so
 
 
 def atomic_write_bytes(path: Path | str, data: bytes, *, sync: bool = True) -> None:
@@ -74,6 +81,59 @@ def atomic_write_text(path: Path | str, text: str) -> None:
     atomic_write_bytes(path, text.encode())
 
 
+@contextlib.contextmanager
+def replacing(folder: Path) -> Iterator[Path]:
+    """An empty folder whose content takes the place of what is called alike in `folder`, once all is there.
+
+    The caller holds `folder`. After an error or an interruption everything there is as it was, and what was
+    made so far lies in `folder`/.unfinished, until the next attempt. A record comes last.
+    """
+    new = folder / UNFINISHED
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+    except OSError as error:
+        hint = "choose a folder you may write to, with space left"
+        raise WsssError(f"cannot write: {error.strerror or error}", where=new, hint=hint) from error
+    yield new
+    for number, path in enumerate(sorted(new.iterdir(), key=lambda path: (path.name == RECORD, path.name))):
+        target = folder / path.name
+        if target.is_dir():  # only an empty one could be replaced
+            target.rename(new / f".old-{number}")
+        path.replace(target)
+    _sync_names(folder)
+    shutil.rmtree(new, ignore_errors=True)
+
+
+def check_key(folder: Path, found: object, key: str) -> None:
+    """Raise WsssError where `found`, the key of what lies in `folder`, is not the whole of `key`.
+
+    The names of folders hold eight digits of a key, which two keys may have in common.
+    """
+    if found != key:
+        what = f"this folder holds what was made for the key {found}, and {key} is asked for"
+        hint = "give another folder with --runs: nothing here is overwritten"
+        raise WsssError(what, where=folder, hint=hint)
+
+
+def check_claim(folder: Path, key: str) -> None:
+    """`check_key` of a step's folder: by its note of the key, or by its mark that the step is fitted."""
+    for name in (KEY, FITTED):
+        try:
+            said = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none, or damaged: then it marks nothing
+            continue
+        if isinstance(said, dict) and "key" in said and (name == KEY or "step" in said):
+            check_key(folder, said["key"], key)
+
+
+def claim(folder: Path, key: str) -> None:
+    """Note in a step's `folder`, which the caller holds, for which key it is; errors as of `check_claim`."""
+    check_claim(folder, key)
+    if not (folder / KEY).exists():
+        atomic_write_text(folder / KEY, json.dumps({"key": key}))
+
+
 def read_bytes(path: Path) -> bytes:
     """The content of a file that a run has left; BadData where it cannot be read."""
     try:
@@ -109,9 +169,9 @@ class StoredRecord:
     path: Path
 
 
-def write_record(folder: Path | str, record: Record) -> Path:
+def write_record(folder: Path | str, record: Record, name: str = RECORD) -> Path:
     """Write `record` to folder/record.json, whole or not at all; returns the path. NaN is refused."""
-    path = Path(folder) / RECORD
+    path = Path(folder) / name
     try:
         text = json.dumps(plain(record), indent=1, sort_keys=True, allow_nan=False)
     except ValueError as error:
@@ -120,17 +180,44 @@ def write_record(folder: Path | str, record: Record) -> Path:
     return path
 
 
-def write_failure(folder: Path | str, record: Record, trace: str) -> None:
-    """Write the record of a cell that failed, and its traceback beside it.
+def forget_failure(folder: Path) -> None:
+    """Remove what tells of an attempt that failed: the cell has been judged since."""
+    for name in (TRACE, FAILURE):
+        (folder / name).unlink(missing_ok=True)
 
-    Where that cannot be done, the WsssError says why the cell failed, too.
+
+def write_failure(folder: Path | str, record: Record, trace: str) -> Path:
+    """Write the record of an attempt that failed, and its traceback; returns the record's path.
+
+    A result stays: the failure then stands beside it. Where that cannot be written, the WsssError says why
+    the cell failed, too.
     """
     try:
         atomic_write_text(Path(folder) / TRACE, trace)
-        write_record(folder, record)
+        return write_record(folder, record, FAILURE if has_result(folder) else RECORD)
     except WsssError as error:
         what = f"{record.method}: {record.reason}; and this cannot be recorded ({error.what})"
         raise WsssError(what, where=folder, hint=error.hint) from error
+
+
+def has_result(folder: Path | str) -> bool:
+    """Whether a record lies there that is not known to be that of a failure."""
+    path = Path(folder) / RECORD
+    try:
+        return path.exists() and read_record(path).status == "ok"
+    except BadData:
+        return True
+
+
+def later_failure(folder: Path | str) -> str:
+    """Why the last attempt at a cell that has a result failed; "" where it did not."""
+    path = Path(folder) / FAILURE
+    if not path.exists():
+        return ""
+    try:
+        return _read_record(path).reason or "its reason is not recorded"
+    except BadData as error:
+        return f"{error.what} (see {path})"
 
 
 def read_json(path: Path | str, what: str) -> Any:
@@ -154,8 +241,18 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def read_record(path: Path | str) -> Record:
-    """The record in `path` (record.json or its folder); BadData for a truncated or foreign file."""
+    """The record in `path` (record.json or its folder); BadData for a truncated or foreign file.
+
+    The `reason` of a result is that of a later attempt that failed, where such a failure stands beside it.
+    """
     file = Path(path) / RECORD if Path(path).is_dir() else Path(path)
+    record = _read_record(file)
+    if record.status == "ok" and file.name == RECORD:
+        return dataclasses.replace(record, reason=later_failure(file.parent))
+    return record
+
+
+def _read_record(file: Path) -> Record:
     content = read_json(file, "record")
     if not isinstance(content, dict) or "identity" not in content:
         raise BadData("not a record of wsssbench", where=file, hint="remove or rename this file")
@@ -178,7 +275,8 @@ def set_aside_damaged(folder: Path | str) -> str:
         if path.exists():
             read_record(path)
     except BadData as error:
-        aside = path.with_name(f"{RECORD}.damaged")
+        names = (f"{RECORD}.damaged{number or ''}" for number in count())
+        aside = next(aside for name in names if not (aside := path.with_name(name)).exists())
         path.replace(aside)
         return f"{error.what}; kept as {aside}"
     return ""
@@ -224,10 +322,16 @@ def find_records(root: Path | str) -> list[StoredRecord]:
         return [StoredRecord(read_record(start), start)]
     if not start.is_dir():
         raise BadData("no such folder of runs", where=start, hint="`wsssbench run` makes one")
-    found = []
-    for folder, below, files in os.walk(start):
-        below[:] = sorted(name for name in below if name not in NOT_SEARCHED and not name.startswith("."))
-        if RECORD in files:
-            found.append(Path(folder) / RECORD)
-            below.clear()
+    found = (folder / RECORD for folder, files in searched(start) if RECORD in files)
     return [StoredRecord(read_record(path), path) for path in sorted(found)]
+
+
+def searched(root: Path | str) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder at or below `root` where a run may have left something, and the names of its files.
+
+    Left out are hidden folders, the fitted steps, and what lies below a cell: no name that `safe_name` gives.
+    """
+    for folder, below, files in os.walk(root):
+        yield Path(folder), files
+        hidden = (name for name in below if name.startswith(".") or name == STEPS)
+        below[:] = [] if RECORD in files else sorted(set(below).difference(hidden))

@@ -366,7 +366,7 @@ class Record:
     scores: Mapping[str, Any] = field(default_factory=dict)  # metric name -> {number name: value or list}
     timing: Mapping[str, Any] = field(default_factory=dict)  # seconds, images, by step and phase
     provenance: Mapping[str, Any] = field(default_factory=dict)  # code, versions, hardware, command, time
-    reason: str = ""  # of a failure, one line
+    reason: str = ""  # of a failure, one line; of a result that was read: why a later attempt failed
     schema: int = 1
 
 

@@ -13,10 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from wsssbench.errors import BadData
 from wsssbench.files.file_hashes import file_sha256
 
 from .voc_check import in_threads
+
+LONGEST_WAIT = 60.0  # seconds for another process to write its facts
 
 
 def cache_file(name: str = "file-digests.json") -> Path:
@@ -42,8 +46,9 @@ def remembered(paths: Sequence[Path], fact: Callable[[Path], str], store: Path) 
     stale = [i for i, key in enumerate(keys) if known.get(key, [])[:2] != states[i]]
     fresh = in_threads(lambda i: fact(paths[i]), stale)
     if stale:
-        known |= {keys[i]: [*states[i], text] for i, text in zip(stale, fresh, strict=True)}
-        _store(store, known)
+        found = {keys[i]: [*states[i], text] for i, text in zip(stale, fresh, strict=True)}
+        known |= found
+        _add(store, found)
     return [known[key][2] for key in keys]
 
 
@@ -78,17 +83,27 @@ def _is_entry(entry: Any) -> bool:
     return isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)
 
 
-def _store(store: Path, facts: Mapping[str, list[Any]]) -> None:
-    """Write all or nothing; where the folder is not writable the facts are found again next time."""
-    name = None
+def _add(store: Path, facts: Mapping[str, list[Any]]) -> None:
+    """Add `facts` to what is stored; where that cannot be written they are found again next time.
+
+    One process at a time: what another one has stored meanwhile stays.
+    """
     try:
         store.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(store.with_name(f"{store.name}.lock"), timeout=LONGEST_WAIT):
+            _write(store, {**_stored(store), **facts})
+    except OSError:  # a lock that is not let go is one, too
+        return
+
+
+def _write(store: Path, facts: Mapping[str, list[Any]]) -> None:
+    """Write all or nothing."""
+    name = None
+    try:
         with tempfile.NamedTemporaryFile("w", dir=store.parent, delete=False, encoding="utf-8") as file:
             name = file.name
             json.dump(facts, file)
         Path(name).replace(store)
-    except OSError:
-        return
     finally:  # after an interruption, too
         if name is not None:
             Path(name).unlink(missing_ok=True)

@@ -6,15 +6,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wsssbench.errors import BadData
-from wsssbench.store import NOT_SEARCHED, atomic_write_text, read_json, safe_name
+from wsssbench.store import atomic_write_text, check_key, read_json, safe_name, searched
 from wsssbench.types import StepIdentity, content_key, plain
 
 BENCH = "bench.json"
@@ -139,8 +139,10 @@ def bench_folder(runs: Path | str, record: BenchRecord) -> Path:
 
 
 def write_bench(runs: Path | str, record: BenchRecord) -> Path:
-    """Write `record` below `runs`, whole or not at all; its path."""
+    """Write `record` below `runs`, whole or not at all; its path. WsssError where another one lies there."""
     path = bench_folder(runs, record) / BENCH
+    with suppress(BadData):  # none yet, or a damaged one: it is measured again
+        check_key(path.parent, read_bench(path).key, record.key)
     text = json.dumps({"key": record.key, **plain(record)}, indent=1, sort_keys=True, allow_nan=False)
     atomic_write_text(path, text + "\n")
     return path
@@ -172,8 +174,5 @@ def _line_from_plain(content: Mapping[str, Any]) -> BenchLine:
 
 def find_benches(root: Path | str) -> list[BenchRecord]:
     """All bench records below the folder `root`, ordered by path; none where there is no such folder."""
-    found = []
-    for folder, below, files in os.walk(root):
-        below[:] = sorted(name for name in below if name not in NOT_SEARCHED and not name.startswith("."))
-        found += [Path(folder) / BENCH] if BENCH in files else []
+    found = (folder / BENCH for folder, files in searched(root) if BENCH in files)
     return [read_bench(path) for path in sorted(found)]

@@ -21,13 +21,14 @@ from wsssbench.errors import BadData, WsssError
 from wsssbench.files.locks import hold, is_held
 from wsssbench.files.printable import size_text
 from wsssbench.isolation.places import SHARED, STAGED
-from wsssbench.store import RECORD, read_record
+from wsssbench.store import FAILURE, RECORD, TRACE, UNFINISHED, read_record
 
 KEYED = re.compile(r".+-[0-9a-f]{8}")
 SEED = re.compile(r"seed\d+")
 STEPS, ARTIFACTS, FITTED = "steps", "artifacts", "fitted.json"
 KEPT = (".lock", ".holder")  # removing the lock of a folder would let two processes in
-KINDS = ("artifacts", "checkpoints", "staged images", "cells", "failed cells")
+KINDS = ("artifacts", "checkpoints", "staged images", "cells", "failed cells", "failed attempts")
+LEFT = (FAILURE, TRACE, UNFINISHED)  # by an attempt that failed
 STEP_MARKS = (FITTED, ".holder")  # one of them says that a run made this folder
 
 
@@ -56,6 +57,7 @@ def clean_command(runs: Path, *, artifacts: bool, checkpoints: bool, failed: boo
         "staged images": outputs,
         "checkpoints": checkpoints,
         "failed cells": failed,
+        "failed attempts": failed,
     }
     going = [part for part in parts if chosen.get(part.kind)]
     click.echo(_table(runs, parts, going))
@@ -118,7 +120,11 @@ def _cell_parts(cell: Path) -> Iterator[Part]:
         broken = read_record(cell).status == "failed"
     except BadData:
         broken = False  # damaged: a person should look at it
-    yield Part("failed cells" if broken else "cells", cell, _contents(cell))
+    failure = [path for name in LEFT if (path := cell / name).exists()] if not broken else []
+    if failure:  # of a later attempt, beside a result that stays
+        yield Part("failed attempts", cell, tuple(failure))
+    rest = tuple(path for path in _contents(cell) if path not in failure)
+    yield Part("failed cells" if broken else "cells", cell, rest)
 
 
 def remove(part: Part) -> None:

@@ -27,7 +27,7 @@ from wsssbench.records.recorded import RecordedData, planned_as_recorded
 from wsssbench.screen.progress import Progress
 from wsssbench.settings import load_settings
 from wsssbench.stages import SEVERAL_VIEWS
-from wsssbench.store import RECORD, read_record
+from wsssbench.store import FITTED, RECORD, check_claim, read_record
 from wsssbench.types import (
     CrfSet,
     DatasetCard,
@@ -204,10 +204,11 @@ def rebuilt_step(known: StepIdentity, plugins: Plugins) -> Any:
 
 def restored(engine: Engine, trial: Trial, planned: PlannedStep) -> Predictor:
     """The fitted step from its folder; WsssError where that is gone."""
-    if not (planned.folder / "fitted.json").is_file():
+    if not (planned.folder / FITTED).is_file():
         raise WsssError(
             f"the fitted step {planned.name} is not there: removed by `wsssbench clean`, or never copied",
             where=planned.folder,
             hint="run the method again; what else is done stays done",
         )
+    check_claim(planned.folder, planned.key)
     return planned.step.restore(engine.context(trial, planned))

@@ -6,7 +6,6 @@ files that were scored are needed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -16,13 +15,13 @@ from wsssbench.commands.scoring import Scored, keep_scored, show_record
 from wsssbench.commands.setup import open_settings
 from wsssbench.commands.shards import AGAIN, SHARD, Part, Shard, read_shard
 from wsssbench.errors import BadData, NotComparable
+from wsssbench.store import searched
 from wsssbench.types import Record, content_key
 
 if TYPE_CHECKING:
     from wsssbench.judging.judge import CountsTable
     from wsssbench.plugins import Plugins
 
-NOT_SEARCHED = ("masks", "steps", "artifacts")
 SHOWN = 8  # missing shards that are named
 ALIKE = ("metrics", "images", "ids_key")  # of two shards of one row, beside what the key is made of
 WORDS = {"images": "the number of images", "ids_key": "the list of images"}
@@ -58,10 +57,8 @@ def find_shards(folders: Sequence[Path]) -> list[Shard]:
             raise BadData(
                 "no such folder of shards", where=folder, hint="give the --runs folders of `score --shard`"
             )
-        for place, below, files in os.walk(folder):
-            below[:] = [] if SHARD in files else sorted(set(below).difference(NOT_SEARCHED))
-            if SHARD in files:
-                found.setdefault(Path(place).resolve(), read_shard(Path(place)))
+        for place in sorted(place for place, files in searched(folder) if SHARD in files):
+            found.setdefault(place.resolve(), read_shard(place))
     return list(found.values())
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +16,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsssbench.commands.setup import open_settings
-from wsssbench.errors import UnknownName, WsssError, nearest
+from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.files.printable import is_name
 from wsssbench.process import keep_memory
-from wsssbench.store import cell_folder, write_record
+from wsssbench.store import (
+    RECORD,
+    cell_folder,
+    check_key,
+    forget_failure,
+    read_record,
+    replacing,
+    set_aside_damaged,
+    write_record,
+)
 from wsssbench.types import SUPERVISION, Dataset, Record, RowIdentity, StepIdentity, Terms, content_key, plain
 
 if TYPE_CHECKING:
@@ -61,6 +70,7 @@ class Scored:
     metrics: tuple[Metric, ...]
     scores: Mapping[str, Any]
     counts: CountsTable
+    files: Callable[[], str] = str  # sha256 of the files and how they were read; "" where they are not there
 
     def cell(self, runs: Path) -> Path:
         """The folder of the cell below `runs`."""
@@ -116,6 +126,7 @@ def judged_files(
                 metrics,
                 scores,
                 counts,
+                lambda: files_key(folder, ids, reading),
             ),
             settings.runs,
         )
@@ -175,30 +186,74 @@ def _judged(
 
 
 def keep_scored(found: Scored, runs: Path) -> tuple[Record, Path]:
-    """Write the masks, counts and record of what has been judged: what cannot be scored leaves nothing."""
+    """Write the masks, counts and record of what has been judged: what cannot be scored changes nothing.
+
+    Scores of metrics that were not asked for now stay where the files are the same.
+    """
     from wsssbench.files.locks import hold
+    from wsssbench.judging.kept_scores import kept_scores
 
-    cell = found.cell(runs)
-    with hold(cell, lambda text: click.echo(text, err=True)):
-        digest, hashes = keep_files(found, cell)
-        seen = _provenance(found.dataset, {"folder": found.source, "sha256": digest}, hashes)
-        key = content_key(found.identity)
-        record = Record(key, "ok", found.name, found.identity, found.scores, {}, seen)
-        return record, write_record(cell, record)
+    cell, key = found.cell(runs), content_key(found.identity)
+
+    def say(text: str) -> None:
+        click.echo(text, err=True)
+
+    with hold(cell, say), replacing(cell) as new:
+        _refuse_another(cell, key)
+        if damage := set_aside_damaged(cell):
+            say(damage)
+        digest = keep_masks(found.mask, new / "masks", found.counts.ids)
+        labels = {"folder": found.source, "sha256": digest, "files": _files_judged(found, cell)}
+        kept = kept_scores(cell, found.scores, lambda name, record: _is_alike(name, record, labels))
+        for line in kept.lines():
+            say(f"{found.name}: {line}")
+        hashes = keep_counts(kept.joined(found.counts), new)
+        seen, scores = _provenance(found.dataset, labels, hashes), {**found.scores, **kept.scores}
+        record = Record(key, "ok", found.name, found.identity, scores, {}, seen)
+        write_record(new, record)
+        forget_failure(cell)
+    return record, cell / RECORD
 
 
-def keep_files(found: Scored, folder: Path) -> tuple[str, dict[str, str]]:
-    """Write the masks and counts into `folder`; `labels_sha256`, and the sums of the files."""
-    from wsssbench.files.file_hashes import write_sums
-    from wsssbench.judging.judge import COUNTS
-
-    digest = _keep_masks(found.mask, folder / "masks", found.counts.ids)
-    found.counts.save(folder / COUNTS)
-    kept = [folder / "masks" / f"{id}.png" for id in found.counts.ids]
-    return digest, write_sums(folder, [*kept, folder / COUNTS], [COUNTS])
+def _refuse_another(cell: Path, key: str) -> None:
+    """WsssError where `cell` holds the record of another key."""
+    with suppress(BadData):  # none, or a damaged one
+        check_key(cell, read_record(cell).key, key)
 
 
-def _keep_masks(source: Callable[[str], Path], target: Path, ids: Sequence[str]) -> str:
+def _files_judged(found: Scored, cell: Path) -> str:
+    """`Scored.files` where a metric judges, or has judged, more of them than labels; else ""."""
+    before: Mapping[str, Any] = {}
+    with suppress(BadData):
+        before = read_record(cell).provenance.get("labels", {})
+    more = before.get("files") or any(metric.needs != "labels" for metric in found.metrics)
+    return found.files() if more else ""
+
+
+def _is_alike(metric: str, record: Record, labels: Mapping[str, str]) -> bool:
+    """Whether the metric would count the same in these `labels` and files as it has for that record."""
+    from wsssbench.judging.metric_choice import load_metrics
+    from wsssbench.plugins import Plugins
+
+    before = record.provenance.get("labels", {})
+    if before.get("sha256") != labels["sha256"]:
+        return False
+    if "files" in before:
+        return before["files"] in ("", labels["files"])
+    with suppress(WsssError):  # an older record: a metric of maps judged files that it does not name
+        return load_metrics((metric,), Plugins())[-1].needs == "labels"
+    return False
+
+
+def files_key(folder: Path, ids: Sequence[str], reading: Reading) -> str:
+    """sha256 (hex) of the files of the images in `folder`, and of how they are read."""
+    from wsssbench.dumps import find_dump
+    from wsssbench.files.file_hashes import sha256_of
+
+    return content_key([plain(reading), sha256_of([find_dump(folder, id) for id in ids])])
+
+
+def keep_masks(source: Callable[[str], Path], target: Path, ids: Sequence[str]) -> str:
     """Copy the labels as palette PNGs; `labels_sha256` of them.
 
     Copies, not links: what the owner does to the files later must not change the cell.
@@ -213,6 +268,16 @@ def _keep_masks(source: Callable[[str], Path], target: Path, ids: Sequence[str])
 
     target.mkdir(parents=True, exist_ok=True)
     return labels_sha256(ids, kept)
+
+
+def keep_counts(counts: CountsTable, folder: Path) -> dict[str, str]:
+    """Write the counts into `folder`, beside their masks; the sums of these files."""
+    from wsssbench.files.file_hashes import write_sums
+    from wsssbench.judging.judge import COUNTS
+
+    counts.save(folder / COUNTS)
+    masks = [folder / "masks" / f"{id}.png" for id in counts.ids]
+    return write_sums(folder, [*masks, folder / COUNTS], [COUNTS])
 
 
 def _provenance(

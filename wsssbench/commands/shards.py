@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from wsssbench.commands.scoring import Scored, judged_files, keep_files
+from wsssbench.commands.scoring import Scored, judged_files, keep_counts, keep_masks
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.locks import hold
-from wsssbench.store import atomic_write_text, identity_from_plain, read_json
+from wsssbench.store import atomic_write_text, check_key, identity_from_plain, read_json, replacing
 from wsssbench.types import RowIdentity, content_key, plain
 
 SHARD, SUFFIX, SCHEMA = "shard.json", ".shards", 1
@@ -87,11 +88,18 @@ def score_shard(folder: Path, flags: Mapping[str, Any]) -> tuple[Path, int]:
         _check_countable(found)
         cell = found.cell(runs)
         place = cell.with_name(cell.name + SUFFIX) / f"{part.number}-of-{part.of}"
-        with hold(place, lambda text: click.echo(text, err=True)):
-            (place / SHARD).unlink(missing_ok=True)  # an older one goes first, what it speaks of is replaced
-            keep_files(found, place)
-            _write_shard(place, part, found, whole)
+        with hold(place, lambda text: click.echo(text, err=True)), replacing(place) as new:
+            _refuse_another(place, found)
+            keep_masks(found.mask, new / "masks", found.counts.ids)
+            keep_counts(found.counts, new)
+            _write_shard(new, part, found, whole)
         return place, len(found.counts.ids)
+
+
+def _refuse_another(place: Path, found: Scored) -> None:
+    """WsssError where `place` holds a shard of another key."""
+    with suppress(BadData):  # none, or a damaged one
+        check_key(place, content_key(read_shard(place).identity), content_key(found.identity))
 
 
 def _check_countable(found: Scored) -> None:

@@ -35,14 +35,18 @@ def sha256_of(paths: Sequence[Path]) -> list[str]:
         return list(pool.map(file_sha256, paths))
 
 
-def write_sums(folder: Path, files: Iterable[Path], alone: Sequence[str] = ()) -> dict[str, str]:
+def write_sums(
+    folder: Path, files: Iterable[Path], alone: Sequence[str] = (), *, home: Path | None = None
+) -> dict[str, str]:
     """Write folder/sha256sums.txt over `files`; what a record keeps of it: name -> sha256.
 
-    Paths in the list are relative to `folder`. Those called `alone` are kept by the record as well, so that
-    they can be checked where the list was not handed on.
+    Paths in the list are relative to `folder`, or to `home`, where all that is in `folder` will lie. Those
+    called `alone` are kept by the record as well, so that they can be checked where the list was not handed
+    on.
     """
     paths = sorted(set(files))
-    names = [os.path.relpath(path, folder).replace(os.sep, "/") for path in paths]
+    starts = (folder if path.is_relative_to(folder) else home or folder for path in paths)
+    names = [os.path.relpath(*pair).replace(os.sep, "/") for pair in zip(paths, starts, strict=True)]
     sums = dict(zip(names, sha256_of(paths), strict=True))
     text = "".join(f"{digest}  {name}\n" for name, digest in sums.items()).encode()
     atomic_write_bytes(folder / SUMS, text)

@@ -16,8 +16,9 @@ from wsssbench.files.locks import HOLDER, LOCK
 from wsssbench.isolation.marks import ARTIFACTS, MARK
 from wsssbench.isolation.places import SHARED
 from wsssbench.isolation.sandbox import Mount
+from wsssbench.store import KEY
 
-OURS = (LOCK, HOLDER, MARK, "fitted.json", "cost.json")  # in a step's folder; a box may not write them
+OURS = (LOCK, HOLDER, KEY, MARK, "fitted.json", "cost.json")  # in a step's folder; a box may not write them
 
 
 class Folders:

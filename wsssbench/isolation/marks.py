@@ -8,11 +8,12 @@ a sandbox may have written it. Whoever has to convince others starts with an emp
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsssbench.files.locks import HOLDER, LOCK, clear
+from wsssbench.judging.cell_judging import is_tuned_elsewhere
 from wsssbench.predicting import artifact_name
 from wsssbench.store import atomic_write_text, read_record
 
@@ -52,21 +53,23 @@ def used_folders(cell: Cell, judged: PlannedStep) -> set[Path]:
     """The fits and the outputs that a cell's scores come from."""
     stage, card = cell.stage, cell.trial.dataset.card
     found = set(_outputs(judged, cell.split, stage.tags_given, stage, card.fit_split))
-    if cell.tuned_on and cell.identity.threshold is not None:
-        found |= set(_outputs(judged, card.label_split, stage.tags_given, None, card.fit_split))
+    if is_tuned_elsewhere(cell):
+        tuned = (judged, card.label_split, stage.tags_given, None, card.fit_split, cell.tuned_on)
+        found |= set(_outputs(*tuned))
     return found
 
 
 def _outputs(
-    planned: PlannedStep, split: str, tags_given: bool, stage: Stage | None, fit_split: str
-) -> Iterator[Path]:
-    yield planned.folder / ARTIFACTS / artifact_name(split, tags_given, stage)
+    planned: PlannedStep, split: str, tags_given: bool, stage: Stage | None, fit_split: str,
+    part: Sequence[str] | None = None,
+) -> Iterator[Path]:  # fmt: skip
+    yield planned.folder / ARTIFACTS / artifact_name(split, tags_given, stage, part)
     yield planned.folder
     before = planned.before
     if before is not None and planned.learns_from:
         yield from _outputs(before, fit_split, True, None, fit_split)
     if before is not None and planned.takes:
-        yield from _outputs(before, split, tags_given, None, fit_split)
+        yield from _outputs(before, split, tags_given, None, fit_split, part)
 
 
 def isolation_of(cell: Cell, judged: PlannedStep, sandbox: str) -> dict[str, Any]:

@@ -97,7 +97,8 @@ def _artifacts(cell: Cell) -> ArtifactFolder:
 
 def _tuning(cell: Cell) -> ArtifactFolder:
     """The maps that the threshold was tuned on, of another split."""
-    name = artifact_name(cell.trial.dataset.card.label_split, cell.stage.tags_given)
+    split = cell.trial.dataset.card.label_split
+    name = artifact_name(split, cell.stage.tags_given, part=cell.tuned_on)
     folder = judged_step(cell.trial.steps, cell.stage).folder / "artifacts" / name
     return ArtifactFolder(folder, cell.tuned_on)
 

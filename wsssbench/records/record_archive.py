@@ -65,7 +65,9 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def without_paths(record: Record) -> Record:
-    """`record` with the folders of this machine taken out of the command that made it."""
+    """`record` with the folders of this machine taken out of the command that made it, and a result without
+    the failure of a later attempt, which is not packed."""
+    record = dataclasses.replace(record, reason="" if record.status == "ok" else record.reason)
     if "command" not in record.provenance:
         return record
     command = [_without_folder(word) for word in record.provenance["command"]]

@@ -28,6 +28,7 @@ DAGGER, STAR = r"$^\dagger$", r"$^\ast$"
 SHOWN_ELSEWHERE = (  # by a sign, a symbol of supervision, or in the caption
     *("oracle threshold", "stale", "custom stage", "limit"),
     *("masks seen", "supervision unknown", "saliency", "text"),
+    "a later attempt failed",  # says nothing of the number
 )
 TOLD = ("threshold", "filter backend", "arithmetic", "pretraining", "scales of the steps")
 SPECIAL = {

@@ -69,6 +69,7 @@ class Row:
     pretraining: str
     badges: tuple[str, ...]  # what is not as usual: oracle, masks seen, COCO weights, limit 8, 1 failed ...
     reasons: tuple[str, ...] = ()  # of failed cells
+    later: tuple[str, ...] = ()  # why later attempts at cells that have a result failed
     rank: int | None = None  # within equal terms; None for failures and the ceiling
     of_full: float | None = None  # mIoU in % of the `full` row with the same backbone
     label_source: str = ""  # where image tags come from, of the data set's card: xml, file, mask, generated
@@ -85,6 +86,12 @@ class Row:
     @property
     def title(self) -> str:
         return f"{self.method} ({self.variant})" if self.variant else self.method
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What failed, with its row: cells, and later attempts at cells whose result stays."""
+        later = (f"{reason} (a later attempt; the result before it is shown)" for reason in self.later)
+        return tuple(f"{self.title}: {reason}" for reason in (*self.reasons, *later))
 
 
 def rows_of(records: Iterable[Record], *, limited: bool = False, stale: Collection[str] = ()) -> list[Row]:
@@ -171,6 +178,7 @@ def _row(terms_hash: str, cells: Sequence[Record], variant: str, stale: Collecti
         pretraining=_pretraining(cells[0]),
         badges=(*_unusual(cells[0]), *_badges(cells, good, stale)),
         reasons=tuple(dict.fromkeys(record.reason for record in cells if record.status == "failed")),
+        later=tuple(dict.fromkeys(record.reason for record in good if record.reason)),
         label_source=", ".join(dict.fromkeys(filter(None, map(_label_source, cells)))),
         notes=_notes(good),
     )
@@ -265,6 +273,8 @@ def _badges(cells: Sequence[Record], good: Sequence[Record], stale: Collection[s
         yield "stale"
     if len(good) < len(cells):
         yield f"{len(cells) - len(good)} of {len(cells)} failed"
+    if any(record.reason for record in good):
+        yield "a later attempt failed"
     if len(set(seeds)) < len(seeds):
         yield "a seed twice"
     data = cells[0].provenance.get("dataset", {})

@@ -111,7 +111,7 @@ def _markdown(table: Sequence[Row], tables: Sequence[Sequence[Row]]) -> str:
         from wsssbench.report.evaluators import READING, OthersCount, as_markdown  # late: it needs `grid`
 
         parts += ["As others count", as_markdown([OthersCount.of_row(row) for row in counted]), READING]
-    failures = [f"- {row.title}: {reason}" for row in table for reason in row.reasons]
+    failures = [f"- {failure}" for row in table for failure in row.failures]
     parts += [f"Failed:\n{chr(10).join(failures)}"] if failures else []
     return "\n\n".join([*parts, definition(table)]) + "\n"
 
@@ -288,7 +288,7 @@ def _row_data(row: Row) -> dict[str, Any]:
         "method": row.method,
         "variant": row.variant,
         "status": "failed" if row.failed else "ok",
-        "reasons": list(row.reasons),
+        "reasons": [*row.reasons, *row.later],
         "badges": list(row.badges),
         "seeds": list(row.seeds),
         "percent_of_full": row.of_full,

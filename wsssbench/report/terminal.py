@@ -45,7 +45,7 @@ def parts_of(table: Sequence[Row], tables: Sequence[Sequence[Row]], width: int) 
         style = "red" if row.failed else "bold" if row.rank == 1 else None
         grid.add_row(*(Text(line[str(column.header)]) for column in grid.columns), style=style)
     title = Text(f"\n{heading(table[0].terms, others)}", style="bold")
-    failures = [Text(f"failed {row.title}: {reason}", "red") for row in table for reason in row.reasons]
+    failures = [Text(f"failed {failure}", "red") for row in table for failure in row.failures]
     return [title, grid, Text(sentence(table), style="dim"), *failures]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsssbench.errors import WsssError
+from wsssbench.store import has_result
 
 if TYPE_CHECKING:
     from wsssbench.plan import Cell
@@ -28,7 +29,8 @@ def reason_of(error: BaseException, trace: Path) -> str:
 def cell_line(cell: Cell, record: Record, seconds: float, hint: str = "") -> str:
     """How a cell went, in `seconds`: its mIoU, or why it failed and the next step."""
     if record.status == "failed":
-        return f"FAILED {cell.title}: {record.reason}" + (f"\n  next: {hint}" if hint else "")
+        stays = "\n  the result that it had before stays" if has_result(cell.folder) else ""
+        return f"FAILED {cell.title}: {record.reason}{stays}" + (f"\n  next: {hint}" if hint else "")
     miou = record.scores["iou"]["miou"]
     shown = "undefined" if miou is None else f"{miou:.1f}"  # no pixel of the split has a truth
     return f"{cell.title}: mIoU {shown}  ({seconds:.0f} s)"

@@ -170,8 +170,8 @@ def protocol_badges(terms: Terms) -> list[Badge]:
 
 
 def failures(section: Section) -> list[str]:
-    """Why cells failed, by row."""
-    return [f"{row.title}: {reason}" for row in section.rows for reason in row.reasons]
+    """Why cells failed, and later attempts at cells, by row."""
+    return [failure for row in section.rows for failure in row.failures]
 
 
 # ------------------------------------------------------------------------------------------ other tables
