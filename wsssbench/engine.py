@@ -35,6 +35,7 @@ from wsssbench.judging.cell_judging import (
     label_kind,
 )
 from wsssbench.judging.judge import COUNTS
+from wsssbench.judging.tag_agreement import check_tagged
 from wsssbench.masks import write_labels
 from wsssbench.plan import Cell, PlannedStep, Trial, cell_state, judged_step
 from wsssbench.predicting import artifact_name, outputs_of
@@ -207,7 +208,9 @@ class Engine:
         kinds = planned.learns_from
         if not kinds or planned.before is None:
             return ArtifactFolder(planned.folder / "given")
-        return self.artifacts(trial, planned.before, view.split, kinds, tags_given=True).only(kinds)
+        found = self.artifacts(trial, planned.before, view.split, kinds, tags_given=True).only(kinds)
+        check_tagged(found, trial.dataset, kinds)
+        return found
 
     def artifacts(
         self,
@@ -249,7 +252,12 @@ class Engine:
         kinds = planned.takes
         if planned.before is None or not kinds:
             return None
-        return self.artifacts(trial, planned.before, split, kinds, tags_given=tags_given, ids=ids).only(kinds)
+        found = self.artifacts(trial, planned.before, split, kinds, tags_given=tags_given, ids=ids).only(
+            kinds
+        )
+        if tags_given:
+            check_tagged(found, trial.dataset, kinds)
+        return found
 
     def _predict(
         self,
@@ -329,6 +337,8 @@ class Engine:
         kind, run = label_kind(cell), self.hardware
         assert kind is not None
         masks.mkdir(parents=True, exist_ok=True)
+        if cell.stage.tags_given:
+            check_tagged(artifacts, cell.trial.dataset, [kind])
         for first in range(0, len(cell.ids), TOGETHER):
             ids = cell.ids[first : first + TOGETHER]
             if kind == "labels":

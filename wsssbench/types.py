@@ -66,13 +66,16 @@ class DatasetCard:
     image_px: int  # typical long side in pixels; spatial filter widths are scaled by image_px / 500
     generated: bool = False  # a generated set is drawn anew from each run's seed
     options: Mapping[str, Any] = field(default_factory=dict)  # what else names its content (mask folder, ...)
+    palette: str = ""  # "voc": label k has colour k of VOC's palette, so that colours tell labels
 
 
 class Dataset(Protocol):
     """Images, tags and masks. The judge holds it; a step gets a `View` instead.
 
     The entry point is a class with `Config` (a frozen dataclass), `presets` (name -> options) and
-    `__init__(config, seed)`; `seed` matters to generated sets only.
+    `__init__(config, seed)`; `seed` matters to generated sets only. It may have `read_mask(path)`, (H, W)
+    labels of any file that is coded as its masks on disk are, and `coded`, what these hold where it is not
+    class numbers: "numbers" of another kind, or "colours". Both are for `wsssbench score --coding`.
     """
 
     Config: ClassVar[type]

@@ -38,6 +38,7 @@ from .coco_tree import (
 )
 from .file_facts import cache_file, file_digests, split_fingerprint
 from .tag_files import require_tags
+from .voc_check import read_mask
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags
@@ -204,6 +205,7 @@ class Coco14Files:
             licence="images: their owners' terms (Flickr); annotations: CC BY 4.0",
             source="https://cocodataset.org, train2014 and val2014",
             image_px=640,
+            palette="voc",
             options={"lists": self._convention(), **masks},
         )
 
@@ -237,6 +239,10 @@ class Coco14Files:
     def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
         """The mask, read or painted, checked to be of `size` (H, W) unless that is None."""
         return self._masks[self._split(id)].mask(id, size)
+
+    def read_mask(self, path: Path) -> Mask:
+        """(H, W) labels of any file that is coded as PNG masks are; BadData for one that is not."""
+        return read_mask(path, len(CLASS_NAMES))
 
     def mask_source(self, id: str) -> str:
         """What the mask of `id` is read or painted from."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from wsssbench.types import Mask
 
 CLASSES = len(CLASS_NAMES)
-STORE = "mask-labels-1.json"  # the number changes with the form of its entries
+STORE = "mask-labels-2.json"  # the number changes with the form of its entries
 
 
 class MaskSource(Protocol):

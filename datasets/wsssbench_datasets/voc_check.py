@@ -23,11 +23,13 @@ from wsssbench.files.image_files import (
     is_scaled_grey,
     is_turned,
     opened,
+    palette_of,
     picture_size,
     read_rgb,
     size_fault,
 )
-from wsssbench.files.label_png import plain_labels
+from wsssbench.files.label_palette import renumbered
+from wsssbench.files.label_png import plain_picture
 from wsssbench.files.printable import printable
 from wsssbench.types import IGNORE, DatasetCard
 
@@ -56,23 +58,25 @@ def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
 
 
 def read_mask(path: Path, classes: int, size: tuple[int, int] | None = None) -> Mask:
-    """(H, W) uint8 in 0..classes or 255: the stored indices, never the palette's colours.
+    """(H, W) uint8 in 0..classes or 255: the stored indices, or VOC's colours where a program has renumbered
+    the indices (`wsssbench.files.label_palette`).
 
     FileFault for a missing or damaged file, a PNG that is neither palette nor grey, a value out of range,
     and a size other than `size` (H, W).
     """
-    plain = plain_labels(path)
-    mask = _picture_mask(path) if plain is None else plain
+    indices, palette = plain_picture(path) or _picture_mask(path)
+    moved = renumbered(indices, palette, classes)
+    mask = indices if moved is None else moved
     _check_mask(mask, path, classes, size)
     return mask
 
 
-def _picture_mask(path: Path) -> Mask:
+def _picture_mask(path: Path) -> tuple[Mask, bytes]:
     with opened(path, "mask", LOSSLESS) as picture:
         if picture.mode not in ("P", "L") or is_scaled_grey(picture):
             hint = "convert the colours back to class indices (palette PNG)"
             raise FileFault("mask mode", f"a mask of mode {picture.mode}, not P or L of 8 bits", path, hint)
-        return np.array(picture)
+        return np.array(picture), palette_of(picture)
 
 
 def _check_mask(mask: Mask, path: Path, classes: int, size: tuple[int, int] | None) -> None:
