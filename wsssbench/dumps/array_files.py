@@ -130,6 +130,13 @@ def settled(value: Any) -> Any:
     return value.value() if isinstance(value, StoredScalar) else value
 
 
+def kind_of(value: Any) -> str:
+    """What a value is, in words: for errors."""
+    words = {"NoneType": "nothing", "int": "a number", "float": "a number", "bool": "a flag", "str": "text"}
+    name = type(value).__name__
+    return words.get(name, f"a {name}")
+
+
 def _with_plain_keys(found: dict[Any, Any]) -> dict[Any, Any]:
     plain = {settled(key): value for key, value in found.items()}
     if len(plain) != len(found):
@@ -139,7 +146,7 @@ def _with_plain_keys(found: dict[Any, Any]) -> dict[Any, Any]:
 
 def _array_alone(found: Any) -> NDArray[Any]:
     if not hasattr(found, "dtype"):
-        raise ValueError(f"it holds a {type(found).__name__}, not an array or a dict")
+        raise ValueError(f"it holds {kind_of(found)}, not an array or a dict")
     array: NDArray[Any] = found
     return array
 

@@ -79,10 +79,10 @@ def read_single_map(source: Source, content: NDArray[Any]) -> Maps:
     wsolevaluation squeezes images of any ratio into a square, and so are its maps.
     """
     if source.class_index is None:
+        hint = "say whose map it is (a class, 0-based): such files belong to data sets of one class per image"
         if looks_like_labels(content, source.classes):
             what = f"these look like labels as {content.dtype}: whole numbers in 0..{source.classes}"
-            raise source.bad(what, "save labels as uint8, in a PNG of mode P or L or as .npy")
-        hint = "say whose map it is (a class, 0-based): such files belong to data sets of one class per image"
+            raise source.bad(what, f"save labels as uint8, as PNG (mode P or L) or .npy; if a map: {hint}")
         raise source.bad("one map without a class", hint)
     classes = source.class_ids([source.class_index], 0, source.classes - 1)
     planes = source.planes(content, "the map", axes=2)[None]
@@ -92,10 +92,8 @@ def read_single_map(source: Source, content: NDArray[Any]) -> Maps:
 
 
 def looks_like_labels(values: NDArray[Any], classes: int) -> bool:
-    """Whether an array holds whole numbers alone, 0..classes, 255 or -1, and some above 1."""
-    found = np.unique(values)
-    known = np.isin(found, [*range(classes + 1), IGNORE, -1])
-    return bool(known.all() and (found > 1).any())
+    """Whether an array holds whole numbers alone: 0..classes, 255 or -1."""
+    return bool(np.isin(np.unique(values), [*range(classes + 1), IGNORE, -1]).all())
 
 
 def read_house_maps(source: Source, content: Mapping[str, Any]) -> Maps:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.dumps.array_files import settled
+from wsssbench.dumps.array_files import kind_of, settled
 from wsssbench.errors import BadData
 from wsssbench.types import IGNORE
 
@@ -49,7 +49,7 @@ class Source:
         except (ValueError, OverflowError) as error:
             raise self.bad(f"{name} is damaged ({error})") from error
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
-            raise self.bad(f"{name} holds a {type(found).__name__}, not an array of numbers")
+            raise self.bad(f"{name} holds {kind_of(found)}, not an array of numbers")
         return found
 
     def planes(self, value: Any, name: str, axes: int = 3) -> NDArray[np.float32]:
