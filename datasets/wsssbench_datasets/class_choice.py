@@ -188,8 +188,8 @@ class ChosenClasses:
 
     @property
     def coded(self) -> str:
-        """What masks on disk hold where it is not class numbers: "numbers" of another kind, or "colours"."""
-        return str(getattr(self.whole, "coded", ""))
+        """What masks on disk hold where it is not the chosen classes' numbers: other "numbers", "colours"."""
+        return str(getattr(self.whole, "coded", "")) or ("numbers" if self.choice else "")
 
     def read_mask(self, path: Path) -> Mask:
         """(H, W) labels of any file that is coded as the masks on disk are; BadData for one that is not."""

@@ -1,6 +1,6 @@
 """How the label pictures that `wsssbench score` reads are coded: by class numbers, or as the data set's masks
-on disk are (`palette` or [labels] of a dataset.toml). Which of the two holds is the user's to say; where what
-was found fits the masks' coding, an error or a note proposes it."""
+on disk are (`palette` or [labels] of a dataset.toml; all classes, where some are chosen). Which of the two
+holds is the user's to say; where what was found fits the masks' coding, an error or a note proposes it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def proposing_truth(dataset: Dataset, coding: str | None) -> Iterator[None]:
     try:
         yield
     except BadData as error:
-        if coding is None and _by_truth(dataset, Path(error.where)) is not None:
+        said = coding is not None or "--coding" in error.hint
+        if not said and _by_truth(dataset, Path(error.where)) is not None:
             raise BadData(error.what, where=error.where, hint=ASK_TRUTH) from error
         raise
 
@@ -71,7 +72,7 @@ def coding_note(dataset: Dataset, coding: str | None, predicted: NDArray[np.int6
         return f"warning: {what}; " + (ASK_TRUTH if coded else "classes are numbers from 1")
     if coded == "numbers":
         numbers = f"these files were read as class numbers 0..{len(dataset.card.class_names)}"
-        return f"note: {numbers}, the masks are mapped by [labels]; {ASK_TRUTH}, else: --coding {CLASSES}"
+        return f"note: {numbers}, masks on disk hold others; {ASK_TRUTH}, else: --coding {CLASSES}"
     return ""
 
 
