@@ -115,7 +115,7 @@ def test_predictions_in_class_numbers_are_read_as_before(name: str) -> None:
 def test_a_palette_that_means_two_things_is_settled_by_the_user() -> None:
     write(Path("own"), PALETTE.format(*OTHERS[1:].ravel()), in_a_palette(OTHERS))
     output = score(Path("own/masks")).output
-    assert "this picture means one thing by class numbers and another by" in output
+    assert "this picture means one thing by class numbers, another by the colours" in output
     assert miou(score(Path("own/masks"), "--coding", "classes", "--format", "index")) < 50
 
 

@@ -73,9 +73,7 @@ class Dataset(Protocol):
     """Images, tags and masks. The judge holds it; a step gets a `View` instead.
 
     The entry point is a class with `Config` (a frozen dataclass), `presets` (name -> options) and
-    `__init__(config, seed)`; `seed` matters to generated sets only. It may have `read_mask(path)`, (H, W)
-    labels of any file that is coded as its masks on disk are, and `coded`, what these hold where it is not
-    class numbers: "numbers" of another kind, or "colours". Both are for `wsssbench score --coding`.
+    `__init__(config, seed)`, `seed` of generated sets; it may have `read_mask`, `coded` (`label_coding`).
     """
 
     Config: ClassVar[type]
@@ -161,8 +159,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a step says of one image; None where it says nothing. A map is not a probability, a probability
-    is not a label."""
+    """What a step says of one image, None where nothing: a map is not a probability, that is not a label."""
 
     maps: Maps | None = None
     probs: NDArray[np.float32] | None = None  # (C, h, w), sums to 1, native stride

@@ -1,6 +1,10 @@
 """How the label pictures that `wsssbench score` reads are coded: by class numbers, or as the data set's masks
 on disk are (`palette` or [labels] of a dataset.toml; all classes, where some are chosen). Which of the two
-holds is the user's to say; where what was found fits the masks' coding, an error or a note proposes it."""
+holds is the user's to say; where what was found fits the masks' coding, an error or a note proposes it.
+
+A data set takes part by `read_mask(path)`, the (H, W) labels of any file that is coded as its masks are, or
+BadData, and by `coded`, what masks hold where it is not class numbers: other "numbers", or "colours".
+"""
 
 from __future__ import annotations
 
@@ -51,9 +55,7 @@ def check_meaning(dataset: Dataset, labels: Mask, path: Path) -> Mask:
         return labels
     truth = _by_truth(dataset, path)
     if truth is not None and not np.array_equal(truth, labels):
-        what = (
-            "this picture means one thing by class numbers and another by the colours of the data set's masks"
-        )
+        what = "this picture means one thing by class numbers, another by the colours of the data set"
         hint = f"say which holds: --coding {CLASSES} or --coding {TRUTH}"
         raise BadData(what, where=path, hint=hint)
     return labels
