@@ -18,8 +18,8 @@ from PIL import Image
 
 from wsssbench.errors import BadData
 from wsssbench.files import label_png
-from wsssbench.files.label_png import SIGNATURE, plain_labels
-from wsssbench.masks import read_labels, write_labels
+from wsssbench.files.label_png import SIGNATURE, plain_picture
+from wsssbench.masks import read_labels, voc_palette, write_labels
 from wsssbench_datasets.folder_labels import LabelCode
 from wsssbench_datasets.voc_check import read_mask
 
@@ -136,7 +136,7 @@ def test_labels_are_read_as_pillow_reads_them_whatever_the_filters(
     assert np.array_equal(found, labels)
     assert np.array_equal(found, by_pillow(place))
     assert found.flags.writeable
-    assert (plain_labels(place) is not None) == (set(filters) in ({0}, {1}))
+    assert (plain_picture(place) is not None) == (set(filters) in ({0}, {1}))
 
 
 @pytest.mark.parametrize("mode", ["P", "L"])
@@ -146,14 +146,17 @@ def test_pictures_that_pillow_writes_are_read(place: Path, mode: str) -> None:
         picture.putpalette(bytes(768))
     picture.save(place)
     assert np.array_equal(read_labels(place), scene())
-    assert mode == "L" or plain_labels(place) is not None
+    assert mode == "L" or plain_picture(place) is not None
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (40, 60)])
 def test_written_labels_are_plain_and_read_alike_by_pillow(place: Path, shape: tuple[int, int]) -> None:
     labels = np.random.default_rng(SEED).integers(0, 256, shape, dtype=np.uint8)
     write_labels(place, labels.T.copy().T)  # in any order of memory
-    assert np.array_equal(plain_labels(place), labels)
+    found = plain_picture(place)
+    assert found is not None
+    assert np.array_equal(found[0], labels)
+    assert found[1] == voc_palette().tobytes()
     assert np.array_equal(by_pillow(place), labels)
 
 
@@ -193,14 +196,14 @@ def test_what_is_not_plain_ends_as_if_pillow_alone_had_read_it(
 ) -> None:
     monkeypatch.setattr(label_png, "MOST_CHUNKS", 20)
     place.write_bytes(NOT_PLAIN[kind]())
-    assert plain_labels(place) is None
+    assert plain_picture(place) is None
     ends = []
     for _ in range(2):
         try:
             ends.append(read_labels(place).tolist())
         except BadData as error:
             ends.append(str(error))
-        monkeypatch.setattr("wsssbench.masks.plain_labels", lambda path, hint: None)
+        monkeypatch.setattr("wsssbench.masks.plain_picture", lambda path, hint: None)
     assert ends[0] == ends[1]
 
 
@@ -240,10 +243,10 @@ def test_damage_is_refused_or_read_as_pillow_reads_it(place: Path, data: st.Data
 
 def test_a_bomb_takes_no_more_memory_than_its_picture(place: Path) -> None:
     place.write_bytes(with_stream(scene(), zlib.compress(bytes(2**24))))
-    plain_labels(place)
+    plain_picture(place)
     tracemalloc.start()
     try:
-        assert plain_labels(place) is None
+        assert plain_picture(place) is None
         assert tracemalloc.get_traced_memory()[1] < 2**20
     finally:
         tracemalloc.stop()
@@ -252,14 +255,14 @@ def test_a_bomb_takes_no_more_memory_than_its_picture(place: Path) -> None:
 def test_a_picture_of_more_pixels_than_are_read_is_refused(place: Path) -> None:
     wide = SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 2**14, 2**12, 8, 0, 0, 0, 0))
     place.write_bytes(wide + chunk(b"IDAT", zlib.compress(bytes(99))) + chunk(b"IEND"))
-    assert plain_labels(place) is None
+    assert plain_picture(place) is None
     with pytest.raises(BadData, match="at most"):
         read_labels(place)
 
 
 def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
-    assert plain_labels(tmp_path) is None
-    assert plain_labels(tmp_path / "none.png") is None
+    assert plain_picture(tmp_path) is None
+    assert plain_picture(tmp_path / "none.png") is None
 
 
 def test_a_file_larger_than_any_label_map_is_not_held_in_memory(
@@ -267,5 +270,5 @@ def test_a_file_larger_than_any_label_map_is_not_held_in_memory(
 ) -> None:
     place.write_bytes(png(scene()))
     monkeypatch.setattr(label_png, "MOST_BYTES", 99)
-    assert plain_labels(place) is None
+    assert plain_picture(place) is None
     assert np.array_equal(read_labels(place), scene())

@@ -162,6 +162,7 @@ def score(
     supervision: Names | None = None,
     metrics: str | Sequence[str] = (),
     format: str = "auto",
+    coding: Literal["classes", "truth"] | None = None,
     threshold: float | None = None,
     class_index: int | None = None,
     rescale: bool = False,
@@ -182,6 +183,7 @@ def score(
     seen = (supervision,) if isinstance(supervision, str) else supervision
     flags = {
         "dataset": dataset, "name": name, "stage": stage, "supervision": seen, "format": format,
+        "coding": coding,
         "metrics": (metrics,) if isinstance(metrics, str) else metrics,
         "threshold": threshold, "class_index": class_index, "rescale": rescale, "seed": seed,
         "runs": as_path(runs), "limit": limit, "options": as_texts(options), "config": as_path(config),

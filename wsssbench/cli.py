@@ -148,6 +148,11 @@ def report(
 @listed("--supervision", "What the method learned from, as tags.", complete_supervision)
 @listed("--metrics", "Metrics beside iou, as compatible,boundary_iou.", complete_metrics)
 @click.option("--format", default="auto", show_default=True, help="Of the files; --format help lists them.")
+@click.option(
+    "--coding",
+    type=click.Choice(["classes", "truth"]),
+    help="Of label pictures: class numbers (the default), or as the data set's masks are coded.",
+)
 @click.option("--threshold", type=float, help="For maps: the value above which a pixel is foreground.")
 @click.option("--class-index", type=int, help="For files with one bare map: its class, from 0.")
 @click.option("--rescale", is_flag=True, help="For maps beyond 0..1: divide each by its largest value.")

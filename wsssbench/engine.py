@@ -37,6 +37,7 @@ from wsssbench.judging.cell_judging import (
 )
 from wsssbench.judging.judge import COUNTS
 from wsssbench.judging.kept_scores import MASKS, is_judged_alike, kept_scores
+from wsssbench.judging.tag_agreement import check_tagged
 from wsssbench.masks import write_labels
 from wsssbench.plan import Cell, PlannedStep, Trial, judged_step, state_of
 from wsssbench.predicting import artifact_name, outputs_of
@@ -230,7 +231,9 @@ class Engine:
         kinds = planned.learns_from
         if not kinds or planned.before is None:
             return ArtifactFolder(planned.folder / "given")
-        return self.artifacts(trial, planned.before, view.split, kinds, tags_given=True).only(kinds)
+        found = self.artifacts(trial, planned.before, view.split, kinds, tags_given=True).only(kinds)
+        check_tagged(found, trial.dataset, kinds)
+        return found
 
     def artifacts(
         self,
@@ -273,7 +276,10 @@ class Engine:
         if planned.before is None or not kinds:
             return None
         found = self.artifacts(trial, planned.before, split, kinds, tags_given=tags_given, part=part)
-        return found.only(kinds)
+        found = found.only(kinds)
+        if tags_given:
+            check_tagged(found, trial.dataset, kinds)
+        return found
 
     def _predict(
         self,
@@ -342,6 +348,8 @@ class Engine:
         kind, run = label_kind(cell), self.hardware
         assert kind is not None
         masks.mkdir(parents=True, exist_ok=True)
+        if cell.stage.tags_given:
+            check_tagged(artifacts, cell.trial.dataset, [kind])
         for first in range(0, len(cell.ids), TOGETHER):
             ids = cell.ids[first : first + TOGETHER]
             if kind == "labels":

@@ -6,7 +6,6 @@ the stage, not here; what a label map is worth is `wsssbench.metrics`.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -14,8 +13,10 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.files.image_files import LOSSLESS, is_scaled_grey, opened
-from wsssbench.files.label_png import label_png, plain_labels
+from wsssbench.files.image_files import LOSSLESS, is_scaled_grey, opened, palette_of
+from wsssbench.files.label_palette import LabelPalettes
+from wsssbench.files.label_palette import voc_palette as voc_palette  # its place for everyone else
+from wsssbench.files.label_png import label_png, plain_picture
 from wsssbench.store import atomic_write_bytes
 from wsssbench.types import Maps
 
@@ -29,18 +30,6 @@ AGAIN = "write the file again"
 MODES = ("P", "L", "1", "I;16", "I")  # one channel; the wide ones only with values that fit into a byte
 
 
-@functools.cache
-def voc_palette() -> NDArray[np.uint8]:
-    """(256, 3) RGB of the VOC devkit: bit 3j + c of the index is bit 7 - j of channel c. Read-only."""
-    index = np.arange(256)
-    palette = np.zeros((256, 3), np.uint8)
-    for j in range(8):
-        for channel in range(3):
-            palette[:, channel] |= (((index >> (3 * j + channel)) & 1) << (7 - j)).astype(np.uint8)
-    palette.setflags(write=False)
-    return palette
-
-
 def write_labels(path: Path | str, labels: Labels) -> None:
     """Write (H, W) uint8 `labels` as a PNG with the VOC palette; the file appears whole or not at all."""
     array = np.asarray(labels)
@@ -50,17 +39,25 @@ def write_labels(path: Path | str, labels: Labels) -> None:
     atomic_write_bytes(path, label_png(array, voc_palette().tobytes()), sync=False)
 
 
-def read_labels(path: Path | str) -> Labels:
-    """The (H, W) uint8 indices of a one-channel picture; a palette is never converted to colours.
+def read_labels(path: Path | str, palettes: LabelPalettes | None = None) -> Labels:
+    """The (H, W) uint8 indices of a one-channel picture; a palette is never converted to colours by itself.
 
+    `palettes`, where given, sees to indices that a program has renumbered (`wsssbench.files.label_palette`).
     BadData names the file where it is missing, truncated, damaged, coloured or has values above 255.
     """
-    if (plain := plain_labels(path, hint=AGAIN)) is not None:
+    labels, palette = read_indices(path)
+    return labels if palettes is None else palettes.labels(labels, palette, path)
+
+
+def read_indices(path: Path | str) -> tuple[Labels, bytes]:
+    """(H, W) uint8 indices as they are stored, and the palette's RGB triples, none of a grey picture."""
+    if (plain := plain_picture(path, hint=AGAIN)) is not None:
         return plain
     if not Path(path).exists():
         raise BadData("no such mask", where=path, hint="one <image id>.png per image is expected")
     with opened(path, "mask", LOSSLESS, hint=AGAIN) as picture:
         mode, scaled, array = picture.mode, is_scaled_grey(picture), np.asarray(picture)
+        palette = palette_of(picture)
     if scaled:
         what = "a grey mask of 2 or 4 bits, whose values are spread over 0..255"
         raise BadData(what, where=path, hint="save it with 8 bits, or as a palette PNG")
@@ -69,7 +66,7 @@ def read_labels(path: Path | str) -> Labels:
         raise BadData(f"mask has picture mode {mode}, not one channel", where=path, hint=hint)
     if array.dtype.itemsize > 1 and (array.min() < 0 or array.max() > 255):
         raise BadData("mask has values outside 0..255", where=path, hint="save class indices, 255 for void")
-    return array.astype(np.uint8)
+    return array.astype(np.uint8), palette
 
 
 def missing_masks(folder: Path | str, ids: Sequence[str]) -> list[str]:
@@ -81,10 +78,27 @@ def missing_masks(folder: Path | str, ids: Sequence[str]) -> list[str]:
 
 
 def lacking_masks(folder: Path | str, missing: Sequence[str], count: int, split: str) -> BadData:
-    """The error that of `count` images of `split` those in `missing` have no file; the first are named."""
+    """The error that of `count` images of `split` those in `missing` have no file; the first are named, and
+    what lies there under a name like theirs."""
     names = ", ".join(f"{id}.png" for id in missing[:5]) + (" ..." if len(missing) > 5 else "")
     what = f"{len(missing)} of {count} files are missing: {names}"
-    return BadData(what, where=folder, hint=f"every image of {split} needs its labels")
+    instead = found_instead(folder, missing[0])
+    if not instead and len(missing) == count and (names_there := _names(folder)):
+        instead = f"{names_there[0]} is there; files are named by the ids of {split}"
+    hint = f"{instead + '; ' if instead else ''}every image of {split} needs its labels"
+    return BadData(what, where=folder, hint=hint)
+
+
+def found_instead(folder: Path | str, id: str) -> str:
+    """What lies in `folder` under a name like that of image `id`, in words; empty where nothing does."""
+    alike = next((name for name in _names(folder) if id in name), "")
+    if alike.lower().endswith((".jpg", ".jpeg")):
+        return f"{alike} is there: a JPEG, whose colours are no labels any more; save {id}.png"
+    return f"{alike} is there; files are named {id}.png (arrays: .npy)" if alike else ""
+
+
+def _names(folder: Path | str) -> list[str]:
+    return sorted(path.name for path in Path(folder).iterdir())
 
 
 def _taps(size: int, target: int) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
@@ -123,6 +137,14 @@ def _first_largest(
         np.copyto(best, here, where=larger)
         result[larger] = label
     return result
+
+
+def tagged_maps(maps: Maps, tags: NDArray[np.bool_] | None) -> Maps:
+    """The maps of the tagged classes alone, as `argmax_labels` does with planes; all without `tags` (K,)."""
+    if tags is None or tags[maps.classes].all():
+        return maps
+    kept = tags[maps.classes]
+    return Maps(maps.classes[kept], maps.values[kept])
 
 
 def threshold_labels(maps: Maps, threshold: float, shape: tuple[int, int]) -> Labels:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsssbench.masks import argmax_labels, resize_bilinear, threshold_labels
+from wsssbench.masks import argmax_labels, resize_bilinear, tagged_maps, threshold_labels
 from wsssbench.ops.mean_field import mean_field
 from wsssbench.types import CrfSet, Maps, Outputs
 
@@ -107,7 +107,7 @@ def _plain(found: Outputs, image: Image, tags: NDArray[np.bool_] | None, thresho
     if found.labels is not None:
         return found.labels
     if found.maps is not None:
-        return threshold_labels(found.maps, _known(threshold), shape)
+        return threshold_labels(tagged_maps(found.maps, tags), _known(threshold), shape)
     return argmax_labels(_probs(found), shape, tags)
 
 
@@ -118,8 +118,9 @@ def _case(
     if found.labels is not None:
         return found.labels
     if found.maps is not None:
-        labels = np.concatenate([[0], found.maps.classes + 1])
-        return CrfCase(image, planes_of_maps(found.maps, _known(threshold)), labels)
+        maps = tagged_maps(found.maps, tags)
+        labels = np.concatenate([[0], maps.classes + 1])
+        return CrfCase(image, planes_of_maps(maps, _known(threshold)), labels)
     kept = slice(None) if tags is None else np.append(True, tags)
     probs = _probs(found)
     return CrfCase(image, probs[kept], np.arange(len(probs))[kept])

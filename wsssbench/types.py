@@ -53,13 +53,14 @@ class DatasetCard:
     generated: bool = False  # a generated set is drawn anew from each run's seed
     options: Mapping[str, Any] = field(default_factory=dict)  # what else names its content (mask folder, ...)
     without_masks: Mapping[str, int] = field(default_factory=dict)  # split -> images that lack one, if any do
+    palette: str = ""  # "voc": label k has colour k of VOC's palette, so that colours tell labels
 
 
 class Dataset(Protocol):
     """Images, tags and masks. The judge holds it; a step gets a `View` instead.
 
     The entry point is a class with `Config` (a frozen dataclass), `presets` (name -> options) and
-    `__init__(config, seed)`; `seed` matters to generated sets only.
+    `__init__(config, seed)`, `seed` of generated sets; it may have `read_mask`, `coded` (`label_coding`).
     """
 
     Config: ClassVar[type]
@@ -145,8 +146,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a step says of one image; None where it says nothing. A map is not a probability, a probability
-    is not a label."""
+    """What a step says of one image, None where nothing: a map is not a probability, that is not a label."""
 
     maps: Maps | None = None
     probs: NDArray[np.float32] | None = None  # (C, h, w), sums to 1, native stride

@@ -26,6 +26,8 @@ from wsssbench.types import IGNORE, DatasetCard, content_key, option
 from .voc_check import PrepareReport, check
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
     from wsssbench.types import Image, Mask, Tags
@@ -183,6 +185,15 @@ class ChosenClasses:
     def mask(self, id: str) -> Mask:
         """(H, W) uint8 in 0..K or 255, K chosen classes."""
         return self._chosen(self.whole.mask(id))
+
+    @property
+    def coded(self) -> str:
+        """What masks on disk hold where it is not the chosen classes' numbers: other "numbers", "colours"."""
+        return str(getattr(self.whole, "coded", "")) or ("numbers" if self.choice else "")
+
+    def read_mask(self, path: Path) -> Mask:
+        """(H, W) labels of any file that is coded as the masks on disk are; BadData for one that is not."""
+        return self._chosen(self.whole.read_mask(path))
 
     def _chosen(self, mask: Mask) -> Mask:
         chosen: Mask = self.choice.table[mask] if self.choice else mask

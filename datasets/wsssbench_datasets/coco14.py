@@ -40,7 +40,7 @@ from .coco_tree import (
 )
 from .file_facts import cache_file, file_digests, split_fingerprint
 from .tag_files import require_tags
-from .voc_check import INDICES, MISSING, require_a_class
+from .voc_check import INDICES, MISSING, read_mask, require_a_class
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags
@@ -229,6 +229,7 @@ class Coco14Files:
             licence="images: their owners' terms (Flickr); annotations: CC BY 4.0",
             source="https://cocodataset.org, train2014 and val2014",
             image_px=640,
+            palette="voc",
             options={"lists": self._convention(), **masks},
             without_masks={s: len(ids) for s, ids in self._ids.items() if s not in self._masks},
         )
@@ -264,6 +265,10 @@ class Coco14Files:
         if split not in self._masks:
             raise FileFault(MISSING, f"there are no masks of {split}", self._tree, "see coco14.masks")
         return self._masks[split].mask(id, size)
+
+    def read_mask(self, path: Path) -> Mask:
+        """(H, W) labels of any file that is coded as PNG masks are; BadData for one that is not."""
+        return read_mask(path, len(CLASS_NAMES))
 
     def mask_source(self, id: str) -> str:
         """What the mask of `id` is read or painted from; "" where its split has none."""

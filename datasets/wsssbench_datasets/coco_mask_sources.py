@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CLASSES = len(CLASS_NAMES)
 PART = 256  # masks that are read before the next are looked for
-STORE = "mask-labels-1.json"  # the number changes with the form of its entries
+STORE = "mask-labels-2.json"  # the number changes with the form of its entries
 
 
 class MaskSource(Protocol):

@@ -17,6 +17,7 @@ import numpy as np
 
 from wsssbench.errors import BadData
 from wsssbench.files.image_files import picture_size, read_rgb
+from wsssbench.files.label_palette import RENUMBERED, VOC, LabelPalettes
 from wsssbench.files.printable import first_names
 from wsssbench.types import DatasetCard, content_key, option
 
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags
 
 NAME = "folder"
+PALETTE_HINT = (
+    f'{RENUMBERED}; if the colours are right, palette = "voc" in {FILE}; if the numbers are, save masks '
+    "without a palette (mode L)"
+)
 MEASURED = 200  # images whose headers tell the typical size
 
 
@@ -59,9 +64,14 @@ class FolderFiles:
         self.files = SplitFiles(self._root, self.described)
         tags = self.described.tags
         self._table = None if tags is None else read_tags(tags, self.described.classes, self.files.naming)
+        self._palettes = LabelPalettes(
+            len(self.described.classes), indices=bool(self.described.coding), hint=PALETTE_HINT
+        )
         self._from_masks: dict[str, Tags] = {}
         self._fingerprints: dict[str, str] = {}
         self.card = self._card()
+        coded = "colours" if self.described.code.colours else "numbers"
+        self.coded = coded if self.described.coding else ""
         self.bare_splits = tuple(name for name in self.card.splits if not any(self.split_has(name)))
 
     def _card(self) -> DatasetCard:
@@ -80,6 +90,7 @@ class FolderFiles:
             licence=known.licence,
             source=known.source,
             image_px=image_px,
+            palette=VOC if known.coding == VOC else "",
             options={"masks": self.files.mask_folders(), "tags": tags},
             without_masks={s.name: len(self.ids(s.name)) for s in known.splits if s.masks is None},
         )
@@ -102,7 +113,11 @@ class FolderFiles:
 
     def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
         """The mask, checked to be of `size` (H, W) unless that is None."""
-        return self.described.code.read(self.files.mask_path(id), size)
+        return self.described.code.read(self.files.mask_path(id), size, self._palettes)
+
+    def read_mask(self, path: Path) -> Mask:
+        """(H, W) labels of any file that is coded as the masks are; BadData for one that is not."""
+        return self.described.code.read(path)
 
     def mask_source(self, id: str) -> str:
         """The folder that the mask of `id` is in."""

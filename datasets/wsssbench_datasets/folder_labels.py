@@ -19,10 +19,12 @@ from wsssbench.files.image_files import (
     check_colours,
     is_scaled_grey,
     opened,
+    palette_of,
     row_blocks,
     size_fault,
 )
-from wsssbench.files.label_png import plain_labels
+from wsssbench.files.label_palette import LabelPalettes
+from wsssbench.files.label_png import plain_picture
 from wsssbench.types import IGNORE
 
 if TYPE_CHECKING:
@@ -56,13 +58,15 @@ class LabelCode:
         """The code as JSON values: equal code, equal list."""
         return [self.colours, sorted(map(list, self.labels.items())), self.other]
 
-    def read(self, path: Path, size: tuple[int, int] | None = None) -> Mask:
+    def read(
+        self, path: Path, size: tuple[int, int] | None = None, palettes: LabelPalettes | None = None
+    ) -> Mask:
         """(H, W) uint8 labels of the file at `path`.
 
-        FileFault for a missing or damaged file, a picture of the wrong kind, a value that means nothing, and
-        a size other than `size` (H, W).
+        FileFault for a missing or damaged file, a picture of the wrong kind, a value that means nothing, a
+        size other than `size` (H, W), and indices that `palettes` prove to be renumbered.
         """
-        pixels = self._pixels(path)
+        pixels = self._pixels(path, palettes)
         if size is not None and pixels.shape[:2] != size:
             raise size_fault(pixels.shape, size, path)
         labels = np.empty(pixels.shape[:2], np.uint8)
@@ -70,14 +74,17 @@ class LabelCode:
             labels[rows] = self._labels(_packed(pixels[rows]) if self.colours else pixels[rows], path)
         return labels
 
-    def _pixels(self, path: Path) -> NDArray[Any]:
+    def _pixels(self, path: Path, palettes: LabelPalettes | None) -> NDArray[Any]:
         """(H, W) indices, or (H, W, 4) uint8 colours."""
-        plain = plain_labels(path)
-        if plain is not None and not self.colours:
-            return plain
-        with opened(path, "mask", LOSSLESS) as picture:
-            self._check_mode(picture.mode, path)
-            return _colours(picture, path) if self.colours else _indices(picture, path)
+        plain = plain_picture(path)
+        if plain is None or self.colours:
+            with opened(path, "mask", LOSSLESS) as picture:
+                self._check_mode(picture.mode, path)
+                if self.colours:
+                    return _colours(picture, path)
+                plain = _indices(picture, path), palette_of(picture)
+        indices, palette = plain
+        return palettes.labels(indices, palette, path) if palettes and palette else indices
 
     def _check_mode(self, mode: str, path: Path) -> None:
         if self.colours and mode not in COLOUR_MODES:

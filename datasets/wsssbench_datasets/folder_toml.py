@@ -17,7 +17,7 @@ from wsssbench.files.toml_file import MOST_BYTES, parse_toml
 from wsssbench.options import coerce
 from wsssbench.types import IGNORE, content_key
 
-from .folder_code import BACKGROUND, IGNORED, read_code
+from .folder_code import BACKGROUND, IGNORED, VOC, read_code
 from .folder_files import ID, PICTURES, inside, not_linked_out, read_text
 from .folder_labels import LabelCode
 
@@ -78,6 +78,7 @@ class Description:
     mask_suffixes: tuple[str, ...]
     tags: Path | None  # None: from the masks
     code: LabelCode
+    coding: str  # what says that masks hold other values than class numbers: "", "labels", "palette", "voc"
     image_px: int | None  # None: measured
     fit_split: str
     label_split: str
@@ -115,6 +116,7 @@ def read_description(root: Path) -> Description:
         mask_suffixes=_suffixes(table.get("mask_suffix"), (".png",), LOSSLESS, f"{path}: mask_suffix"),
         tags=None if tags == FROM_MASKS else inside(root, tags, f"{path}: tags"),
         code=read_code(table, classes, path),
+        coding=_coding(table),
         image_px=_positive(table.get("image_px"), f"{path}: image_px"),
         fit_split=fit,
         label_split=label,
@@ -122,6 +124,12 @@ def read_description(root: Path) -> Description:
         licence=_line(table.get("licence", "not stated"), f"{path}: licence"),
         source=_line(table.get("source", "not stated"), f"{path}: source"),
     )
+
+
+def _coding(table: Mapping[str, Any]) -> str:
+    if "palette" in table:
+        return VOC if table["palette"] == VOC else "palette"
+    return "labels" if "labels" in table else ""
 
 
 def _parsed(path: Path) -> dict[str, Any]:

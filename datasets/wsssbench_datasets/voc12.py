@@ -99,6 +99,7 @@ class Voc12Files:
             licence="images: their owners' terms (Flickr); annotations: PASCAL VOC and SBD; research use",
             source="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, train_aug with masks made from SBD",
             image_px=500,
+            palette="voc",
             options={"masks": {split: self._masks.used(self._ids[split]) for split in masked}},
             without_masks={split: count for split, count in lacking.items() if count},
         )
@@ -132,6 +133,10 @@ class Voc12Files:
     def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
         """The mask, checked to be of `size` (H, W) unless that is None."""
         return read_mask(self.mask_path(id), len(CLASS_NAMES), size)
+
+    def read_mask(self, path: Path) -> Mask:
+        """(H, W) labels of any file that is coded as PNG masks are; BadData for one that is not."""
+        return read_mask(path, len(CLASS_NAMES))
 
     def mask_source(self, id: str) -> str:
         """The folder that the mask of `id` is in."""

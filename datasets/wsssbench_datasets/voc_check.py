@@ -23,11 +23,13 @@ from wsssbench.files.image_files import (
     is_scaled_grey,
     is_turned,
     opened,
+    palette_of,
     picture_size,
     read_rgb,
     size_fault,
 )
-from wsssbench.files.label_png import plain_labels
+from wsssbench.files.label_palette import renumbered
+from wsssbench.files.label_png import plain_picture
 from wsssbench.files.printable import first_names, printable
 from wsssbench.types import IGNORE, DatasetCard
 
@@ -62,24 +64,29 @@ def in_threads(function: Callable[[In], Out], items: Iterable[In]) -> list[Out]:
 
 
 def read_mask(path: Path, classes: int, size: tuple[int, int] | None = None) -> Mask:
-    """(H, W) uint8 in 0..classes or 255: the stored indices, never the palette's colours; of a .mat, SBD's.
+    """(H, W) uint8 in 0..classes or 255: the stored indices, or VOC's colours where a program has renumbered
+    the indices (`wsssbench.files.label_palette`); of a .mat, SBD's.
 
     FileFault for a missing or damaged file, a PNG that is neither palette nor grey, a value out of range,
     and a size other than `size` (H, W).
     """
-    mask = read_sbd_mask(path) if path.suffix == ".mat" else _picture_mask(path)
+    mask = read_sbd_mask(path) if path.suffix == ".mat" else _png_mask(path, classes)
     _check_mask(mask, path, classes, size)
     return mask
 
 
-def _picture_mask(path: Path) -> Mask:
-    if (plain := plain_labels(path)) is not None:
-        return plain
+def _png_mask(path: Path, classes: int) -> Mask:
+    indices, palette = plain_picture(path) or _picture_mask(path)
+    moved = renumbered(indices, palette, classes)
+    return indices if moved is None else moved
+
+
+def _picture_mask(path: Path) -> tuple[Mask, bytes]:
     with opened(path, "mask", LOSSLESS) as picture:
         if picture.mode not in ("P", "L") or is_scaled_grey(picture):
             hint = "convert the colours back to class indices (palette PNG)"
             raise FileFault("mask mode", f"a mask of mode {picture.mode}, not P or L of 8 bits", path, hint)
-        return np.array(picture)
+        return np.array(picture), palette_of(picture)
 
 
 def _check_mask(mask: Mask, path: Path, classes: int, size: tuple[int, int] | None) -> None:

@@ -41,6 +41,7 @@ from wsssbench_methods.foreign_files import (
     check_class,
     checked_supervision,
     kind_of_format,
+    palettes_of,
     read_outputs,
 )
 from wsssbench_methods.programs import check_command, fill_places, run_program, split_command
@@ -102,10 +103,13 @@ class CommandPredictor:
 
     def _read(self, tree: StagedTree, samples: Sequence[Sample]) -> list[Outputs]:
         out, card, config = tree.places["out"], self.ctx.card, self.config
-        return [
-            read_outputs(out, s.id, (s.image.shape[0], s.image.shape[1]), card, config.gives, config)
-            for s in samples
-        ]
+        palettes = palettes_of(card)
+
+        def outputs(sample: Sample) -> Outputs:
+            height, width, _ = sample.image.shape
+            return read_outputs(out, sample.id, (height, width), card, config.gives, config, palettes)
+
+        return [outputs(sample) for sample in samples]
 
 
 def run_staged(

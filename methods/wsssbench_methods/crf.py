@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsssbench.errors import WsssError
+from wsssbench.masks import tagged_maps
 from wsssbench.refine import LOWEST, CrfCase, DenseCrf, planes_of_maps
 from wsssbench.stages import sigma_scale
 from wsssbench.types import Artifacts, Context, CrfSet, Kind, Outputs, StepCard, View, option
@@ -65,8 +66,8 @@ class CrfPredictor:
         if given.probs is not None:
             return tagged_probs(given.probs, tags)
         if given.maps is not None:
-            planes = planes_of_maps(given.maps, self.background)
-            return planes, np.concatenate([[0], given.maps.classes + 1])
+            maps = tagged_maps(given.maps, tags)
+            return planes_of_maps(maps, self.background), np.concatenate([[0], maps.classes + 1])
         raise WsssError(
             "the crf step was given neither maps nor probabilities",
             where="crf",

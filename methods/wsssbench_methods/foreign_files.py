@@ -13,6 +13,7 @@ from wsssbench.dumps.array_files import parse_arrays, read_bytes
 from wsssbench.dumps.formats import AUTO, SUFFIXES
 from wsssbench.dumps.label_pictures import is_png
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
+from wsssbench.files.label_palette import LabelPalettes
 from wsssbench.types import SUPERVISION, DatasetCard, Kind, Outputs, option
 
 FORMATS_HELP = "`wsssbench score --format help` lists the formats"
@@ -71,13 +72,25 @@ def kind_of_file(path: Path, option_name: str) -> Kind:
     return kinds.pop()
 
 
+def palettes_of(card: DatasetCard) -> LabelPalettes:
+    """What watches over the palettes of one folder of label pictures."""
+    return LabelPalettes(len(card.class_names), card.palette)
+
+
 def read_outputs(
-    folder: Path, id: str, shape: tuple[int, int], card: DatasetCard, kind: Kind, options: FileOptions
+    folder: Path,
+    id: str,
+    shape: tuple[int, int],
+    card: DatasetCard,
+    kind: Kind,
+    options: FileOptions,
+    palettes: LabelPalettes,
 ) -> Outputs:
     """The file of image `id` as outputs with `kind`, for an image of `shape` (H, W).
 
-    Maps and probabilities keep the size that they have. BadData names a file that is missing, damaged, of
-    another kind, has labels of another size than the image, or a class that the data set has not.
+    Maps and probabilities keep the size that they have, those of logits get the image's. BadData names a file
+    that is missing, damaged, of another kind, has labels of another size than the image, maps of another
+    ratio of the sides, a class that the data set has not, or a palette that was renumbered.
     """
     path = find_dump(folder, id)
     dump = read_dump(
@@ -86,6 +99,8 @@ def read_outputs(
         options.format,
         class_index=options.class_index,
         rescale=options.rescale,
+        shape=shape,
+        palettes=palettes,
     )
     found = dump.outputs()
     if getattr(found, kind) is None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wsssbench.dumps.formats import AUTO, SUFFIXES
 from wsssbench.errors import BadData, WsssError
+from wsssbench.masks import found_instead
 from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View, option
 from wsssbench_methods.foreign_files import (
     FileOptions,
@@ -25,6 +26,7 @@ from wsssbench_methods.foreign_files import (
     first_file,
     kind_of_file,
     kind_of_format,
+    palettes_of,
     read_outputs,
 )
 
@@ -48,6 +50,7 @@ class ImportedFiles:
 
     def __init__(self, folder: Path, card: DatasetCard, kind: Kind, options: FileOptions) -> None:
         self.folder, self.card, self.kind, self.options = folder, card, kind, options
+        self.palettes = palettes_of(card)
 
     def look_up(self, ids: Sequence[str], images: Sequence[Tensor]) -> Sequence[Outputs]:
         """What the files say of the images called `ids`.
@@ -57,7 +60,7 @@ class ImportedFiles:
         """
         shapes = [(int(image.shape[-2]), int(image.shape[-1])) for image in images]
         return [
-            read_outputs(self.folder, id, shape, self.card, self.kind, self.options)
+            read_outputs(self.folder, id, shape, self.card, self.kind, self.options, self.palettes)
             for id, shape in zip(ids, shapes, strict=True)
         ]
 
@@ -115,12 +118,11 @@ class Import:
             what = f"{len(missing)} of {len(ids)} files are missing: {names}"
             what += " ..." if len(missing) > NAMED else ""
             raise BadData(what, where=self.folder, hint=f"every image of {split} needs its file")
-        word = WORDS[self.kind]
-        return (
-            f"{self.folder.name} has no {word} of {split}, such as {missing[0]}{self.suffix}"
-            if missing
-            else ""
-        )
+        if not missing:
+            return ""
+        instead = found_instead(self.folder, missing[0])
+        lacking = f"no {WORDS[self.kind]} of {split}, such as {missing[0]}{self.suffix}"
+        return f"{self.folder.name} has {lacking}{' (' + instead + ')' if instead else ''}"
 
     def _has(self, id: str) -> bool:
         suffixes = dict.fromkeys((self.suffix, *SUFFIXES))  # the usual one first: one look for most files

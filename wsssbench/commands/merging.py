@@ -66,6 +66,7 @@ def put_together(shards: Sequence[Shard], plugins: Plugins) -> Scored:
     """The row of all its shards, in any order; errors as of `merged`."""
     from wsssbench.judging.judge import COUNTS, CountsTable, counted_scores
     from wsssbench.judging.metric_choice import load_metrics
+    from wsssbench.masks import read_labels
 
     _check_alike(shards)
     _check_whole(shards)
@@ -86,7 +87,14 @@ def put_together(shards: Sequence[Shard], plugins: Plugins) -> Scored:
     }
     source = ", ".join(dict.fromkeys(shard.source for shard in shards))
     return Scored(
-        first.name, first.identity, first.dataset, source, masks.__getitem__, metrics, scores, table
+        first.name,
+        first.identity,
+        first.dataset,
+        source,
+        lambda id: read_labels(masks[id]),
+        metrics,
+        scores,
+        table,
     )
 
 

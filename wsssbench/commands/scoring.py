@@ -32,7 +32,7 @@ from wsssbench.store import (
 from wsssbench.types import SUPERVISION, Dataset, Record, RowIdentity, StepIdentity, Terms, content_key, plain
 
 if TYPE_CHECKING:
-    from wsssbench.commands.foreign import Reading
+    from wsssbench.commands.foreign import LabelFiles, Reading
     from wsssbench.judging.judge import CountsTable
     from wsssbench.types import Mask, Metric, Outputs
 
@@ -66,7 +66,7 @@ class Scored:
     identity: RowIdentity
     dataset: Mapping[str, Any]  # its card, as plain data
     source: str  # the folder that they came from
-    mask: Callable[[str], Path]  # where an image's labels lie
+    labels: Callable[[str], Mask]  # (H, W) of an image
     metrics: tuple[Metric, ...]
     scores: Mapping[str, Any]
     counts: CountsTable
@@ -93,6 +93,7 @@ def judged_files(
     `part` picks the images out of those of the split. The labels may be gone at the end of the block.
     """
     from wsssbench.commands.foreign import Reading, as_label_maps
+    from wsssbench.commands.label_coding import coding_note, proposing_truth
     from wsssbench.judging.metric_choice import load_metrics
     from wsssbench.plan import open_dataset, terms_of
     from wsssbench.stages import resolve_stages
@@ -110,19 +111,24 @@ def judged_files(
     dataset = open_dataset(flags["dataset"], plugins, settings, flags["seed"])
     terms = terms_of(dataset, stage, "fixed", settings.limit)
     identity = foreign_identity(flags["name"], terms, supervision, flags["seed"], flags["threshold"])
-    reading = Reading(flags["format"], flags["threshold"], flags["class_index"], flags["rescale"])
+    reading = Reading(
+        flags["format"], flags["threshold"], flags["class_index"], flags["rescale"], flags["coding"]
+    )
     ids = part(dataset.ids(terms.split)[: terms.limit])
     metrics = load_metrics(flags["metrics"] or (), plugins)
-    with as_label_maps(folder, dataset, ids, stage, terms.split, reading) as (masks, backend):
-        identity = replace(identity, filter_backend=backend)
-        scores, counts = _judged(masks, folder, dataset, ids, terms, metrics, reading)
+    with as_label_maps(folder, dataset, ids, stage, terms.split, reading) as files:
+        identity = replace(identity, filter_backend=files.backend)
+        with proposing_truth(dataset, reading.coding):
+            scores, counts = _judged(files, folder, dataset, ids, terms, metrics, reading)
+        if files.folder == folder and (note := coding_note(dataset, reading.coding, counts.predicted)):
+            click.echo(note, err=True)
         yield (
             Scored(
                 flags["name"],
                 identity,
                 plain(dataset.card),
                 str(folder),
-                lambda id: masks / f"{id}.png",
+                files.of,
                 metrics,
                 scores,
                 counts,
@@ -163,7 +169,7 @@ def foreign_identity(
 
 
 def _judged(
-    masks: Path,
+    files: LabelFiles,
     folder: Path,
     dataset: Dataset,
     ids: Sequence[str],
@@ -174,14 +180,17 @@ def _judged(
     """Scores by metric, and counts; metrics of maps and probabilities judge the files themselves."""
     from wsssbench.dumps import find_dump
     from wsssbench.judging.judge import score_folder
-    from wsssbench.judging.soft_judge import score_outputs
+    from wsssbench.judging.soft_judge import score_outputs, tagged_outputs
 
     def outputs(id: str) -> Outputs:
-        return reading.of(find_dump(folder, id), len(terms.classes)).outputs()
+        found = reading.of(find_dump(folder, id), dataset, id).outputs()
+        return tagged_outputs(found, dataset.tags(id) if terms.tags_at_evaluation else None)
 
     by_labels = [metric for metric in metrics if metric.needs == "labels"]
     others = [metric for metric in metrics if metric.needs != "labels"]
-    scores, counts = score_folder(dataset, terms.split, masks, by_labels, ids=ids, threads=2)
+    scores, counts = score_folder(
+        dataset, terms.split, files.folder, by_labels, ids=ids, threads=2, read=files.read
+    )
     return {**scores, **score_outputs(dataset, ids, outputs, others)}, counts
 
 
@@ -202,7 +211,7 @@ def keep_scored(found: Scored, runs: Path) -> tuple[Record, Path]:
         _refuse_another(cell, key)
         if damage := set_aside_damaged(cell):
             say(damage)
-        digest = keep_masks(found.mask, new / "masks", found.counts.ids)
+        digest = keep_masks(found.labels, new / "masks", found.counts.ids)
         labels = {"folder": found.source, "sha256": digest, "files": _files_judged(found, cell)}
         kept = kept_scores(cell, found.scores, lambda name, record: _is_alike(name, record, labels))
         for line in kept.lines():
@@ -253,16 +262,16 @@ def files_key(folder: Path, ids: Sequence[str], reading: Reading) -> str:
     return content_key([plain(reading), sha256_of([find_dump(folder, id) for id in ids])])
 
 
-def keep_masks(source: Callable[[str], Path], target: Path, ids: Sequence[str]) -> str:
-    """Copy the labels as palette PNGs; `labels_sha256` of them.
+def keep_masks(source: Callable[[str], Mask], target: Path, ids: Sequence[str]) -> str:
+    """Keep the labels as palette PNGs; `labels_sha256` of them.
 
     Copies, not links: what the owner does to the files later must not change the cell.
     """
     from wsssbench.files.file_hashes import labels_sha256
-    from wsssbench.masks import read_labels, write_labels
+    from wsssbench.masks import write_labels
 
     def kept(id: str) -> Mask:
-        labels = read_labels(source(id))
+        labels = source(id)
         write_labels(target / f"{id}.png", labels)
         return labels
 

@@ -90,7 +90,7 @@ def score_shard(folder: Path, flags: Mapping[str, Any]) -> tuple[Path, int]:
         place = cell.with_name(cell.name + SUFFIX) / f"{part.number}-of-{part.of}"
         with hold(place, lambda text: click.echo(text, err=True)), replacing(place) as new:
             _refuse_another(place, found)
-            keep_masks(found.mask, new / "masks", found.counts.ids)
+            keep_masks(found.labels, new / "masks", found.counts.ids)
             keep_counts(found.counts, new)
             _write_shard(new, part, found, whole)
         return place, len(found.counts.ids)

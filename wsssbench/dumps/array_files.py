@@ -30,9 +30,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
+PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
+OTHERS = {  # how files begin that people take for dumps
+    b"\xff\xd8\xff": "a JPEG, whose colours are no labels any more",
+    b"GIF8": "a GIF",
+    b"BM": "a BMP",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"RIFF": "a WebP",
+    b"\x89HDF": "an HDF5 file",
+    b"\x1f\x8b": "compressed by gzip",
+    b"\x78\x9c": "compressed by zlib",
+    b"\x78\x5e": "compressed by zlib",
+    b"7z": "a 7z archive",
+}
 MOST_FILE_BYTES = 2**31  # logits of 81 classes at 2048 x 2048 pixels have 1.4e9
 MOST_UNPACKED_BYTES = 2**30  # of a compressed .npz, of which a MB can claim a GB
-HINT = "write the file again; .npy, .npz, torch.save's files and PNG are read"
+HINT = "write the file again; .npy, .npz, pickles, torch.save's files and PNG are read"
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -50,7 +64,7 @@ def read_bytes(path: Path | str) -> bytes:
 
 def is_array_file(data: bytes) -> bool:
     """Whether `data` begins like one of the files that `parse_arrays` reads."""
-    return data[:6] == NPY or data[:4] == ZIP or is_legacy_torch(data[:16])
+    return data[:6] == NPY or data[:4] == ZIP or data[:2] in PICKLES
 
 
 def parse_arrays(data: bytes, where: object) -> NDArray[Any] | dict[Any, Any]:
@@ -60,21 +74,39 @@ def parse_arrays(data: bytes, where: object) -> NDArray[Any] | dict[Any, Any]:
     of no known kind, needs code to be loaded, or holds anything but an array or a dict.
     """
     try:
-        if data[:6] == NPY:
-            found = _parse_npy(data, where)
-        elif data[:4] == ZIP and _is_npz(data):
-            found = _parse_npz(data)
-        elif is_array_file(data):
-            found = read_torch(data, where)
-        else:
-            raise ValueError(f"it begins with {data[:8]!r}, like none" if data else "it is empty")
-        found = settled(found)
+        found = settled(_parsed(data, where))
         return _with_plain_keys(found) if isinstance(found, dict) else _array_alone(found)
     except BadData:
         raise
     except Exception as error:  # at a garbled file zipfile and its like raise nearly anything
-        reason = str(error).partition("\n")[0][:160] or type(error).__name__
-        raise BadData(f"cannot read this file ({reason})", where=where, hint=HINT) from error
+        raise BadData(f"cannot read this file ({_reason(error)})", where=where, hint=HINT) from error
+
+
+def _parsed(data: bytes, where: object) -> Any:
+    if data[:6] == NPY:
+        return _parse_npy(data, where)
+    if data[:4] == ZIP and _is_npz(data):
+        return _parse_npz(data)
+    if data[:4] == ZIP or is_legacy_torch(data[:16]):
+        return read_torch(data, where)
+    if data[:2] in PICKLES:
+        return load_pickle(io.BytesIO(data), where, torch_names(where), hint=HINT)
+    raise ValueError(_unknown(data))
+
+
+def _unknown(data: bytes) -> str:
+    """What a file of no known kind is, as far as its begin tells."""
+    if not data:
+        return "it is empty"
+    known = next((what for begin, what in OTHERS.items() if data.startswith(begin)), "")
+    return f"it is {known}" if known else f"it begins with {data[:8]!r}, like none"
+
+
+def _reason(error: Exception) -> str:
+    """What a reader said; of what Python says about its own types, that there is damage."""
+    if not isinstance(error, (ValueError, OSError, zipfile.BadZipFile, EOFError)):
+        return "it is damaged, or its parts do not fit together"
+    return str(error).partition("\n")[0][:160] or "it ends early, or is damaged"
 
 
 def read_npz(path: Path | str) -> dict[str, NDArray[Any]]:
@@ -98,6 +130,13 @@ def settled(value: Any) -> Any:
     return value.value() if isinstance(value, StoredScalar) else value
 
 
+def kind_of(value: Any) -> str:
+    """What a value is, in words: for errors."""
+    words = {"NoneType": "nothing", "int": "a number", "float": "a number", "bool": "a flag", "str": "text"}
+    name = type(value).__name__
+    return words.get(name, f"a {name}")
+
+
 def _with_plain_keys(found: dict[Any, Any]) -> dict[Any, Any]:
     plain = {settled(key): value for key, value in found.items()}
     if len(plain) != len(found):
@@ -107,7 +146,7 @@ def _with_plain_keys(found: dict[Any, Any]) -> dict[Any, Any]:
 
 def _array_alone(found: Any) -> NDArray[Any]:
     if not hasattr(found, "dtype"):
-        raise ValueError(f"it holds a {type(found).__name__}, not an array or a dict")
+        raise ValueError(f"it holds {kind_of(found)}, not an array or a dict")
     array: NDArray[Any] = found
     return array
 

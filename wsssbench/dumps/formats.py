@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsssbench.dumps.array_files import parse_arrays, read_bytes
-from wsssbench.dumps.label_pictures import COLOURED, is_png, png_header
+from wsssbench.dumps.label_pictures import COLOURED, PALETTE, is_png, png_header
 from wsssbench.dumps.prob_formats import is_crf_dict, sums_to_one
 from wsssbench.dumps.registry import FORMATS, DumpFormat, Picture
 from wsssbench.dumps.source import Source
 from wsssbench.errors import BadData, UnknownName, nearest
+from wsssbench.files.label_palette import LabelPalettes
 from wsssbench.types import Maps, Outputs
 
 if TYPE_CHECKING:
@@ -55,18 +56,24 @@ def read_dump(
     *,
     class_index: int | None = None,
     rescale: bool = False,
+    shape: tuple[int, int] | None = None,
+    palettes: LabelPalettes | None = None,
 ) -> Dump:
     """What the file at `path` says of its image, for a data set of `classes` foreground classes.
 
     `format` is a name of `list_formats()` or "auto". Maps keep the values that their producer wrote (each
     format's range stands there; all lie in 0..1, and what SEAM leaves below 0 becomes 0) and are refused
     beyond them, unless `rescale` divides each by its largest value. `class_index` (0-based) is the class of
-    a file with one bare map. Logits become probabilities by a softmax in float32.
+    a file with one bare map. Logits are enlarged to `shape`, the (H, W) of the image, and become
+    probabilities by a softmax in float32; without `shape` the softmax is that of the file's size.
+    `palettes`: of the folder's label PNGs, where there are more; a `format` that is named goes before them.
 
     BadData names the file, what is wrong (missing, damaged, not recognised, a class out of range, sizes that
-    differ, values that are not finite, a pickle that needs code) and the next step; UnknownName a format.
+    differ, maps or planes of another ratio of the sides than `shape`, palettes that were renumbered, values
+    that are not finite, a pickle that needs code) and the next step; UnknownName a format.
     """
-    source = Source(Path(path), classes, class_index, rescale)
+    palettes = (palettes or LabelPalettes(classes)) if format == AUTO else None
+    source = Source(Path(path), classes, class_index, rescale, shape, palettes)
     known = {found.name: found for found in FORMATS}
     if format != AUTO and format not in known:
         raise UnknownName(f"unknown format {format!r}", where=path, hint=nearest(format, [AUTO, *known]))
@@ -82,7 +89,8 @@ def _content(path: Path) -> Any:
     """A `Picture`, an array, or a dict of stored values."""
     data = read_bytes(path)
     if is_png(data):
-        return Picture(path, png_header(data, path)[1] in COLOURED)
+        colour = png_header(data, path)[1]
+        return Picture(path, colour in COLOURED, colour == PALETTE)
     return parse_arrays(data, path)
 
 

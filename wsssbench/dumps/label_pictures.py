@@ -13,21 +13,32 @@ import numpy as np
 
 from wsssbench.errors import BadData
 from wsssbench.files.image_files import MOST_PIXELS, check_colours, opened, row_blocks
-from wsssbench.masks import read_labels, voc_palette
+from wsssbench.files.label_palette import by_colours
+from wsssbench.masks import read_indices, read_labels, voc_palette
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from wsssbench.files.label_palette import LabelPalettes
     from wsssbench.types import Mask
 
 PNG = b"\x89PNG\r\n\x1a\n"
-COLOURED = (2, 6)  # colour types of PNG: RGB and RGBA
+COLOURED, PALETTE = (2, 6), 3  # colour types of PNG: RGB and RGBA; indices into a palette
 HINT = "save class indices (mode P or L), or the exact colours of the VOC palette"
 
 
 def is_png(data: bytes) -> bool:
     """Whether a file begins like a PNG."""
     return data[:8] == PNG
+
+
+def is_png_file(path: Path) -> bool:
+    """Whether the file at `path` begins like a PNG, whatever its name; not where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return is_png(stream.read(8))
+    except OSError:
+        return False
 
 
 def png_header(data: bytes, where: object) -> tuple[tuple[int, int], int]:
@@ -40,10 +51,11 @@ def png_header(data: bytes, where: object) -> tuple[tuple[int, int], int]:
     return (height, width), data[25]
 
 
-def read_picture(path: Path | str) -> Mask:
+def read_picture(path: Path | str, palettes: LabelPalettes | None = None) -> Mask:
     """(H, W) uint8 labels of a PNG: its indices, or the inverse of its VOC colours.
 
-    BadData names a file that is no PNG, is damaged, or has a colour that is not in the palette.
+    `palettes`, where given, sees to indices that a program has renumbered. BadData names a file that is no
+    PNG, is damaged, or has a colour that is not in the palette.
     """
     try:
         with Path(path).open("rb") as stream:
@@ -51,7 +63,12 @@ def read_picture(path: Path | str) -> Mask:
     except OSError as error:
         raise BadData(f"this file cannot be read ({error.strerror or error})", where=path) from error
     _, colour = png_header(begin, path)
-    return _labels_of_colours(path) if colour in COLOURED else read_labels(path)
+    return _labels_of_colours(path) if colour in COLOURED else read_labels(path, palettes)
+
+
+def read_palette_colours(path: Path | str) -> Mask:
+    """(H, W) uint8 labels of a palette PNG by its colours, whatever its indices."""
+    return by_colours(*read_indices(path), path)
 
 
 def _labels_of_colours(path: Path | str) -> Mask:

@@ -6,13 +6,13 @@ Which key holds the maps and how its classes are counted is all that tells these
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wsssbench.dumps.source import Source
-from wsssbench.types import Maps
+from wsssbench.types import IGNORE, Maps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,12 +74,26 @@ def stacked_planes(source: Source, content: Mapping[int, Any]) -> NDArray[np.flo
 
 
 def read_single_map(source: Source, content: NDArray[Any]) -> Maps:
-    """A bare (H, W) map of the class that the user names."""
+    """A bare (H, W) map of the class that the user names.
+
+    wsolevaluation squeezes images of any ratio into a square, and so are its maps.
+    """
     if source.class_index is None:
         hint = "say whose map it is (a class, 0-based): such files belong to data sets of one class per image"
+        if looks_like_labels(content, source.classes):
+            what = f"these look like labels as {content.dtype}: whole numbers in 0..{source.classes}"
+            raise source.bad(what, f"save labels as uint8, as PNG (mode P or L) or .npy; if a map: {hint}")
         raise source.bad("one map without a class", hint)
     classes = source.class_ids([source.class_index], 0, source.classes - 1)
-    return checked_maps(source, classes, source.planes(content, "the map", axes=2)[None])
+    planes = source.planes(content, "the map", axes=2)[None]
+    if planes.shape[1] == planes.shape[2]:
+        source = replace(source, shape=None)
+    return checked_maps(source, classes, planes)
+
+
+def looks_like_labels(values: NDArray[Any], classes: int) -> bool:
+    """Whether an array holds whole numbers alone: 0..classes, 255 or -1."""
+    return bool(np.isin(np.unique(values), [*range(classes + 1), IGNORE, -1]).all())
 
 
 def read_house_maps(source: Source, content: Mapping[str, Any]) -> Maps:
@@ -92,6 +106,8 @@ def checked_maps(source: Source, classes: NDArray[np.int64], planes: NDArray[np.
     """`planes` (T, h, w) as maps; BadData unless there is one per class, in [0, 1] or to be rescaled."""
     if len(classes) != len(planes):
         raise source.bad(f"{len(planes)} maps for {len(classes)} classes")
+    if len(planes):
+        source.check_sides(*planes.shape[1:])
     if source.rescale:
         planes = np.maximum(planes, 0)
         largest = planes.max((1, 2), keepdims=True, initial=0)

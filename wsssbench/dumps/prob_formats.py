@@ -1,6 +1,8 @@
 """Probabilities of all classes as other repositories leave them: logits, marginals of a CRF, or themselves.
 
-Out comes (C, h, w) float32 that sums to 1, at the size of the file.
+Out comes (C, h, w) float32 that sums to 1, at the size of the file; logits are brought to the size of the
+image first, where that is known, as deeplab-pytorch, AFA and WeCLIP do: the argmax of enlarged logits is not
+that of enlarged probabilities.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import numpy as np
 
 from wsssbench.dumps.map_formats import is_class_dict, stacked_planes
 from wsssbench.dumps.source import Source
+from wsssbench.masks import resize_bilinear
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,12 +68,17 @@ def _planes(source: Source, value: Any, name: str) -> NDArray[np.float32]:
     if len(planes) != source.classes + 1:
         hint = f"background and {source.classes} classes are expected: is this the right data set?"
         raise source.bad(f"{name} has {len(planes)} planes, not {source.classes + 1}", hint)
+    source.check_sides(*planes.shape[1:])
     return planes
+
+
+def _probs_of_logits(source: Source, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    return softmax(logits if source.shape is None else resize_bilinear(logits, source.shape))
 
 
 def read_logits(source: Source, content: Any) -> NDArray[np.float32]:
     """Bare logits."""
-    return softmax(_planes(source, content, "the array"))
+    return _probs_of_logits(source, _planes(source, content, "the array"))
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class NamedLogits:
 
     def read(self, source: Source, content: Mapping[str, Any]) -> NDArray[np.float32]:
         """The logits' softmax."""
-        return softmax(_planes(source, content[self.name], self.name))
+        return _probs_of_logits(source, _planes(source, content[self.name], self.name))
 
 
 def read_probs(source: Source, content: Any) -> NDArray[np.float32]:
@@ -97,6 +105,7 @@ def read_crf_dict(source: Source, content: Mapping[int, Any]) -> NDArray[np.floa
     """A dict {0: background, class + 1: (H, W)} of marginals; a label that it does not name has none."""
     labels = source.class_ids(list(content), 0, source.classes)
     planes = stacked_planes(source, content)
+    source.check_sides(*planes.shape[1:])
     probs = np.zeros((source.classes + 1, *planes.shape[1:]), np.float32)
     probs[labels] = planes
     return _checked(source, probs)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from wsssbench.dumps import map_formats, prob_formats
-from wsssbench.dumps.label_pictures import read_picture
+from wsssbench.dumps.label_pictures import read_palette_colours, read_picture
 from wsssbench.dumps.map_formats import KeyedMaps
 from wsssbench.dumps.prob_formats import NamedLogits
 from wsssbench.dumps.source import Source
@@ -24,7 +24,7 @@ FROM_ONE = "keys begin with 0 for background, classes follow from 1"
 LABELS = "0 background, class + 1, 255 none"
 PLANES = "plane 0 background, plane class + 1"
 BY_MAX = "0..1, each map divided by its largest value"
-LOGITS = "logits; their softmax is taken"
+LOGITS = "logits, enlarged to the image; then their softmax"
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Picture:
 
     path: Path
     coloured: bool
+    palette: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,16 @@ def _is_picture(coloured: bool) -> Callable[[Any], bool]:
     return lambda content: isinstance(content, Picture) and content.coloured == coloured
 
 
+def _has_palette(content: Any) -> bool:
+    return isinstance(content, Picture) and content.palette
+
+
 def _read_picture(source: Source, content: Picture) -> Any:
-    return source.labels(read_picture(content.path))
+    return source.labels(read_picture(content.path, source.palettes))
+
+
+def _read_palette_colours(source: Source, content: Picture) -> Any:
+    return source.labels(read_palette_colours(content.path))
 
 
 def _keyed(
@@ -89,10 +98,12 @@ def _logits(name: str, key: str, producers: tuple[str, ...], automatic: bool = T
 
 IRN, PUZZLE, HOUSE = ("IRN", "ReCAM", "ToCo"), ("PuzzleCAM",), ("wsssbench",)
 FORMATS: tuple[DumpFormat, ...] = (
-    DumpFormat("index", "labels", LABELS, "PNG of mode P or L; its palette does not matter",
+    DumpFormat("index", "labels", LABELS, "PNG of mode P or L",
                ("most repositories",), _is_picture(False), _read_picture),
     DumpFormat("colours", "labels", LABELS, "RGB PNG in the colours of the VOC palette",
                ("AFA", "ToCo", "WeCLIP"), _is_picture(True), _read_picture),
+    DumpFormat("palette-colours", "labels", LABELS, "PNG of mode P, by VOC's colours in its palette",
+               ("image optimisers",), _has_palette, _read_palette_colours, automatic=False),
     DumpFormat("index-npy", "labels", LABELS, "a bare array (H, W) of whole numbers",
                ("own scripts",), _is_index_array, Source.labels),
     DumpFormat("psa", "maps", FROM_ZERO,

@@ -71,7 +71,8 @@ def load_pickle(
     except BadData:
         raise
     except Exception as error:  # a damaged pickle can fail in any way: stack, memo, text, memory
-        raise ValueError(f"a damaged pickle: {_one_line(str(error)) or type(error).__name__}") from error
+        said = _one_line(str(error)) if type(error) is ValueError else ""
+        raise ValueError(f"a damaged pickle{': ' + said if said else ''}") from error
 
 
 def _one_line(text: str) -> str:

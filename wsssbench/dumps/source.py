@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.dumps.array_files import settled
+from wsssbench.dumps.array_files import kind_of, settled
 from wsssbench.errors import BadData
 from wsssbench.types import IGNORE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from wsssbench.files.label_palette import LabelPalettes
     from wsssbench.types import Mask
 
+SLACK_PX = 1.5  # of a side of planes: what rounding at a stride, once or twice, may add or take off
 HINT = "name the format that the file was written in, or write the file again"
 
 
@@ -31,6 +33,8 @@ class Source:
     classes: int
     class_index: int | None = None  # whose map it is, where the file does not say: 0-based
     rescale: bool = False
+    shape: tuple[int, int] | None = None  # (H, W) of its image, where that is known
+    palettes: LabelPalettes | None = None  # of the pictures in its folder; None: their numbers hold
 
     def bad(self, what: str, hint: str = HINT) -> BadData:
         """The error that this file is wrong."""
@@ -45,7 +49,7 @@ class Source:
         except (ValueError, OverflowError) as error:
             raise self.bad(f"{name} is damaged ({error})") from error
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "biuf":
-            raise self.bad(f"{name} holds a {type(found).__name__}, not an array of numbers")
+            raise self.bad(f"{name} holds {kind_of(found)}, not an array of numbers")
         return found
 
     def planes(self, value: Any, name: str, axes: int = 3) -> NDArray[np.float32]:
@@ -58,6 +62,16 @@ class Source:
         if not np.isfinite(planes).all():
             raise self.bad(f"{name} has values that are not finite", "look for a division by zero")
         return planes
+
+    def check_sides(self, height: int, width: int) -> None:
+        """BadData unless planes of this size show the whole image, and no more, at some stride."""
+        if self.shape is None or _is_scaled((height, width), self.shape):
+            return
+        size, image = f"{width}x{height} px", f"{self.shape[1]}x{self.shape[0]} px"
+        turned = _is_scaled((width, height), self.shape)
+        what = "its sides are exchanged" if turned else "another ratio of the sides"
+        hint = "save (height, width) planes" if turned else "cut padding off, or enlarge them to the image"
+        raise self.bad(f"planes of {size} for an image of {image} (width x height): {what}", hint)
 
     def class_ids(self, keys: Any, least: int, most: int, first: int = 0) -> NDArray[np.int64]:
         """`keys` less `first` as (n,) int64; BadData for a key beyond least..most, or twice."""
@@ -83,3 +97,11 @@ class Source:
             raise self.bad(f"the mask has label {values}, outside 0..{self.classes}", hint)
         mask: Mask = labels.astype(np.uint8)
         return mask
+
+
+def _is_scaled(size: tuple[int, int], whole: tuple[int, int]) -> bool:
+    """Whether one factor makes `size` of `whole`, each side rounded."""
+    factors = [
+        ((part - SLACK_PX) / side, (part + SLACK_PX) / side) for part, side in zip(size, whole, strict=True)
+    ]
+    return factors[0][0] <= factors[1][1] and factors[1][0] <= factors[0][1]

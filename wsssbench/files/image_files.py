@@ -134,6 +134,11 @@ def is_scaled_grey(picture: Pil.Image) -> bool:
     return _raw_mode(picture) in SCALED_GREY
 
 
+def palette_of(picture: Pil.Image) -> bytes:
+    """The RGB triples of a palette picture; empty for any other."""
+    return bytes(picture.getpalette("RGB") or ()) if picture.mode == "P" else b""
+
+
 def size_fault(found: tuple[int, ...], wanted: tuple[int, int], path: Path | str) -> FileFault:
     """The fault that a mask (H, W) is not of the size of its image."""
     what = f"a mask of {found[1]}x{found[0]} px for an image of {wanted[1]}x{wanted[0]} px"

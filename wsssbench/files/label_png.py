@@ -51,8 +51,9 @@ def _inflater() -> ModuleType:
 INFLATER = _inflater()
 
 
-def plain_labels(path: Path | str, hint: str = RESTORE) -> NDArray[np.uint8] | None:
-    """(H, W) uint8, the stored bytes of a whole 8-bit palette or grey PNG; None for any other file.
+def plain_picture(path: Path | str, hint: str = RESTORE) -> tuple[NDArray[np.uint8], bytes] | None:
+    """(H, W) uint8, the stored bytes of a whole 8-bit palette or grey PNG, and the palette's RGB triples,
+    none of a grey one; None for any other file.
 
     FileFault for a chunk of any PNG whose CRC is wrong.
     """
@@ -63,7 +64,8 @@ def plain_labels(path: Path | str, hint: str = RESTORE) -> NDArray[np.uint8] | N
         return None
     stream = b"".join(data for kind, data in chunks if kind == b"IDAT")
     size = _size(chunks)
-    return _pixels(stream, *size) if size else None
+    pixels = _pixels(stream, *size) if size else None
+    return None if pixels is None else (pixels, b"".join(data for kind, data in chunks if kind == b"PLTE"))
 
 
 def label_png(labels: NDArray[np.uint8], palette: bytes) -> bytes:

@@ -12,6 +12,7 @@ import numpy as np
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.judging.judge import CountsTable, score_folder
 from wsssbench.judging.thresholds import chosen_threshold
+from wsssbench.masks import tagged_maps
 from wsssbench.plan import Cell, judged_kind, judged_step
 from wsssbench.stages import sigma_scale
 from wsssbench.types import DatasetCard, Kind, Maps, Outputs, Stage
@@ -19,7 +20,7 @@ from wsssbench.types import DatasetCard, Kind, Maps, Outputs, Stage
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from wsssbench.types import Image, Mask
+    from wsssbench.types import Image, Mask, Tags
 
 
 def label_kind(cell: Cell) -> Kind | None:
@@ -53,7 +54,11 @@ def cell_threshold(
         return known["value"] if known else None
     found = tuning() if is_tuned_elsewhere(cell) else artifacts
     ids = cell.tuned_on or cell.ids
-    return chosen_threshold(terms.threshold_policy, cell.trial.dataset, ids, lambda id: maps_in(found, id))
+
+    def maps_of(id: str) -> Maps:
+        return tagged_maps(maps_in(found, id), _tags(cell, id))
+
+    return chosen_threshold(terms.threshold_policy, cell.trial.dataset, ids, maps_of)
 
 
 def cell_labels(
@@ -109,13 +114,22 @@ def cell_scores(
     others = [metric for metric in cell.metrics if metric.needs != "labels"]
     scores, counts = score_folder(data, cell.split, masks, by_labels, ids=cell.ids, threads=2)
     if others:
-        from wsssbench.judging.soft_judge import score_outputs
+        from wsssbench.judging.soft_judge import score_outputs, tagged_outputs
 
         kinds = [metric.needs for metric in others]
-        scores |= score_outputs(data, cell.ids, lambda id: artifacts.read(id, kinds), others)
+
+        def outputs(id: str) -> Outputs:
+            return tagged_outputs(artifacts.read(id, kinds), _tags(cell, id))
+
+        scores |= score_outputs(data, cell.ids, outputs, others)
     if threshold is not None and cell.identity.terms.threshold_policy != "fixed":
         scores["threshold"] = {"value": threshold}
     return scores, counts
+
+
+def _tags(cell: Cell, id: str) -> Tags | None:
+    """The tags that the cell's stage gives of an image; None where it gives none."""
+    return cell.trial.dataset.tags(id) if cell.stage.tags_given else None
 
 
 def judged_files(cell: Cell, artifacts: ArtifactFolder, tuning: ArtifactFolder) -> list[Path]:

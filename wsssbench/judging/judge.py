@@ -246,8 +246,10 @@ def score_folder(
     limit: int | None = None,
     ids: Sequence[str] | None = None,
     threads: int = 1,
+    read: Callable[[Path], Mask] = read_labels,
 ) -> tuple[dict[str, dict[str, Any]], CountsTable]:
-    """`score_split` of the files <folder>/<id>.png for `ids` of `split` (default: its first `limit`).
+    """`score_split` of the files <folder>/<id>.png, as `read` reads them, for `ids` of `split` (default: its
+    first `limit`).
 
     BadData lists the first ids without a file.
     """
@@ -259,7 +261,4 @@ def score_folder(
     def path(id: str) -> Path:
         return root / f"{id}.png"
 
-    def read(id: str) -> Mask:
-        return read_labels(path(id))
-
-    return score_split(dataset, ids, read, metrics, where=path, threads=threads)
+    return score_split(dataset, ids, lambda id: read(path(id)), metrics, where=path, threads=threads)

@@ -7,14 +7,16 @@ the sums are held. Labels, files and methods are unknown here; what the numbers 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from wsssbench.errors import BadData, WsssError
+from wsssbench.masks import tagged_maps
 from wsssbench.metrics import add_counts
 from wsssbench.types import Counts, Dataset, Metric, Outputs
 
 if TYPE_CHECKING:
-    from wsssbench.types import Mask
+    from wsssbench.types import Mask, Tags
 
 
 def score_outputs(
@@ -37,6 +39,13 @@ def score_outputs(
             counts = _counted(metric, outputs, gold, classes, f"{dataset.card.name} {id}")
             sums[metric.name] = add_counts([sums[metric.name], counts] if metric.name in sums else [counts])
     return {m.name: {**m.score(sums[m.name], classes), "n_images": len(ids)} for m in metrics}
+
+
+def tagged_outputs(outputs: Outputs, tags: Tags | None) -> Outputs:
+    """`outputs` with the maps of the tagged classes alone, as a stage that gives tags judges them."""
+    if outputs.maps is None or tags is None:
+        return outputs
+    return replace(outputs, maps=tagged_maps(outputs.maps, tags))
 
 
 def _counted(metric: Metric, outputs: Outputs, gold: Mask, classes: int, where: str) -> Counts:
