@@ -62,7 +62,7 @@ def test_prepare_notes_masks_that_methods_of_tags_do_not_need(bare: Any) -> None
 
 
 def test_a_method_that_learns_from_masks_is_refused_when_planning(bare: Any, tmp_path: Path) -> None:
-    small = ("--method", "constant", "--method", "full", "-o", "full.backbone=small")
+    small = ("--method", "constant", "--method", "full", "-o", "full.backbone=small", "-o", "full.output_stride=8")
     result = run(bare, tmp_path / "runs", *small, "--stages", "seg")
     assert result.exit_code == 2, result.output
     assert f"{SUMMARY}, and full learns from them" in result.output
@@ -214,6 +214,6 @@ def test_a_folder_whose_fit_split_has_no_masks_refuses_learning_from_them(tmp_pa
     (root / "val.txt").write_text("b")
     to = ("--dataset", "folder", "-o", f"folder.root={root}", "--runs", tmp_path / "runs", "--stages", "seg")
     assert call("run", "--method", "constant", *to).exit_code == 0
-    result = call("run", "--method", "full", "-o", "full.backbone=small", *to)
+    result = call("run", "--method", "full", "-o", "full.backbone=small", "-o", "full.output_stride=8", *to)
     assert result.exit_code == 2, result.output
     assert "1 images of folder:pets:train have no mask, and full learns from them" in result.output
