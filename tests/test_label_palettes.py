@@ -27,7 +27,7 @@ CAMVID = (  # sky, building ... bicyclist, void: all of them are colours of VOC'
     (128, 128, 128), (128, 0, 0), (192, 192, 128), (128, 64, 128), (0, 0, 192), (128, 128, 0),
     (192, 128, 128), (64, 64, 128), (64, 0, 128), (64, 64, 0), (0, 128, 192), (0, 0, 0),
 )  # fmt: skip
-# `optimized()` as oxipng 10.2.1 and zopflipng 1.0.3 wrote it: indices 0..3 in the place of 0, 8, 15, 255
+# `optimized()` as oxipng-pybind 10.2.1.post1 and zopflipy 1.14 wrote it: 0, 8, 15, 255 as indices 0..3
 OXIPNG = """
 iVBORw0KGgoAAAANSUhEUgAAAFoAAAA8AgMAAACba0XWAAAADFBMVEUAAADg4MDAgIBAAAB935lKAAAAKklEQVR42mMIxQoCGEgG
 /////z9A4r9WrVrAgAVwjYojxEfBKBgFQw0AABhHOV6u74eJAAAAAElFTkSuQmCC
