@@ -62,7 +62,8 @@ def test_prepare_notes_masks_that_methods_of_tags_do_not_need(bare: Any) -> None
 
 
 def test_a_method_that_learns_from_masks_is_refused_when_planning(bare: Any, tmp_path: Path) -> None:
-    small = ("--method", "constant", "--method", "full", "-o", "full.backbone=small", "-o", "full.output_stride=8")
+    small = ("-o", "full.backbone=small", "-o", "full.output_stride=8")
+    small = ("--method", "constant", "--method", "full", *small)
     result = run(bare, tmp_path / "runs", *small, "--stages", "seg")
     assert result.exit_code == 2, result.output
     assert f"{SUMMARY}, and full learns from them" in result.output
@@ -106,7 +107,7 @@ def test_missing_masks_of_the_judged_split_stay_faults(bare: Any, tmp_path: Path
     )
     result = run(bare, tmp_path / "runs", "--method", "constant", "--stages", "seg")
     assert result.exit_code == 2, result.output
-    assert "1 images of voc12:val have no mask, and the stage seg is judged by them" in result.output
+    assert "1 image of voc12:val has no mask, and the stage seg is judged by them" in result.output
 
 
 def test_the_fingerprint_tells_missing_masks_from_those_that_are_there(voc_tree: Any) -> None:
@@ -216,4 +217,4 @@ def test_a_folder_whose_fit_split_has_no_masks_refuses_learning_from_them(tmp_pa
     assert call("run", "--method", "constant", *to).exit_code == 0
     result = call("run", "--method", "full", "-o", "full.backbone=small", "-o", "full.output_stride=8", *to)
     assert result.exit_code == 2, result.output
-    assert "1 images of folder:pets:train have no mask, and full learns from them" in result.output
+    assert "1 image of folder:pets:train has no mask, and full learns from them" in result.output

@@ -81,10 +81,15 @@ def require_masks(card: DatasetCard, split: str, purpose: str) -> None:
     """BadData where images of `split` have no masks, which `purpose` needs: "full learns from them"."""
     lacking = card.without_masks.get(split, 0)
     if lacking:
-        what = f"{lacking:,} images of {card.name}:{split} have no mask, and {purpose}"
+        what = f"{without_mask(lacking, f'{card.name}:{split}')}, and {purpose}"
         name = card.name.partition(":")[0]
         hint = f"add them (wsssbench prepare {name} counts them); methods that learn from tags, judged on a "
         raise BadData(what, where=f"masks of {split}", hint=f"{hint}split that has masks, need none")
+
+
+def without_mask(count: int, split: str) -> str:
+    """ "3 images of train have no mask"."""
+    return f"1 image of {split} has no mask" if count == 1 else f"{count:,} images of {split} have no mask"
 
 
 def resolve_stages(names: tuple[str, ...], custom: Mapping[str, Mapping[str, Any]]) -> tuple[Stage, ...]:

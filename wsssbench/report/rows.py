@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from wsssbench.stages import without_mask
 from wsssbench.types import Record, RowIdentity, Terms, content_key, plain
 
 STAGES = ("seed", "pseudo", "seg", "seg+crf", "seg+ms", "seg+ms+crf")  # order of the tables
@@ -281,7 +282,7 @@ def _badges(cells: Sequence[Record], good: Sequence[Record], stale: Collection[s
     fit = data.get("fit_split", "")
     lacking = data.get("without_masks", {}).get(fit, 0)
     if lacking and cells[0].identity.fit_fingerprint:  # of labels that came as files nobody knows
-        yield f"{lacking:,} images of {fit} have no mask"
+        yield without_mask(lacking, fit)
     if good and all(record.provenance.get("isolation") for record in good):
         drawn = good[0].provenance.get("dataset", {}).get("generated")
         yield "isolated; its data can be drawn from the seed" if drawn else "isolated"
