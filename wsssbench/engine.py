@@ -36,7 +36,7 @@ from wsssbench.judging.cell_judging import (
 )
 from wsssbench.judging.judge import COUNTS
 from wsssbench.masks import write_labels
-from wsssbench.plan import Cell, PlannedStep, Trial, cell_state, judged_step
+from wsssbench.plan import Cell, PlannedStep, Trial, judged_step, state_now
 from wsssbench.predicting import artifact_name, outputs_of
 from wsssbench.renewal import Renewed
 from wsssbench.screen.cell_lines import cell_line, counted, reason_of
@@ -88,8 +88,7 @@ class Engine:
         """Run a cell that was not done when it was planned, and say how it went; whether it failed."""
         start = time.perf_counter()
         with hold(cell.folder, self.progress.say):
-            names = [metric.name for metric in cell.metrics]
-            done = cell.rerun != "all" and cell_state(cell.folder, cell.trial, "", names) == "done"
+            done = cell.rerun != "all" and state_now(cell) == "done"
             if done and not (self.sandbox and lacks_isolation(cell.folder)):
                 self.progress.say(f"{cell.title}: done by another process meanwhile")
                 return False
@@ -139,6 +138,7 @@ class Engine:
         seen = {
             **provenance(self.hardware.device),
             "code": code_of_fits(cell.trial),
+            "judged_by": cell.judged_by,
             "cards": {p.name: plain(p.step.card) for p in cell.trial.steps},
             "dataset": plain(cell.trial.dataset.card),
             "hashes": hashes or {},

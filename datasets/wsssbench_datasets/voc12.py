@@ -81,6 +81,7 @@ class Voc12Files:
     def _card(self) -> DatasetCard:
         splits = tuple(self._lists)
         used = {s: sorted({self._mask_folder[id] for id in self._ids[s]}) for s in splits if s != "test"}
+        masks = {split: "+".join(folders) for split, folders in used.items()}
         return DatasetCard(
             name="voc12",
             version="2012",
@@ -93,7 +94,8 @@ class Voc12Files:
             licence="images: their owners' terms (Flickr); annotations: PASCAL VOC and SBD; research use",
             source="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, train_aug with masks made from SBD",
             image_px=500,
-            options={"masks": {split: "+".join(folders) for split, folders in used.items()}},
+            options={"masks": masks},
+            split_options={s: {"masks": masks[s]} if s in masks else {} for s in splits},
         )
 
     def ids(self, split: str) -> tuple[str, ...]:

@@ -84,7 +84,8 @@ def judged_files(
     """
     from wsssbench.commands.foreign import Reading, as_label_maps
     from wsssbench.judging.metric_choice import load_metrics
-    from wsssbench.plan import open_dataset, terms_of
+    from wsssbench.judging.terms import terms_of
+    from wsssbench.plan import open_dataset
     from wsssbench.stages import resolve_stages
 
     keep_memory()
@@ -145,7 +146,7 @@ def foreign_identity(
         fit_fingerprint="",
         threshold=None if threshold is None else {"value": threshold, "ids": []},
         seed=seed,
-        batch=0,
+        batch={},
         precision="",
         filter_backend="",
     )

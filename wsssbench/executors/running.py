@@ -18,7 +18,7 @@ from wsssbench.executors.request import Request, Switches, write_request
 from wsssbench.executors.schedule import owners, seats, seats_text
 from wsssbench.executors.slurm_options import slurm_config
 from wsssbench.hardware import Hardware, resolve_hardware
-from wsssbench.plan import Cell, cell_state
+from wsssbench.plan import Cell, state_now
 from wsssbench.plugins import Plugins
 from wsssbench.process import usable_cores
 from wsssbench.renewal import Renewed
@@ -151,7 +151,7 @@ def _slurm(
 def _cell_lines(job: Job) -> Iterator[str]:
     """What was found of each cell that was to be run, as far as it was."""
     for cell in job.pending:
-        state = cell_state(cell.folder, cell.trial, "", [metric.name for metric in cell.metrics])
+        state = state_now(cell)
         if state == "done":
             miou = read_record(cell.folder).scores["iou"]["miou"]
             shown = "undefined" if miou is None else f"{miou:.1f}"
