@@ -24,7 +24,7 @@ from wsssbench.files.locks import clear, hold
 from wsssbench.fits import chain_of, code_of_fits, is_stale, read_fit, sharing_processes, write_fit
 from wsssbench.hardware import Hardware, is_deterministic
 from wsssbench.isolation import runner
-from wsssbench.isolation.marks import begin, is_foreign, isolation_of, lacks_isolation
+from wsssbench.isolation.marks import ARTIFACTS, begin, is_foreign, isolation_of, lacks_isolation
 from wsssbench.judging.cell_judging import (
     cell_kinds,
     cell_labels,
@@ -36,7 +36,7 @@ from wsssbench.judging.cell_judging import (
 )
 from wsssbench.judging.judge import COUNTS
 from wsssbench.masks import write_labels
-from wsssbench.plan import Cell, PlannedStep, Trial, judged_step, state_now
+from wsssbench.plan import Cell, PlannedStep, Trial, is_judged_otherwise, judged_step, state_now
 from wsssbench.predicting import artifact_name, outputs_of
 from wsssbench.renewal import Renewed
 from wsssbench.screen.cell_lines import cell_line, counted, reason_of
@@ -153,15 +153,22 @@ class Engine:
 
     def _renew_steps(self, cell: Cell) -> None:
         """Remove what the steps of a cell that runs anew have left: everything, or what older code made."""
+        otherwise = cell.rerun == "stale" and is_judged_otherwise(cell)
         for planned in cell.trial.steps:
-            wanted = cell.rerun == "all" or (cell.rerun == "stale" and is_stale(planned))
-            if wanted and planned.folder not in self._renewed:
-                with hold(planned.folder, self.progress.say):
-                    if (
-                        planned.folder not in self._renewed
-                    ):  # another process of this run may have been faster
-                        clear(planned.folder)
-                        self._renewed.add(planned.folder)
+            if cell.rerun == "all" or (cell.rerun == "stale" and is_stale(planned)):
+                self._renew(planned, planned.folder)
+            elif otherwise:  # the code that keeps outputs is the judge's
+                self._renew(planned, planned.folder / ARTIFACTS)
+
+    def _renew(self, planned: PlannedStep, folder: Path) -> None:
+        """Clear a folder of a step, once in a run."""
+        if folder in self._renewed:
+            return
+        with hold(planned.folder, self.progress.say):
+            if folder not in self._renewed:  # another process of this run may have been faster
+                if folder.is_dir():
+                    clear(folder)
+                self._renewed.add(folder)
 
     def fitted(self, trial: Trial, planned: PlannedStep) -> Predictor:
         """The predictor of a step: from memory, from disk, or fitted now."""

@@ -41,6 +41,13 @@ def judging_code(dataset: Any, stage: Stage, metrics: Iterable[Metric]) -> dict[
 
 
 @cache
+def reading_code() -> str:
+    """Hash of the code that reads outputs of other programs for `wsssbench score`."""
+    here = Path(__file__).resolve().parent
+    return code_of(here / "commands" / "foreign.py", here / "dumps" / "__init__.py")
+
+
+@cache
 def judge_code(*, crf: bool, several: bool) -> str:
     """Hash of the code that makes labels of outputs and counts them; filters count where there is a `crf`."""
     here = Path(__file__).resolve().parent

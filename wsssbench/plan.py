@@ -340,6 +340,15 @@ def state_now(cell: Cell) -> State:
     return cell_state(cell.folder, cell.trial, "", [m.name for m in cell.metrics], cell.judged_by)
 
 
+def is_judged_otherwise(cell: Cell) -> bool:
+    """Whether a cell's record was judged by code of the harness that has changed since."""
+    try:
+        record = read_record(cell.folder)
+    except BadData:  # there is none
+        return False
+    return bool(record.provenance.get("judged_by", {}).get("judge") != cell.judged_by["judge"])
+
+
 def _check_step(name: str, step: Step, before: PlannedStep | None) -> None:
     unknown = set(step.card.supervision) - set(SUPERVISION)
     if unknown:

@@ -88,8 +88,9 @@ def put_together(shards: Sequence[Shard], plugins: Plugins) -> Scored:
         for id in part.ids
     }
     source = ", ".join(dict.fromkeys(shard.source for shard in shards))
+    used = {n: code for n, code in first.judged_by.items() if all(s.judged_by.get(n) == code for s in shards)}
     return Scored(
-        first.name, first.identity, first.dataset, source, masks.__getitem__, metrics, scores, table
+        first.name, first.identity, first.dataset, source, masks.__getitem__, metrics, scores, table, used
     )
 
 

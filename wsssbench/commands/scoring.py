@@ -61,6 +61,7 @@ class Scored:
     metrics: tuple[Metric, ...]
     scores: Mapping[str, Any]
     counts: CountsTable
+    judged_by: Mapping[str, str]  # name -> hash of code, as far as it is known
 
     def cell(self, runs: Path) -> Path:
         """The folder of the cell below `runs`."""
@@ -85,6 +86,7 @@ def judged_files(
     from wsssbench.commands.foreign import Reading, as_label_maps
     from wsssbench.judging.metric_choice import load_metrics
     from wsssbench.judging.terms import terms_of
+    from wsssbench.made_by import judging_code, reading_code
     from wsssbench.plan import open_dataset
     from wsssbench.stages import resolve_stages
 
@@ -117,6 +119,7 @@ def judged_files(
                 metrics,
                 scores,
                 counts,
+                {**judging_code(dataset, stage, metrics), "files": reading_code()},
             ),
             settings.runs,
         )
@@ -182,7 +185,7 @@ def keep_scored(found: Scored, runs: Path) -> tuple[Record, Path]:
     cell = found.cell(runs)
     with hold(cell, lambda text: click.echo(text, err=True)):
         digest, hashes = keep_files(found, cell)
-        seen = _provenance(found.dataset, {"folder": found.source, "sha256": digest}, hashes)
+        seen = _provenance(found, {"folder": found.source, "sha256": digest}, hashes)
         key = content_key(found.identity)
         record = Record(key, "ok", found.name, found.identity, found.scores, {}, seen)
         return record, write_record(cell, record)
@@ -216,19 +219,18 @@ def _keep_masks(source: Callable[[str], Path], target: Path, ids: Sequence[str])
     return labels_sha256(ids, kept)
 
 
-def _provenance(
-    card: Mapping[str, Any], labels: Mapping[str, str], hashes: Mapping[str, str]
-) -> dict[str, Any]:
+def _provenance(found: Scored, labels: Mapping[str, str], hashes: Mapping[str, str]) -> dict[str, Any]:
     from wsssbench.env import provenance
 
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     return {
         **provenance("cpu"),
         "code": {},
+        "judged_by": dict(found.judged_by),
         "cards": {},
         "labels": labels,
         "hashes": dict(hashes),
-        "dataset": dict(card),
+        "dataset": dict(found.dataset),
         "finished": finished,
     }
 

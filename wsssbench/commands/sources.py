@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wsssbench.closure import is_code
 from wsssbench.errors import WsssError
-from wsssbench.made_by import judge_code
+from wsssbench.made_by import judge_code, reading_code
 from wsssbench.plugins import Entry, Group, Plugins, dataset_plugin
 from wsssbench.types import Record
 
@@ -117,14 +117,17 @@ def stale_keys(records: Iterable[Record], plugins: Plugins) -> set[str]:
     return {
         record.key
         for record in records
-        if any(differs(*used) for used in _code_used(record))
-        or record.provenance.get("judged_by", {}).get("judge", today := _judge(record)) != today
+        if any(differs(*used) for used in _code_used(record)) or _is_judged_otherwise(record)
     }
 
 
-def _judge(record: Record) -> str:
-    terms = record.identity.terms
-    return judge_code(crf=terms.crf is not None, several=len(terms.scales) > 1 or terms.flip)
+def _is_judged_otherwise(record: Record) -> bool:
+    """Whether the harness's own code that judged a record is known to be another one than today's."""
+    terms, then = record.identity.terms, record.provenance.get("judged_by", {})
+    several = len(terms.scales) > 1 or terms.flip
+    if then.get("judge", "") not in ("", judge_code(crf=terms.crf is not None, several=several)):
+        return True
+    return then.get("files", "") not in ("", reading_code())
 
 
 def _code_used(record: Record) -> Iterator[tuple[str, str, str]]:
