@@ -205,7 +205,7 @@ def _why_not(expected: Mapping[str, Any], same: Sequence[Row], found: Sequence[R
     if "protocol" in differing:
         now, was = differing["protocol"]
         again = "write it anew with --write" if under.earlier else "`wsssbench run` judges the row again"
-        return f"the baseline is of {was} protocol, the row of {now} one: {again}"
+        return f"the baseline was judged by the {was} protocol, the row by the {now} one: {again}"
     return f"other terms: {', '.join(sorted(differing))}" if differing else "other terms"
 
 

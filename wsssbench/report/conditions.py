@@ -67,7 +67,7 @@ def unlike_terms(one: Terms, two: Terms) -> dict[str, tuple[Any, Any]]:
     """The fields in which terms differ, with both values. Where one is of an earlier protocol, that is said:
     its other fields may differ for that reason alone."""
     if one.earlier != two.earlier:
-        words = {True: "earlier", False: "today's"}
+        words = {True: "earlier", False: "current"}
         return {"protocol": (words[one.earlier], words[two.earlier])}
     first, second = ({f.name: plain(getattr(t, f.name)) for f in fields(t)} for t in (one, two))
     return {name: (own, second[name]) for name, own in first.items() if own != second[name]}

@@ -126,12 +126,18 @@ def configuration(record: Record) -> dict[str, Any]:
         name = f"{step.name}#{number + 1}" if twice else step.name
         flat[f"{name} version"] = step.version
         flat |= {f"{name}.{key}": value for key, value in plain(step.config).items()}
-    if identity.terms.split_fingerprint:  # a generated set is drawn anew by each seed
-        flat["learned from"] = identity.fit_fingerprint[:8]
-    flat |= {f"data {name}": value for name, value in plain(identity.fit_options).items()}
+    flat |= _learned_from(record)
     if identity.terms.threshold_policy == "fixed":  # other policies may choose one per seed
         flat["threshold"] = identity.threshold["value"] if identity.threshold else None
     return flat
+
+
+def _learned_from(record: Record) -> dict[str, Any]:
+    """What names the images that a recipe learned from, whatever the seed; {} where nobody says."""
+    identity = record.identity
+    if identity.terms.split_fingerprint:
+        return {"learned from": identity.fit_fingerprint[:8]} if identity.fit_fingerprint else {}
+    return {f"data {name}": value for name, value in plain(identity.fit_options).items()}
 
 
 def _aggregate(terms_hash: str, records: Sequence[Record], stale: Collection[str]) -> list[Row]:
@@ -139,10 +145,13 @@ def _aggregate(terms_hash: str, records: Sequence[Record], stale: Collection[str
     by_row: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         by_row.setdefault((record.method, content_key(configuration(record))), []).append(record)
-    rows = []
+    rows, others = [], [own for group in by_row.values() if (own := _learned_from(group[0]))]
     for (method, _), cells in by_row.items():
         siblings = [configuration(group[0]) for (name, _), group in by_row.items() if name == method]
-        rows.append(_row(terms_hash, cells, _difference(configuration(cells[0]), siblings), stale))
+        row = _row(terms_hash, cells, _difference(configuration(cells[0]), siblings), stale)
+        apart = _difference(learned, others) if (learned := _learned_from(cells[0])) else ""
+        told = not apart or apart in row.variant
+        rows.append(row if told else replace(row, badges=(*row.badges, apart)))
     if len({version for row in rows for version in row.versions}) > 1:
         rows = [replace(row, badges=(*row.badges, *_judged_by(row))) for row in rows]
     return rows
