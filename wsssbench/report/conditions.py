@@ -59,7 +59,8 @@ def judged_size(terms: Terms) -> str:
 
 
 EARLIER = (
-    "judged by an earlier protocol; `wsssbench run` with the same settings judges it again without training"
+    "judged by an earlier protocol; `wsssbench run` (of foreign files `score`) with the same settings judges "
+    "it again without training"
 )
 
 
