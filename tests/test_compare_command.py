@@ -272,8 +272,8 @@ def test_rows_of_two_policies_are_compared_each_within_its_own(tmp_path: Path) -
             cell(tmp_path, method, seed, share - 0.1, terms=HELD_OUT)
     done = compare("good", "bad", "--runs", tmp_path)
     assert done.exit_code == 0, done.output
-    assert "## shapes: seg on val; threshold_policy fixed, threshold_rule 1" in done.output
-    assert "## shapes: seg on val; threshold_policy held-out, threshold_rule 2" in done.output
+    assert "## shapes: seg on val; threshold_policy fixed" in done.output
+    assert "## shapes: seg on val; threshold_policy held-out" in done.output
     found = json.loads(compare("good", "bad", "--runs", tmp_path, "--json").stdout)
     assert {c["terms"]["threshold_policy"] for c in found} == {"fixed", "held-out"}
     assert [c["seeds"] for c in found] == [[0, 1], [0, 1]]

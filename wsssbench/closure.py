@@ -132,7 +132,10 @@ def _place_of(package: str) -> Path | None:
     """The folder that holds a package beside the file's own one, if it is followed and there."""
     if package == HARNESS:
         return Path(__file__).resolve().parents[1]
-    spec = importlib.util.find_spec(package) if package.startswith(f"{HARNESS}_") else None
+    try:
+        spec = importlib.util.find_spec(package) if package.startswith(f"{HARNESS}_") else None
+    except ValueError:  # a module of that name was made by hand
+        return None
     return Path(spec.origin).resolve().parents[1] if spec and spec.origin else None
 
 

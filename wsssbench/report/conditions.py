@@ -71,7 +71,10 @@ def unlike_terms(one: Terms, two: Terms) -> dict[str, tuple[Any, Any]]:
         words = {True: "earlier", False: "current"}
         return {"protocol": (words[one.earlier], words[two.earlier])}
     first, second = ({f.name: plain(getattr(t, f.name)) for f in fields(t)} for t in (one, two))
-    return {name: (own, second[name]) for name, own in first.items() if own != second[name]}
+    found = {name: (own, second[name]) for name, own in first.items() if own != second[name]}
+    if "threshold_policy" in found:  # each has versions of its own
+        found.pop("threshold_rule", None)
+    return found
 
 
 def unlike_words(one: Terms, two: Terms) -> str:
