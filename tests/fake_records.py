@@ -17,7 +17,8 @@ def fake_terms(**changes: Any) -> Terms:
         "stage": "seg", "stage_version": "1", "custom": False, "dataset": "shapes", "dataset_version": "1",
         "dataset_options": {"size": 96}, "classes": CLASSES, "split": "val", "split_fingerprint": "",
         "tags_at_evaluation": False, "threshold_policy": "fixed", "crf": None, "scales": (1.0,),
-        "flip": False, "resolution": "image", "limit": None,
+        "flip": False, "resolution": "image", "limit": None, "judged": "seg",
+        "threshold_rule": "1",
     }  # fmt: skip
     return Terms(**{**fields, **changes})
 

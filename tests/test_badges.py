@@ -281,3 +281,16 @@ def test_rows_with_tags_of_two_sources_get_a_column_for_them() -> None:
     assert "image tags from" not in head(same)
     assert "image tags from" in head(mixed)
     assert "a file of tags (other)" in definition(mixed)
+
+
+def version(text: str) -> dict[str, Any]:
+    return {"provenance": {"versions": {"wsssbench": text}}}
+
+
+def test_rows_of_unlike_versions_in_one_table_say_theirs() -> None:
+    same = [dataclasses.replace(fake_record(name), **version("1.0")) for name in ("cam", "rrm")]
+    assert not any("wsssbench" in badge for row in rows_of(same) for badge in row.badges)
+    later = [dataclasses.replace(fake_record("rrm", seed), **version(f"1.{seed}")) for seed in (0, 1)]
+    badges = {row.method: row.badges for row in rows_of([same[0], *later])}
+    assert badges == {"cam": ("wsssbench 1.0",), "rrm": ("wsssbench 1.0, 1.1",)}
+    assert not any(row.badges for row in rows_of([same[0], fake_record("rrm")]))  # one does not say

@@ -174,7 +174,7 @@ def test_a_choice_is_in_card_and_fingerprint_and_no_choice_changes_neither(voc_t
     }  # fmt: skip
     assert void.card.options["others"] == "void"
     assert voc(voc_tree, "classes=train,aeroplane").fingerprint("val") == subset.fingerprint("val")
-    same = {f.name for f in dataclasses.fields(DatasetCard)} - {"class_names", "options"}
+    same = {f.name for f in dataclasses.fields(DatasetCard)} - {"class_names", "options", "split_options"}
     assert all(getattr(subset.card, name) == getattr(whole.card, name) for name in same)
 
 

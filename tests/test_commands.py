@@ -113,11 +113,15 @@ def test_report_writes_to_a_file_and_leaves_stdout_empty(runs: Path) -> None:
     assert Path("tables/report.md").read_text() == ok("report")
 
 
-def test_rows_whose_code_has_changed_are_stale_and_others_are_not(runs: Path) -> None:
+@pytest.mark.parametrize(
+    ("part", "name"),
+    [("code", "constant"), ("judged_by", "judge"), ("judged_by", "data set"), ("judged_by", "metric iou")],
+)
+def test_rows_whose_code_has_changed_are_stale_and_others_are_not(runs: Path, part: str, name: str) -> None:
     assert "stale" not in ok("report")
     folder = cell(runs, "constant", "seg")
     seen = read_record(folder).provenance
-    changed(folder, provenance={**seen, "code": {"constant": "0" * 64}})
+    changed(folder, provenance={**seen, part: {**seen[part], name: "2:" + "0" * 64}})
     stale = [line for line in ok("report").splitlines() if "[stale]" in line]
     assert len(stale) == 1
     assert "constant" in stale[0]

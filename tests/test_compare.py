@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import runpy
 import statistics
@@ -157,3 +158,51 @@ def test_a_bad_baseline_file_exits_2_and_says_what_is_wrong(tmp_path, complaint)
     with pytest.raises(BadData, match=rf"(?s){complaint}.*base\.json") as caught:
         read_baseline(tmp_path / "base.json")
     assert caught.value.code == 2
+
+
+def scored(metric: str, **numbers: float) -> list:
+    """Records of seeds 0, 1, 2 with numbers of another metric; `ece=5` gives 4, 5 and 6."""
+    made = [fake_record("cam", seed) for seed in range(3)]
+    tables = [{name: mid + seed - 1 for name, mid in numbers.items()} for seed in range(3)]
+    return [
+        dataclasses.replace(record, scores={**record.scores, metric: table})
+        for record, table in zip(made, tables, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("interval", [False, True])
+@pytest.mark.parametrize(
+    ("metric", "number", "change", "verdict"),
+    [
+        ("calibration", "ece", 3.0, "regression"),  # less is better
+        ("calibration", "ece", -3.0, "better"),
+        ("calibration", "ece", 0.0, "ok"),
+        ("boundary_iou", "boundary_iou", 3.0, "better"),
+        ("boundary_iou", "boundary_iou", -3.0, "regression"),
+    ],
+)
+def test_a_loss_is_what_the_metric_says_it_is(
+    metric: str, number: str, change: float, verdict: str, interval: bool
+) -> None:
+    expected = write_baseline(scored(metric, **{number: 20.0}), 1.0, f"{metric}.{number}")
+    today = scored(metric, **{number: 20.0 + change})
+    (line,) = gate(today, expected, interval=interval).lines
+    assert line.verdict == verdict
+    assert line.mean == pytest.approx(20.0 + change)
+    for row in expected["rows"]:
+        assert row.pop("better") == ("lower" if metric == "calibration" else "higher")
+    (line,) = gate(today, expected, interval=interval).lines  # an older baseline does not say it
+    assert line.verdict == verdict
+
+
+def test_a_number_of_which_nobody_says_whether_more_is_better_is_not_judged() -> None:
+    records = scored("mine", score=20.0)
+    expected = write_baseline(records, 1.0, "mine.score")
+    result = gate(records, expected)
+    assert result.code == 3
+    assert "whether more mine.score is better is not known" in str(result)
+    expected["rows"][0]["better"] = "lower"
+    assert gate(scored("mine", score=30.0), expected).code == 1
+    expected["rows"][0]["better"] = "less"
+    with pytest.raises(BadData, match="better"):
+        gate(records, expected)

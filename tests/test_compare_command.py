@@ -260,3 +260,72 @@ def test_holm_is_for_every_score_by_itself(tmp_path: Path) -> None:
     found = json.loads(done.stdout)
     for lines in zip(*(c["differences"] for c in found), strict=True):
         assert [line["adjusted"] for line in lines] == pytest.approx(holm([line["p"] for line in lines]))
+
+
+HELD_OUT = fake_terms(threshold_policy="held-out", threshold_rule="2")
+
+
+def test_rows_of_two_policies_are_compared_each_within_its_own(tmp_path: Path) -> None:
+    for seed in range(2):
+        for method, share in (("good", 0.9), ("bad", 0.6)):
+            cell(tmp_path, method, seed, share)
+            cell(tmp_path, method, seed, share - 0.1, terms=HELD_OUT)
+    done = compare("good", "bad", "--runs", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "## shapes: seg on val; threshold_policy fixed" in done.output
+    assert "## shapes: seg on val; threshold_policy held-out" in done.output
+    found = json.loads(compare("good", "bad", "--runs", tmp_path, "--json").stdout)
+    assert {c["terms"]["threshold_policy"] for c in found} == {"fixed", "held-out"}
+    assert [c["seeds"] for c in found] == [[0, 1], [0, 1]]
+
+
+def test_a_method_under_one_of_two_terms_is_compared_there(tmp_path: Path) -> None:
+    cell(tmp_path, "good", 0, 0.9)
+    cell(tmp_path, "good", 0, 0.9, terms=HELD_OUT)
+    cell(tmp_path, "bad", 0, 0.6)
+    (found,) = json.loads(compare("good", "bad", "--runs", tmp_path, "--json").stdout)
+    assert found["terms"]["threshold_policy"] == "fixed"
+
+
+def test_a_method_that_shares_no_terms_is_refused_beside_one_that_does(tmp_path: Path) -> None:
+    cell(tmp_path, "good", 0, 0.9)
+    cell(tmp_path, "bad", 0, 0.6)
+    cell(tmp_path, "other", 0, 0.6, terms=HELD_OUT)
+    done = compare("good", "bad", "other", "--runs", tmp_path)
+    assert done.exit_code == 3
+    assert "the protocols of good and other differ" in done.output
+    assert "threshold_policy: fixed and held-out" in done.output
+
+
+def test_a_stage_under_unlike_terms_is_left_out_and_named(tmp_path: Path) -> None:
+    pseudo = {"stage": "pseudo", "judged": "pseudo"}
+    cell(tmp_path, "good", 0, 0.9)
+    cell(tmp_path, "bad", 0, 0.6)
+    cell(tmp_path, "good", 0, 0.9, terms=fake_terms(**pseudo))
+    cell(tmp_path, "bad", 0, 0.6, terms=fake_terms(**pseudo, threshold_policy="oracle"))
+    done = compare("good", "bad", "--runs", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert (
+        "not compared: pseudo of good and bad on shapes (threshold_policy: fixed and oracle)" in done.stderr
+    )
+    assert "## shapes: pseudo" not in done.output
+    assert compare("good", "bad", "--runs", tmp_path, "--stage", "pseudo").exit_code == 3
+
+
+def test_two_custom_stages_of_one_name_that_judge_unlike_things_are_refused(tmp_path: Path) -> None:
+    mine = {"stage": "mine", "custom": True, "split": "train", "tags_at_evaluation": True}
+    cell(tmp_path, "good", 0, 0.9, terms=fake_terms(**mine, judged="maps"))
+    cell(tmp_path, "bad", 0, 0.6, terms=fake_terms(**mine, judged="pseudo"))
+    done = compare("good", "bad", "--runs", tmp_path)
+    assert done.exit_code == 3
+    assert "judged: maps and pseudo" in done.output
+
+
+def test_scores_of_which_less_is_better_are_named(tmp_path: Path) -> None:
+    cell(tmp_path, "good", 0, 0.9)
+    cell(tmp_path, "bad", 0, 0.6)
+    done = compare("good", "bad", "--runs", tmp_path)
+    assert "Lower is better: fp_ratio, fn_ratio" in done.output
+    (found,) = json.loads(compare("good", "bad", "--runs", tmp_path, "--json").stdout)
+    better = {d["score"]: d["better"] for d in found["differences"]}
+    assert (better["miou"], better["fp_ratio"]) == ("higher", "lower")

@@ -309,7 +309,7 @@ def test_a_shared_run_writes_one_record_under_the_key_of_one_process_and_says_ho
     assert codes(commands)["alone"] == [0]
     assert codes(commands)["two"] == [0, 0]
     assert (two.record.key, two.record.scores) == (one.record.key, one.record.scores)
-    assert two.record.identity.batch == one.record.identity.batch == 6
+    assert two.record.identity.batch == one.record.identity.batch == {"pair.batch": 6}
     assert two.record.provenance["processes"] == {"pair": 2}
     assert "processes" not in one.record.provenance
     assert difference(weights(commands / "alone"), weights(commands / "two")) < TIGHT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -17,17 +18,19 @@ import pytest
 import torch
 from PIL import Image as Pil
 
+from wsssbench.closure import SCHEME
 from wsssbench.context import RunContext
 from wsssbench.engine import Engine
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.locks import hold
 from wsssbench.hardware import resolve_hardware
 from wsssbench.judging.judge import CountsTable, score_folder
+from wsssbench.made_by import code_hash
 from wsssbench.masks import read_labels, threshold_labels, voc_palette
 from wsssbench.plan import Cell
 from wsssbench.plugins import Plugins
 from wsssbench.screen.progress import Progress
-from wsssbench.store import read_record
+from wsssbench.store import read_record, write_record
 from wsssbench.types import Outputs, Record
 
 _LOADER = Plugins()
@@ -375,7 +378,7 @@ def test_a_stale_cell_stays_until_asked_for_and_then_is_fitted_anew(tmp_path: Pa
 
 def test_a_new_stage_of_a_step_fitted_by_older_code_says_so(tmp_path: Path) -> None:
     fake.run(tmp_path / "runs", "bright", plugins=with_plugin(tmp_path, PLUGIN))
-    plugins = with_plugin(tmp_path, PLUGIN + "\n# another version\n")
+    plugins = with_plugin(tmp_path, PLUGIN + "\nANOTHER = 1\n")
     asked: dict[str, Any] = {"plugins": plugins, "stages": ("pseudo",)}
     fake.run(tmp_path / "runs", "bright", **asked)
     assert fake.plan(tmp_path / "runs", "bright", **asked)[1][0].state == "stale"
@@ -385,9 +388,43 @@ def test_rerun_stale_leaves_steps_of_todays_code_alone(tmp_path: Path) -> None:
     fake.run(tmp_path / "runs", "first", "bright", plugins=with_plugin(tmp_path, PLUGIN))
     fake.run(
         tmp_path / "runs", "first", "bright",
-        plugins=with_plugin(tmp_path, PLUGIN + "\n# new\n"), rerun="stale",
+        plugins=with_plugin(tmp_path, PLUGIN + "\nNEW = 1\n"), rerun="stale",
     )  # fmt: skip
     assert fake.count("first.fit") == 1
+
+
+def test_a_comment_makes_nothing_stale(tmp_path: Path) -> None:
+    fake.run(tmp_path / "runs", "bright", plugins=with_plugin(tmp_path, PLUGIN))
+    plugins = with_plugin(tmp_path, PLUGIN + "\n# only said\n")
+    assert fake.plan(tmp_path / "runs", "bright", plugins=plugins)[1][0].state == "done"
+
+
+def judged_by(cell: Cell, name: str) -> None:
+    """The cell's record says that other code than today's has judged it."""
+    seen = record(cell).provenance
+    codes = {**seen["judged_by"], name: "2:" + "0" * 64}
+    changed = {**seen, "judged_by": codes}
+    write_record(cell.folder, dataclasses.replace(record(cell), provenance=changed))
+
+
+@pytest.mark.parametrize(
+    ("name", "predicted"), [("judge", True), ("data set", False), ("metric accuracy", False)]
+)
+def test_what_other_code_has_judged_is_stale_and_judged_again_without_training(
+    tmp_path: Path, name: str, predicted: bool
+) -> None:
+    asked: dict[str, Any] = {"metrics": ("accuracy",)}
+    _, (cell,) = fake.run(tmp_path, "first", **asked)
+    assert set(record(cell).provenance["judged_by"]) == {
+        "judge", "data set", "metric iou", "metric accuracy"
+    }  # fmt: skip
+    judged_by(cell, name)
+    assert fake.plan(tmp_path, "first", **asked)[1][0].state == "stale"
+    fake.EVENTS.clear()
+    fake.run(tmp_path, "first", rerun="stale", **asked)
+    assert fake.count("first.fit") == 0
+    assert bool(fake.count("first.predict")) == predicted  # outputs are kept by the judge's code
+    assert fake.plan(tmp_path, "first", **asked)[1][0].state == "done"
 
 
 def test_rerun_all_fits_each_step_once_more_and_shared_work_too(
@@ -629,8 +666,8 @@ def test_provenance_needs_neither_git_nor_a_source_file(monkeypatch: pytest.Monk
     assert env.commit() == ""
     env.commit.cache_clear()
     made = type("Made", (), {"__module__": "nowhere"})  # as typed into an interpreter
-    assert env.code_hash(made()) == ""
-    assert len(env.code_hash(fake.Other(None))) == 64
+    assert code_hash(made()) == ""
+    assert code_hash(fake.Other(None)).startswith(SCHEME)
 
 
 # ------------------------------------------------------------------------------------------------- metrics

@@ -49,7 +49,7 @@ def cell(method: str = "cam", seed: int = 0, grown: int = 0, **terms: Any) -> Pa
     data = Shapes(ShapesConfig(**PRESETS["tiny"]), seed)
     card = data.card
     fields = {
-        "dataset_options": plain(card.options),
+        "dataset_options": plain(card.options_of("val")),
         "classes": card.class_names,
         "dataset_version": card.version,
     }

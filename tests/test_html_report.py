@@ -323,7 +323,7 @@ def tiny_cell(runs: Path) -> Shapes:
     data = Shapes(config, 0)
     card = data.card
     terms = fake_terms(
-        classes=card.class_names, dataset_options=dict(card.options), dataset_version=card.version
+        classes=card.class_names, dataset_options=dict(card.options_of("val")), dataset_version=card.version
     )
     record = fake_record("cam", terms=terms, scores={"per_class": [80.0] * (len(card.class_names) + 1)})
     folder = cell_folder(runs, "shapes", "cam", 0, "seg", "val", record.key)

@@ -48,7 +48,7 @@ def cell(method: str = "cam", seed: int = 0, grown: int = 1, masks: bool = True,
     """A finished cell on tiny `shapes`: the truth, grown to the left by some pixels of class 1."""
     data = Shapes(ShapesConfig(**PRESETS["tiny"]), seed)
     card = data.card
-    fields = {"dataset_options": plain(card.options), "classes": card.class_names}
+    fields = {"dataset_options": plain(card.options_of("val")), "classes": card.class_names}
     record = fake_record(
         method, seed, terms=fake_terms(**{**fields, "dataset_version": card.version, **terms})
     )

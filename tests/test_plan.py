@@ -11,7 +11,8 @@ import pytest
 
 from wsssbench.errors import UnknownName, WsssError
 from wsssbench.hardware import Hardware, resolve_hardware
-from wsssbench.plan import Cell, chosen_kinds, step_key, trial_code
+from wsssbench.made_by import trial_code
+from wsssbench.plan import Cell, chosen_kinds, step_key
 from wsssbench.plugins import Plugins
 from wsssbench.predicting import artifact_name
 from wsssbench.settings import Settings
@@ -43,11 +44,12 @@ TERMS: dict[str, Any] = {
     "stage": "pseudo", "stage_version": "2", "custom": True, "dataset": "voc12", "dataset_version": "2",
     "dataset_options": {"tint": 1}, "classes": ("red",), "split": "train", "split_fingerprint": "f",
     "tags_at_evaluation": True, "threshold_policy": "oracle", "crf": {"gauss_xy": 3.0}, "scales": (0.5, 1.0),
-    "flip": True, "resolution": "half", "limit": 7,
+    "flip": True, "resolution": "half", "limit": 7, "judged": "maps", "threshold_rule": "9",
 }  # fmt: skip
 ROW: dict[str, Any] = {
     "recipe": (), "supervision": ("masks",), "fit_fingerprint": "f", "threshold": {"value": 0.9}, "seed": 9,
-    "batch": 99, "precision": "bf16", "filter_backend": "exact",
+    "batch": {"first.batch": 99}, "precision": "bf16", "filter_backend": "exact",
+    "fit_options": {"tint": 2},
 }  # fmt: skip
 STEP = {"name": "x", "version": "2", "config": {"threshold": 0.9}}
 
@@ -331,13 +333,17 @@ def test_cells_come_by_seed_then_method_then_stage(tmp_path: Path) -> None:
 
 def store(cell: Cell, **fields: Any) -> None:
     """A record of the cell, as a run would leave it."""
-    seen = {"code": trial_code(cell.trial)}
+    seen = {"code": trial_code(cell.trial), "judged_by": cell.judged_by}
     scores = {"iou": {"miou": 50.0}}
     record = Record(cell.key, "ok", cell.trial.method, cell.identity, scores, provenance=seen)
-    write_record(cell.folder, dataclasses.replace(record, **fields))
+    changed = {**seen, **fields.pop("seen", {})}
+    write_record(cell.folder, dataclasses.replace(record, provenance=changed, **fields))
 
 
-OLD: dict[str, Any] = {"provenance": {"code": {"first": "0" * 64}}}
+ZEROS = "2:" + "0" * 64
+OLD: dict[str, Any] = {"seen": {"code": {"first": ZEROS}}}
+OLDER: dict[str, Any] = {"seen": {"code": {"first": "0" * 64}}}
+OTHERWISE_JUDGED: dict[str, Any] = {"seen": {"judged_by": {"judge": ZEROS}}}
 FAILED: dict[str, Any] = {"status": "failed", "reason": "no luck"}
 
 
@@ -351,6 +357,9 @@ FAILED: dict[str, Any] = {"status": "failed", "reason": "no luck"}
         (OLD, "", "stale"),
         (OLD, "stale", "missing"),
         (OLD, "all", "missing"),
+        (OLDER, "", "stale"),
+        (OTHERWISE_JUDGED, "", "stale"),
+        (OTHERWISE_JUDGED, "stale", "missing"),
         (FAILED, "", "failed"),
         (FAILED, "stale", "failed"),
     ],
@@ -359,7 +368,7 @@ def test_the_state_of_a_cell_follows_its_record(
     fields: dict[str, Any] | None, rerun: str, state: str, tmp_path: Path
 ) -> None:
     if fields is not None:
-        store(one(tmp_path), **fields)
+        store(one(tmp_path), **dict(fields))
     assert one(tmp_path, rerun=rerun).state == state
 
 

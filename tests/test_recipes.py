@@ -10,8 +10,9 @@ import pytest
 
 from wsssbench.errors import UnknownName, WsssError
 from wsssbench.plugins import Plugins
-from wsssbench.recipes import parse_recipe, resolve_recipe
+from wsssbench.recipes import batches_of, parse_recipe, resolve_recipe
 from wsssbench.settings import Settings
+from wsssbench.types import StepIdentity
 
 MODULE = """
 class Loc: ...
@@ -142,3 +143,12 @@ def test_the_stem_of_a_local_file_resolves_to_the_name_on_its_card(plugins: Plug
     )
     plugins.add_file(path)
     assert step_names("yymy", plugins) == [("yycard", "My")]
+
+
+def test_the_batch_of_every_training_is_named_by_step_and_option() -> None:
+    rrm = StepIdentity("rrm", "1", {"batch": 8, "classifier_batch": 16, "crop": 321, "lr": 0.1})
+    other = StepIdentity("segmenter", "1", {"batch": 10, "batch_norm": 1, "own_batch": "large"})
+    assert batches_of([rrm, StepIdentity("crf", "1", {}), other]) == {
+        "rrm.batch": 8, "rrm.classifier_batch": 16, "segmenter.batch": 10
+    }  # fmt: skip
+    assert batches_of([other, other]) == {"segmenter#1.batch": 10, "segmenter#2.batch": 10}

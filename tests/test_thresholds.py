@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,16 @@ def test_held_out_images_are_few_fixed_and_never_judged() -> None:
     assert sorted([*judged, *chosen]) == sorted(MANY.ids("train"))
     with pytest.raises(BadData, match="too few"):
         held_out_ids(MANY, 4)
+
+
+def test_held_out_images_are_those_whose_ids_have_the_lowest_sha256() -> None:
+    numbers = [0, 5, 22, 26, 27, 30, 34, 38, 42, 48]  # of 50, sorted by sha256sum of "train0" and so on
+    assert held_out_ids(MANY, 50) == tuple(f"train{n}" for n in numbers)
+    digests = {id: hashlib.sha256(id.encode()).hexdigest() for id in MANY.ids("train")}
+    assert set(held_out_ids(MANY, None)) == set(sorted(digests, key=digests.__getitem__)[:HELD_OUT])
+    with_numpy = held_out_ids(MANY, None, "")  # of rows of before
+    assert list(with_numpy) == sorted(with_numpy, key=MANY.ids("train").index)
+    assert len(set(with_numpy) & set(held_out_ids(MANY, None))) < HELD_OUT / 2
 
 
 @pytest.mark.parametrize("stage", ["pseudo", "seg"])

@@ -1,9 +1,10 @@
 """The regression gate: rows of today against a committed baseline, under equal terms only.
 
 A baseline is a small JSON file, {"schema": 1, "rows": [{method, dataset, stage, terms, metric, mean,
-tolerance, n, seeds}]}, where `terms` is the hash that makes rows comparable and `seeds` holds the value of
-each seed. A change is judged by the fixed tolerance, or by its interval over paired seeds. Exit codes: 0 all
-well, 1 a regression or a failed cell, 2 a bad file, 3 not comparable. Nothing here reads masks.
+better, tolerance, n, seeds}]}, where `terms` is the hash that makes rows comparable and `seeds` holds the
+value of each seed. A change is judged by the fixed tolerance, or by its interval over paired seeds; of a
+metric where `better` is lower, a rise is the regression. Exit codes: 0 all well, 1 a regression or a failed
+cell, 2 a bad file, 3 not comparable. Nothing here reads masks.
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ from typing import Any, Literal
 
 from wsssbench.callable_module import make_callable
 from wsssbench.errors import BadData, NotComparable
-from wsssbench.report.conditions import row_conditions, shared_conditions
+from wsssbench.report.conditions import row_conditions, shared_conditions, unlike_terms
 from wsssbench.report.rows import Number, Row, rows_of
 from wsssbench.statistics.paired import student_interval
-from wsssbench.store import find_records, read_json
+from wsssbench.store import find_records, read_json, terms_from_plain
 from wsssbench.types import Record, plain
 
 make_callable(__name__)  # as `wsssbench.compare(...)`
 SCHEMA = 1
 TEXTS = ("method", "dataset", "stage", "terms", "metric")
+Better = Literal["higher", "lower"]
+SAY_BETTER = 'install the metric, or add "better": "lower" (or "higher") to the row of the baseline'
 Verdict = Literal["ok", "better", "regression", "failed", "not comparable"]
 CODES: Mapping[Verdict, int] = {"ok": 0, "better": 0, "regression": 1, "failed": 1, "not comparable": 3}
 
@@ -90,7 +93,8 @@ class GateResult:
 def _cells(line: GateLine) -> list[str]:
     row = line.expected
     change = "" if line.mean is None else f"{line.mean - row['mean']:+.2f}"
-    allowed = f"-{row['tolerance']:g}"
+    sign = "+" if (row.get("better") or better_of(row["metric"])) == "lower" else "-"
+    allowed = f"{sign}{row['tolerance']:g}"
     if line.interval is not None:
         low, high = line.interval
         change, allowed = f"{(low + high) / 2:+.2f} [{low:+.2f}, {high:+.2f}]", "interval"
@@ -104,8 +108,8 @@ def _cells(line: GateLine) -> list[str]:
 def gate(records: Iterable[Record], baseline: Mapping[str, Any], *, interval: bool = False) -> GateResult:
     """Each row of `baseline` against the mean over seeds of the same method under the same terms.
 
-    A mean below baseline - tolerance is a regression; with `interval`, a change whose interval of 95 % over
-    paired seeds lies below zero. BadData where `baseline` is no baseline.
+    A mean that is worse by more than the tolerance is a regression; with `interval`, a change whose interval
+    of 95 % over paired seeds shows a loss. BadData where `baseline` is no baseline.
     """
     expected = check_baseline(baseline, "baseline")
     rows = rows_of(records, limited=True)
@@ -129,15 +133,41 @@ def _judge(expected: Mapping[str, Any], rows: Sequence[Row], interval: bool) -> 
     number = row.numbers.get(expected["metric"])
     if number is None:
         return GateLine(expected, "not comparable", f"the row has no {expected['metric']}", row=row)
+    better = expected.get("better") or better_of(expected["metric"])
+    if better is None:
+        why = f"whether more {expected['metric']} is better is not known: {SAY_BETTER}"
+        return GateLine(expected, "not comparable", why, number.mean, number.n, row=row)
+    sign = -1 if better == "lower" else 1
     if interval:
-        return _by_interval(expected, row, number)
+        return _by_interval(expected, row, number, sign)
     change = number.mean - expected["mean"]
-    allowed = expected["tolerance"]
-    verdict: Verdict = "regression" if change < -allowed else "better" if change > allowed else "ok"
+    verdict = _verdict(sign * change, sign * change, expected["tolerance"])
     return GateLine(expected, verdict, "", number.mean, number.n, row=row)
 
 
-def _by_interval(expected: Mapping[str, Any], row: Row, number: Number) -> GateLine:
+def _verdict(low: float, high: float, allowed: float = 0.0) -> Verdict:
+    """What a gain that lies in `low`..`high` is worth; a loss has the sign -."""
+    return "regression" if high < -allowed else "better" if low > allowed else "ok"
+
+
+def better_of(number: str) -> Better | None:
+    """Whether more or less of a number, as miou or calibration.ece, is better; None where nobody says.
+
+    Numbers without a prefix are of IoU, or images a second.
+    """
+    from wsssbench.plugins import Plugins
+
+    metric, dot, _ = number.partition(".")
+    if not dot:
+        return "higher"
+    plugins = Plugins()
+    if metric not in plugins.names("metrics"):
+        return None
+    found: Better = plugins.load("metrics", metric).better
+    return found
+
+
+def _by_interval(expected: Mapping[str, Any], row: Row, number: Number, sign: int) -> GateLine:
     """The verdict by the change of the seeds that both have; one seed has no interval."""
     was, now = expected.get("seeds") or {}, _by_seed(row, number)
     common = sorted(set(was) & set(now), key=int)
@@ -145,7 +175,7 @@ def _by_interval(expected: Mapping[str, Any], row: Row, number: Number) -> GateL
         why = f"{len(common)} seeds in common with the baseline, an interval needs 2"
         return GateLine(expected, "not comparable", why, number.mean, number.n, row=row)
     low, high = student_interval([now[seed] - was[seed] for seed in common])
-    verdict: Verdict = "regression" if high < 0 else "better" if low > 0 else "ok"
+    verdict = _verdict(*sorted((sign * low, sign * high)))
     why = f"{len(common)} paired seeds"
     return GateLine(expected, verdict, why, number.mean, number.n, (low, high), row)
 
@@ -167,12 +197,16 @@ def _why_not(expected: Mapping[str, Any], same: Sequence[Row], found: Sequence[R
     ]
     if not near:
         return "no such row"
-    under = expected.get("under")
-    own = plain(near[0].terms)
-    if not isinstance(under, dict):
+    try:
+        under = terms_from_plain(expected["under"])
+    except (KeyError, TypeError):  # a baseline that does not say in words what its terms are
         return "other terms"
-    names = [name for name in sorted({*own, *under}) if own.get(name) != under.get(name)]
-    return f"other terms: {', '.join(names)}" if names else "other terms"
+    differing = unlike_terms(near[0].terms, under)
+    if "protocol" in differing:
+        now, was = differing["protocol"]
+        again = "write it anew with --write" if under.earlier else "`wsssbench run` judges the row again"
+        return f"the baseline was judged by the {was} protocol, the row by the {now} one: {again}"
+    return f"other terms: {', '.join(sorted(differing))}" if differing else "other terms"
 
 
 # ------------------------------------------------------------------------------------------------ baselines
@@ -182,10 +216,13 @@ def write_baseline(records: Iterable[Record], tolerance: float, metric: str = "m
     """The baseline that `records` set, as JSON types: one row per method and terms.
 
     `tolerance` is in the metric's unit (percentage points). The terms stand in words under "under", so that a
-    later mismatch can name its field. NotComparable where a cell failed or a method has two configurations.
+    later mismatch can name its field. Rows of an earlier protocol are left out where there are others.
+    NotComparable where a cell failed or a method has two configurations.
     """
     lines: dict[tuple[str, str], dict[str, Any]] = {}
-    for row in rows_of(records, limited=True):
+    rows = rows_of(records, limited=True)
+    better = better_of(metric)
+    for row in [row for row in rows if not row.terms.earlier] or rows:
         if row.reasons or metric not in row.numbers:
             why = row.reasons[0] if row.reasons else f"no {metric}"
             raise NotComparable(f"{row.title} cannot be a baseline: {why}", where=row.terms.stage)
@@ -200,6 +237,7 @@ def write_baseline(records: Iterable[Record], tolerance: float, metric: str = "m
             "metric": metric,
         }
         line |= {"terms": row.terms_hash, "mean": number.mean, "tolerance": tolerance, "n": number.n}
+        line |= {"better": better} if better else {}
         line["seeds"] = _by_seed(row, number)
         lines[row.method, row.terms_hash] = {**line, "under": plain(terms)}
     return {"schema": SCHEMA, "rows": list(lines.values())}
@@ -245,6 +283,8 @@ def _wrong_field(row: Any) -> str:
         value = row.get(name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             return name
+    if row.get("better") not in (None, "higher", "lower"):
+        return "better"
     seeds = row.get("seeds", {})  # older baselines have none
     if not isinstance(seeds, Mapping) or not all(_is_seed(*item) for item in seeds.items()):
         return "seeds"

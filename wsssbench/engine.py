@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,7 @@ from wsssbench.files.locks import clear, hold
 from wsssbench.fits import chain_of, code_of_fits, is_stale, read_fit, sharing_processes, write_fit
 from wsssbench.hardware import Hardware, is_deterministic
 from wsssbench.isolation import runner
-from wsssbench.isolation.marks import begin, is_foreign, isolation_of, lacks_isolation
+from wsssbench.isolation.marks import ARTIFACTS, begin, is_foreign, isolation_of, lacks_isolation
 from wsssbench.judging.cell_judging import (
     cell_kinds,
     cell_labels,
@@ -39,7 +39,7 @@ from wsssbench.judging.judge import COUNTS
 from wsssbench.judging.kept_scores import MASKS, is_judged_alike, kept_scores
 from wsssbench.judging.tag_agreement import check_tagged
 from wsssbench.masks import write_labels
-from wsssbench.plan import Cell, PlannedStep, Trial, judged_step, state_of
+from wsssbench.plan import Cell, PlannedStep, Trial, is_judged_otherwise, judged_step, state_of
 from wsssbench.predicting import artifact_name, outputs_of
 from wsssbench.process import forget_frames
 from wsssbench.renewal import Renewed
@@ -144,7 +144,7 @@ class Engine:
             kept.joined(counts).save(new / COUNTS)
             hashes = self._hashes(cell, new, artifacts)
             timing, scores = self._timing(cell, artifacts), {**scores, **kept.scores}
-            record = self._record(cell, "ok", scores, timing, hashes=hashes)
+            record = self._record(cell, "ok", scores, timing, hashes=hashes, judged_by=kept.judged_by)
             write_record(new, record)
             forget_failure(cell.folder)
         if self.board is not None:
@@ -159,10 +159,12 @@ class Engine:
         timing: dict[str, Any],
         reason: str = "",
         hashes: dict[str, str] | None = None,
+        judged_by: Mapping[str, str] | None = None,
     ) -> Record:
         seen = {
             **provenance(self.hardware.device),
             "code": code_of_fits(cell.trial),
+            "judged_by": {**cell.judged_by, **(judged_by or {})},
             "cards": {p.name: plain(p.step.card) for p in cell.trial.steps},
             "dataset": plain(cell.trial.dataset.card),
             "hashes": hashes or {},
@@ -177,14 +179,22 @@ class Engine:
 
     def _renew_steps(self, cell: Cell) -> None:
         """Remove what the steps of a cell that runs anew have left: everything, or what older code made."""
+        otherwise = cell.rerun == "stale" and is_judged_otherwise(cell)
         for planned in cell.trial.steps:
-            wanted = cell.rerun == "all" or (cell.rerun == "stale" and is_stale(planned))
-            if wanted and planned.folder not in self._renewed:
-                with hold(planned.folder, self.progress.say):
-                    # another process of this run may have been faster
-                    if planned.folder not in self._renewed:
-                        clear(planned.folder)
-                        self._renewed.add(planned.folder)
+            if cell.rerun == "all" or (cell.rerun == "stale" and is_stale(planned)):
+                self._renew(planned, planned.folder)
+            elif otherwise:  # the code that keeps outputs is the judge's
+                self._renew(planned, planned.folder / ARTIFACTS)
+
+    def _renew(self, planned: PlannedStep, folder: Path) -> None:
+        """Clear a folder of a step, once in a run."""
+        if folder in self._renewed:
+            return
+        with hold(planned.folder, self.progress.say):
+            if folder not in self._renewed:  # another process of this run may have been faster
+                if folder.is_dir():
+                    clear(folder)
+                self._renewed.add(folder)
 
     def fitted(self, trial: Trial, planned: PlannedStep) -> Predictor:
         """The predictor of a step: from memory, from disk, or fitted now."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import platform
 import subprocess
@@ -11,8 +10,6 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-
-from wsssbench.closure import code_of
 
 PYTHON = sys.version_info[:2]
 DENSECRF_PYTHON = (3, 12)  # the newest that pydensecrf2 1.1 builds on: it pins Cython 0.29.36
@@ -85,14 +82,4 @@ def commit() -> str:
     try:
         return subprocess.run(command, capture_output=True, text=True).stdout.strip()
     except OSError:  # git is not installed
-        return ""
-
-
-def code_hash(step: object) -> str:
-    """sha256 (hex) of the files that the step's class consists of; empty where there are none."""
-    try:
-        known = getattr(type(step), "source_file", None)  # a class that stands for one that is not here
-        source = known or inspect.getsourcefile(type(step))
-        return code_of(Path(source)) if source else ""
-    except (TypeError, OSError):  # typed into an interpreter, or compiled
         return ""

@@ -4,10 +4,11 @@ what fitting cost and which code did it. No step is run here."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from wsssbench.env import code_hash
-from wsssbench.plan import PlannedStep, Trial, trial_code
+from wsssbench.made_by import code_hash, has_code, trial_code
+from wsssbench.plan import PlannedStep, Trial
 from wsssbench.store import FITTED, atomic_write_text
 from wsssbench.timing import Cost
 from wsssbench.types import plain
@@ -48,8 +49,10 @@ def chain_code(planned: PlannedStep) -> dict[str, str]:
 
 def is_stale(planned: PlannedStep) -> bool:
     """Whether the step was fitted by code other than today's, its own or that of a step before it."""
-    fit = read_fit(planned)
-    return bool(fit) and fit.get("code") != chain_code(planned)
+    fit, chain = read_fit(planned), {p.name: p.step for p in chain_of(planned)}
+    code: Mapping[str, str] = fit.get("code") or {}
+    same = code.keys() == chain.keys() and all(has_code(chain[name], then) for name, then in code.items())
+    return bool(fit) and not same
 
 
 def code_of_fits(trial: Trial) -> dict[str, str]:

@@ -8,17 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from wsssbench.env import code_hash
 from wsssbench.errors import BadData, WsssError
 from wsssbench.hardware import Hardware, resolve_hardware
 from wsssbench.judging.metric_choice import applicable, check_used, judged_before, load_metrics
+from wsssbench.judging.terms import terms_of
 from wsssbench.judging.thresholds import Policy, held_out_ids, judged_ids, planned_threshold
+from wsssbench.made_by import is_of_today, judging_code
 from wsssbench.options import build_config, key_options
 from wsssbench.plugins import Plugins
 from wsssbench.readiness import check_ready, why_mining_fails
-from wsssbench.recipes import RecipeSpec, resolve_recipe
+from wsssbench.recipes import RecipeSpec, batches_of, resolve_recipe
 from wsssbench.settings import Settings
-from wsssbench.stages import refuse_overlap, require_masks, resolve_stages, sigma_scale
+from wsssbench.stages import refuse_overlap, require_masks, resolve_stages
 from wsssbench.store import RECORD, cell_folder, check_claim, check_key, read_record, safe_name
 from wsssbench.types import (
     KINDS,
@@ -30,7 +31,6 @@ from wsssbench.types import (
     Stage,
     Step,
     StepIdentity,
-    Terms,
     content_key,
     plain,
 )
@@ -90,6 +90,11 @@ class Cell:
     reason: str = ""
     rerun: str = ""  # what was asked for: "stale" or "all" make its steps anew
     metrics: tuple[Metric, ...] = ()  # iou first
+
+    @property
+    def judged_by(self) -> dict[str, str]:
+        """The code that judges it today: name -> hash."""
+        return judging_code(self.trial.dataset, self.stage, self.metrics)
 
     @property
     def title(self) -> str:
@@ -220,45 +225,21 @@ def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware
         fit_fingerprint=trial.dataset.fingerprint(card.fit_split),
         threshold=threshold,
         seed=trial.seed,
-        batch=next((b for p in trial.steps if (b := getattr(p.step.config, "batch", 0))), 0),
+        batch=batches_of([step.identity for step in trial.steps]),
         precision=hardware.precision,
         filter_backend=hardware.filter_backend,
+        fit_options=plain(card.options_of(card.fit_split)) if card.generated else {},
     )
     key = content_key(identity)
     folder = cell_folder(settings.runs, card.name, trial.method, trial.seed, stage.name, terms.split, key)
     reason = skip_reason(judged, stage) or nothing_to_say(judged, trial.dataset, terms.split, settings.limit)
     asked = load_metrics((*settings.metrics, *judged_before(folder, plugins)), plugins)
     metrics = applicable(asked, judged.gives, stage)
-    names = [metric.name for metric in metrics]
-    state: State = "skip" if reason else cell_state(folder, key, trial, settings.rerun, names)
+    names, code = [metric.name for metric in metrics], judging_code(trial.dataset, stage, metrics)
+    state: State = "skip" if reason else cell_state(folder, key, trial, settings.rerun, names, code)
     ids = judged_ids(trial.dataset, terms.split, settings.limit, tuned_on)
     split, rerun = terms.split, settings.rerun
     return Cell(trial, stage, split, ids, tuned_on, identity, key, folder, state, reason, rerun, metrics)
-
-
-def terms_of(dataset: Dataset, stage: Stage, policy: str, limit: int | None) -> Terms:
-    """What rows of `stage` on `dataset` must have in common to be ranked together."""
-    card = dataset.card
-    split = card.label_split if stage.split == "label" else card.eval_split
-    require_masks(card, split, f"the stage {stage.name} is judged by them")
-    return Terms(
-        stage=stage.name,
-        stage_version=stage.version,
-        custom=stage.custom,
-        dataset=card.name,
-        dataset_version=card.version,
-        dataset_options=plain(card.options),
-        classes=card.class_names,
-        split=split,
-        split_fingerprint="" if card.generated else dataset.fingerprint(split),
-        tags_at_evaluation=stage.tags_given,
-        threshold_policy=policy,
-        crf={**plain(stage.crf), "xy_scale": sigma_scale(card)} if stage.crf else None,
-        scales=stage.scales,
-        flip=stage.flip,
-        resolution="image",
-        limit=limit,
-    )
 
 
 def judged_step(steps: Sequence[PlannedStep], stage: Stage) -> PlannedStep:
@@ -320,11 +301,14 @@ def threshold_of(
     return policy, planned_threshold(planned.step, planned.name, policy, tuned_on), tuned_on
 
 
-def cell_state(folder: Path, key: str, trial: Trial, rerun: str, metrics: Sequence[str] = ()) -> State:
+def cell_state(
+    folder: Path, key: str, trial: Trial, rerun: str, metrics: Sequence[str], judged_by: Mapping[str, str]
+) -> State:
     """What the store knows of a cell: done, stale (its code has changed), failed or missing.
 
     One that was judged without some of the `metrics` is missing too, or failed where the last attempt to add
-    them did: its labels are judged again. WsssError where the folder holds the record of another key.
+    them did: its labels are judged again. `judged_by` is the code that would judge it today. WsssError where
+    the folder holds the record of another key.
     """
     try:
         record = read_record(folder) if (folder / RECORD).exists() else None
@@ -339,14 +323,9 @@ def cell_state(folder: Path, key: str, trial: Trial, rerun: str, metrics: Sequen
         return "failed"
     if not set(metrics) <= set(record.scores):
         return "failed" if record.reason else "missing"
-    if record.provenance.get("code") != trial_code(trial):
-        return "missing" if rerun == "stale" else "stale"
-    return "done"
-
-
-def state_of(cell: Cell) -> State:
-    """The state that the store has for the cell now, whatever was asked for when it was planned."""
-    return cell_state(cell.folder, cell.key, cell.trial, "", [metric.name for metric in cell.metrics])
+    if is_of_today(record, trial, judged_by):
+        return "done"
+    return "missing" if rerun == "stale" else "stale"
 
 
 def refreshed(cells: Sequence[Cell]) -> list[Cell]:
@@ -354,9 +333,19 @@ def refreshed(cells: Sequence[Cell]) -> list[Cell]:
     return [cell if cell.state == "skip" else replace(cell, state=state_of(cell)) for cell in cells]
 
 
-def trial_code(trial: Trial) -> dict[str, str]:
-    """Step name -> sha256 of the module that defines it."""
-    return {planned.name: code_hash(planned.step) for planned in trial.steps}
+def state_of(cell: Cell) -> State:
+    """The state that the store has for the cell now, whatever was asked for when it was planned."""
+    names = [metric.name for metric in cell.metrics]
+    return cell_state(cell.folder, cell.key, cell.trial, "", names, cell.judged_by)
+
+
+def is_judged_otherwise(cell: Cell) -> bool:
+    """Whether a cell's record was judged by code of the harness that has changed since."""
+    try:
+        record = read_record(cell.folder)
+    except BadData:  # there is none
+        return False
+    return bool(record.provenance.get("judged_by", {}).get("judge") != cell.judged_by["judge"])
 
 
 def _check_step(name: str, step: Step, before: PlannedStep | None) -> None:

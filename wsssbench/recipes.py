@@ -6,7 +6,7 @@ are the plan's business.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from wsssbench.errors import UnknownName, WsssError, nearest
 from wsssbench.plugins import Plugins
 from wsssbench.settings import Settings
+from wsssbench.types import StepIdentity
 
 NamedStep = tuple[str, type]
 LoadedStep = tuple[str, type, str]  # with the path after its name, or ""
@@ -142,3 +143,15 @@ def _load_step(text: str, recipe: str, plugins: Plugins) -> LoadedStep:
     if path and not hasattr(cls, "path_option"):
         raise WsssError(f"step {name!r} reads no path", where=f"method {recipe!r}", hint=f"write {name}")
     return found, cls, path
+
+
+def batches_of(recipe: Sequence[StepIdentity]) -> dict[str, int]:
+    """ "step.option" -> images a step, of every training; a step that comes twice has its number."""
+    names = [step.name for step in recipe]
+    titles = [f"{n}#{k}" if names.count(n) > 1 else n for k, n in enumerate(names, 1)]
+    return {
+        f"{title}.{option}": value
+        for title, step in zip(titles, recipe, strict=True)
+        for option, value in step.config.items()
+        if (option == "batch" or option.endswith("_batch")) and isinstance(value, int)
+    }

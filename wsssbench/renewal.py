@@ -29,6 +29,6 @@ class Renewed(set[Path]):
             atomic_write_text(self._note(folder), "")
 
     def _note(self, folder: Path) -> Path:
-        """Folders of steps are runs/<data set>/steps/<step>-<key8>."""
+        """Folders of steps are runs/<data set>/steps/<step>-<key8>; what is in one counts by itself."""
         assert self.notes is not None
-        return self.notes / f"{folder.parent.parent.name}--{folder.name}"
+        return self.notes / "--".join(folder.parts[-4:])

@@ -54,6 +54,13 @@ class DatasetCard:
     options: Mapping[str, Any] = field(default_factory=dict)  # what else names its content (mask folder, ...)
     without_masks: Mapping[str, int] = field(default_factory=dict)  # split -> images that lack one, if any do
     palette: str = ""  # "voc": label k has colour k of VOC's palette, so that colours tell labels
+    # split -> those of the options that concern it; a split that is not here is concerned by all of them
+    split_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    judged_version: str = ""  # as far as judging depends on it; empty: all of `version`
+
+    def options_of(self, split: str) -> Mapping[str, Any]:
+        """The options that concern `split`: those of the judged split are part of a row's terms."""
+        return self.split_options.get(split, self.options)
 
 
 class Dataset(Protocol):
@@ -309,6 +316,9 @@ class Stage:
         return self.scales != (1.0,) or self.flip
 
 
+ADDED = {"added": True}  # a field that older records lack: where it has its default, no key knows of it
+
+
 @dataclass(frozen=True)
 class Terms:
     """The part of a row's identity that must be equal for rows to be ranked or compared."""
@@ -318,7 +328,7 @@ class Terms:
     custom: bool
     dataset: str
     dataset_version: str
-    dataset_options: Mapping[str, Any]
+    dataset_options: Mapping[str, Any]  # those that concern the judged split
     classes: tuple[str, ...]
     split: str
     split_fingerprint: str  # of the judged split; empty for a generated set, whose options stand instead
@@ -329,6 +339,13 @@ class Terms:
     flip: bool
     resolution: str  # "image": labels are judged at the size of the truth
     limit: int | None
+    judged: str = field(default="", metadata=ADDED)  # maps, pseudo or seg; empty in rows of before: `earlier`
+    threshold_rule: str = field(default="", metadata=ADDED)  # version of what the policy does
+
+    @property
+    def earlier(self) -> bool:
+        """Whether the row was judged by the protocol of before: its terms say less, and some else."""
+        return not self.judged
 
 
 @dataclass(frozen=True)
@@ -350,9 +367,11 @@ class RowIdentity:
     fit_fingerprint: str  # of the split that the recipe learned from
     threshold: Mapping[str, Any] | None  # value and the ids it was tuned on
     seed: int  # of training, and of a generated data set
-    batch: int  # effective: world size x batch x accumulation
+    batch: int | Mapping[str, int]  # "step.option" -> images a step, of every training; older: the first's
     precision: str
     filter_backend: str
+    # options of a generated data set that concern the split that the recipe learned from
+    fit_options: Mapping[str, Any] = field(default_factory=dict, metadata=ADDED)
 
 
 @dataclass(frozen=True)
@@ -375,7 +394,8 @@ def plain(value: Any) -> Any:
     if value is None or type(value) in (str, int, float, bool):
         return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = {f.name: (getattr(value, f.name), f) for f in dataclasses.fields(value)}
+        return {name: plain(own) for name, (own, f) in fields.items() if own or "added" not in f.metadata}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):

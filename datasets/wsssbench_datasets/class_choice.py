@@ -84,8 +84,13 @@ class ClassChoice:
 
     def card(self, card: DatasetCard) -> DatasetCard:
         """The card of the whole with the chosen classes."""
-        options = {**card.options, **self.options()}
-        return dataclasses.replace(card, class_names=self.names, options=options)
+        own = self.options()
+        return dataclasses.replace(
+            card,
+            class_names=self.names,
+            options={**card.options, **own},
+            split_options={split: {**options, **own} for split, options in card.split_options.items()},
+        )
 
 
 def class_choice(options: ClassOptions, card: DatasetCard) -> ClassChoice | None:

@@ -206,9 +206,13 @@ class Coco14Files:
         """What the card says of the lists: one word where both splits agree."""
         if self._config.lists in ("objects", "all"):
             return self._config.lists
-        words = {split: convention(split, len(ids)) for split, ids in self._ids.items()}
+        words = {split: self._convention_of(split) for split in self._ids}
         same = len(set(words.values())) == 1
         return next(iter(words.values())) if same else ", ".join(f"{s} {word}" for s, word in words.items())
+
+    def _convention_of(self, split: str) -> str:
+        named = self._config.lists in ("objects", "all")
+        return self._config.lists if named else convention(split, len(self._ids[split]))
 
     @property
     def _is_painted(self) -> bool:
@@ -232,6 +236,7 @@ class Coco14Files:
             palette="voc",
             options={"lists": self._convention(), **masks},
             without_masks={s: len(ids) for s, ids in self._ids.items() if s not in self._masks},
+            split_options={s: {"lists": self._convention_of(s), **masks} for s in self._folders},
         )
 
     # --------------------------------------------------------------------------------------- the contract

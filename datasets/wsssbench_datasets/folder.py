@@ -78,6 +78,7 @@ class FolderFiles:
         known = self.described
         image_px = known.image_px or self._measured_px()
         tags = "from masks" if known.tags is None else "from a file"
+        masks = self.files.mask_folders()
         return DatasetCard(
             name=f"{NAME}:{known.name}",
             version=f"{known.version}+{known.digest(image_px)[:8]}",
@@ -91,8 +92,13 @@ class FolderFiles:
             source=known.source,
             image_px=image_px,
             palette=VOC if known.coding == VOC else "",
-            options={"masks": self.files.mask_folders(), "tags": tags},
+            options={"masks": masks, "tags": tags},
             without_masks={s.name: len(self.ids(s.name)) for s in known.splits if s.masks is None},
+            split_options={
+                split.name: {"tags": tags} | ({"masks": masks[split.name]} if split.name in masks else {})
+                for split in known.splits
+            },
+            judged_version=f"{known.version}+{known.digest()[:8]}",  # a stage's CRF has the size in its terms
         )
 
     def ids(self, split: str) -> tuple[str, ...]:

@@ -86,9 +86,9 @@ class Description:
     licence: str
     source: str
 
-    def digest(self, image_px: int) -> str:
-        """sha256 (hex) of what the labels and sizes mean; what files hold is for the fingerprint."""
-        return content_key([self.classes, self.code.plain(), image_px])
+    def digest(self, *sizes: int) -> str:
+        """sha256 (hex) of what the labels and `sizes` mean; what files hold is for the fingerprint."""
+        return content_key([self.classes, self.code.plain(), *sizes])
 
 
 def read_description(root: Path) -> Description:

@@ -53,6 +53,7 @@ class Shapes:
             image_px=config.image_px,
             generated=True,
             options=plain(config),
+            split_options={split: _options_of(config, split) for split in SPLITS},
         )
         self._ids = {
             split: tuple(f"{split}_{k:05d}" for k in range(getattr(config, split))) for split in SPLITS
@@ -87,7 +88,7 @@ class Shapes:
     def fingerprint(self, split: str) -> str:
         """sha256 (hex) over version, options, seed, split and ids, which fix every byte of `split`."""
         if split not in self._fingerprints:
-            options = {k: v for k, v in plain(self.config).items() if k not in SPLITS}  # the ids count
+            options = _options_of(self.config, "")  # the ids count
             parts = ["shapes", VERSION, options, self.seed, split, self.ids(split)]
             self._fingerprints[split] = content_key(parts)
         return self._fingerprints[split]
@@ -110,3 +111,8 @@ class Shapes:
             if (len(self._drawn) + 1) * 4 * layout.mask.size <= CACHE_BYTES:
                 self._drawn[id] = drawn
         return drawn
+
+
+def _options_of(config: ShapesConfig, split: str) -> dict[str, Any]:
+    """What is drawn in the images of `split`, and how many: those of other splits change none of them."""
+    return {name: value for name, value in plain(config).items() if name not in SPLITS or name == split}

@@ -87,6 +87,7 @@ class Voc12Files:
         splits = tuple(self._lists)
         masked = [split for split in splits if split not in self.bare_splits]
         lacking = {split: sum(id in self._masks.lacking for id in self._ids[split]) for split in masked}
+        masks = {split: self._masks.used(self._ids[split]) for split in masked}
         return DatasetCard(
             name="voc12",
             version="2012",
@@ -100,8 +101,9 @@ class Voc12Files:
             source="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, train_aug with masks made from SBD",
             image_px=500,
             palette="voc",
-            options={"masks": {split: self._masks.used(self._ids[split]) for split in masked}},
+            options={"masks": masks},
             without_masks={split: count for split, count in lacking.items() if count},
+            split_options={split: {"masks": masks[split]} if split in masks else {} for split in splits},
         )
 
     def ids(self, split: str) -> tuple[str, ...]:

@@ -284,6 +284,7 @@ def tiny(**changes: Any) -> Any:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
+        ({"card": tiny(split_options={"vla": {}})}, "card.split_options names splits, but it names ['vla']"),
         ({"card": tiny(class_names=["red", "blue"])}, "class_names is a tuple"),
         ({"card": tiny(fit_split="trainaug")}, "are splits"),
         ({"card": tiny(eval_split="train")}, "no image of the fit split is judged"),

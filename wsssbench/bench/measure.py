@@ -23,7 +23,8 @@ from wsssbench.bench.record import BenchLine, BenchProtocol, BenchRecord
 from wsssbench.env import provenance
 from wsssbench.errors import WsssError
 from wsssbench.hardware import Hardware
-from wsssbench.plan import Trial, trial_code
+from wsssbench.made_by import trial_code
+from wsssbench.plan import Trial
 from wsssbench.types import plain
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 from wsssbench.errors import BadData, NotComparable, UnknownName, WsssError, nearest
 from wsssbench.judging.judge import COUNTS, CountsTable
 from wsssbench.plugins import Plugins
-from wsssbench.report.conditions import FACTS, row_conditions, shared_conditions
+from wsssbench.report.conditions import FACTS, row_conditions, shared_conditions, unlike_words
 from wsssbench.report.rows import Row, configuration, rows_of
+from wsssbench.report.tables import heading
 from wsssbench.statistics.bootstrap import LEVEL
 from wsssbench.statistics.metric_differences import Judged, metric_differences
 from wsssbench.statistics.paired import (
@@ -27,7 +28,7 @@ from wsssbench.statistics.paired import (
     what_is_drawn,
 )
 from wsssbench.store import StoredRecord, find_records
-from wsssbench.types import Metric, plain
+from wsssbench.types import Metric, Terms, content_key, plain
 
 RUN_FIRST = "`wsssbench run` makes them"
 MOVERS = 5  # classes that are shown at most
@@ -37,7 +38,7 @@ COVERED = ("iou", "accuracy", "error_ratios", "per_image", "compatible", "error_
 
 @dataclass(frozen=True)
 class Comparison:
-    """The first method minus another one, on the cells of one stage that both have."""
+    """The first method minus another one, on the cells of equal terms that both have."""
 
     dataset: str
     stage: str
@@ -59,50 +60,106 @@ class Comparison:
 def compare_command(
     methods: Sequence[str], runs: Sequence[Path], stage: str | None, resamples: int, seed: int, as_json: bool
 ) -> None:
-    """Print the differences of `methods[0]` to each of the others, for each data set and stage they share."""
-    found = compare_runs(methods, runs, stage, resamples, seed)
+    """Print the differences of `methods[0]` to each of the others, for all terms that they share."""
+    found = compare_runs(methods, runs, stage, resamples, seed, lambda text: click.echo(text, err=True))
     click.echo(json.dumps([_as_data(c) for c in found], indent=1) if as_json else as_text(found))
 
 
 def compare_runs(
-    methods: Sequence[str], runs: Sequence[Path], stage: str | None, resamples: int, seed: int
+    methods: Sequence[str],
+    runs: Sequence[Path],
+    stage: str | None,
+    resamples: int,
+    seed: int,
+    say: Callable[[str], None] = lambda text: None,
 ) -> list[Comparison]:
-    """`compare_methods` of all records below `runs`; WsssError where too little or too much is asked for."""
+    """`compare_methods` of all records below `runs`; WsssError where too little or too much is asked for.
+
+    `say` hears which stages are left out because two methods have them under unlike terms alone.
+    """
     if len(methods) < 2:
         hint = "as `wsssbench compare rrm cam`"
         raise WsssError("two methods are needed to compare", where="compare", hint=hint)
     if not 100 <= resamples <= 1_000_000:
         raise WsssError("between 100 and 1,000,000 resamples", where="--resamples", hint="10000 is the usual")
     cells = [cell for root in runs for cell in find_records(root)]
-    return compare_methods(cells, methods, stage, resamples, seed)
+    found = compare_methods(cells, methods, stage, resamples, seed)
+    for text in _left_out(_cells_of(cells, methods, stage), found):
+        say(text)
+    return found
 
 
 def compare_methods(
     cells: Sequence[StoredRecord], methods: Sequence[str], stage: str | None, resamples: int, seed: int = 0
 ) -> list[Comparison]:
-    """Comparisons by data set and stage, Holm's adjustment over the other methods of each."""
-    good = [c for c in cells if c.record.status == "ok" and c.record.identity.terms.limit is None]
-    for name in methods:
-        known = sorted({c.record.method for c in good})
-        if name not in known:
-            raise UnknownName(
-                f"no results of {name!r}", where="compare", hint=nearest(name, known) if known else RUN_FIRST
-            )
-    places: dict[tuple[str, str], dict[str, list[StoredRecord]]] = {}
-    for cell in good:
-        terms = cell.record.identity.terms
-        if cell.record.method in methods and stage in (None, terms.stage):
-            place = places.setdefault((terms.dataset, terms.stage), {})
-            place.setdefault(cell.record.method, []).append(cell)
+    """Comparisons by equal terms, Holm's adjustment over the other methods of each.
+
+    NotComparable where one of the methods shares no terms with the first, with the fields that differ.
+    """
+    every = _cells_of(cells, methods, stage)
+    first, others = methods[0], list(dict.fromkeys(methods[1:]))
+    places: dict[str, dict[str, list[StoredRecord]]] = {}
+    for name, own in every.items():
+        for cell in own:
+            place = places.setdefault(content_key(cell.record.identity.terms), {})
+            place.setdefault(name, []).append(cell)
+    for name in others:
+        if not any(first in place and name in place for place in places.values()):
+            raise _share_nothing(every, first, name, stage)
     found = []
     for place in places.values():
-        others = [name for name in dict.fromkeys(methods[1:]) if name in place and methods[0] in place]
-        here = [_compare(place[methods[0]], place[name], resamples, seed) for name in others]
-        found += _adjusted(here)
-    if not found:
-        what = f"stage {stage}" if stage else "any stage"
-        raise NotComparable(f"{methods[0]} and the others share no results of {what}", where="compare")
+        if first in place:
+            shared = [place[name] for name in others if name in place]
+            found += _adjusted([_compare(place[first], cells, resamples, seed) for cells in shared])
     return found
+
+
+def _cells_of(
+    cells: Sequence[StoredRecord], methods: Sequence[str], stage: str | None
+) -> dict[str, list[StoredRecord]]:
+    """The finished cells of each method; UnknownName for one that has none of any stage."""
+    good = [c for c in cells if c.record.status == "ok" and c.record.identity.terms.limit is None]
+    known = sorted({c.record.method for c in good})
+    for name in methods:
+        if name not in known:
+            hint = nearest(name, known) if known else RUN_FIRST
+            raise UnknownName(f"no results of {name!r}", where="compare", hint=hint)
+    asked = [c for c in good if stage in (None, c.record.identity.terms.stage)]
+    return {name: [c for c in asked if c.record.method == name] for name in methods}
+
+
+def _pairs_of_terms(
+    first: Sequence[StoredRecord], second: Sequence[StoredRecord]
+) -> Iterator[tuple[Terms, Terms]]:
+    """One pair of terms for each data set and stage that both have."""
+    mine, theirs = ([c.record.identity.terms for c in cells] for cells in (first, second))
+    places = {(terms.dataset, terms.stage): terms for terms in theirs}
+    for own in {(terms.dataset, terms.stage): terms for terms in mine}.values():
+        if (own.dataset, own.stage) in places:
+            yield own, places[own.dataset, own.stage]
+
+
+def _share_nothing(
+    every: Mapping[str, Sequence[StoredRecord]], one: str, other: str, stage: str | None
+) -> NotComparable:
+    """The error for two methods without equal terms: what differs in the first stage that both have."""
+    pair = next(_pairs_of_terms(every[one], every[other]), None)
+    if pair is None:
+        what = f"stage {stage}" if stage else "any stage"
+        return NotComparable(f"{one} and {other} share no results of {what}", where="compare")
+    what = f"the protocols of {one} and {other} differ"
+    return NotComparable(what, where=unlike_words(*pair), hint="run both under equal terms")
+
+
+def _left_out(every: Mapping[str, Sequence[StoredRecord]], found: Sequence[Comparison]) -> Iterator[str]:
+    """A line for each stage that the first and another method have, but under unlike terms alone."""
+    first, *others = every
+    shared = {(c.second, c.dataset, c.stage) for c in found}
+    for name in others:
+        for one, two in _pairs_of_terms(every[first], every[name]):
+            if (name, one.dataset, one.stage) not in shared:
+                why = unlike_words(one, two)
+                yield f"not compared: {one.stage} of {first} and {name} on {one.dataset} ({why})"
 
 
 def _adjusted(here: Sequence[Comparison]) -> list[Comparison]:
@@ -125,15 +182,11 @@ def _adjusted(here: Sequence[Comparison]) -> list[Comparison]:
 
 
 def _compare(first: list[StoredRecord], second: list[StoredRecord], resamples: int, seed: int) -> Comparison:
-    """One pair on one stage; NotComparable where protocols differ, naming the fields."""
+    """One pair under equal terms."""
     for cells in (first, second):
         _one_configuration(cells)
-    one, other = (cells[0].record.identity.terms for cells in (first, second))
-    differing = sorted(name for name, value in plain(one).items() if value != plain(other)[name])
+    one = first[0].record.identity.terms
     names = f"{first[0].record.method} and {second[0].record.method}"
-    if differing:
-        said = "; ".join(f"{n}: {plain(one)[n]} and {plain(other)[n]}" for n in differing)
-        raise NotComparable(f"the protocols of {names} differ", where=said, hint="run both under equal terms")
     mine, theirs = ({c.record.identity.seed: c for c in cells} for cells in (first, second))
     seeds = sorted(set(mine) & set(theirs))
     if not seeds:
@@ -149,7 +202,8 @@ def _compare(first: list[StoredRecord], second: list[StoredRecord], resamples: i
     differences = compare_counts(
         [a for a, _ in counts], [b for _, b in counts], ["background", *one.classes], **drawn
     )
-    others = [d for name, metric in _other_metrics(pairs)
+    others = [replace(d, better=metric.better if metric else "")
+              for name, metric in _other_metrics(pairs)
               for d in metric_differences(name, metric, pairs, count, **drawn)]  # fmt: skip
     over = what_is_drawn(len(seeds), same_images=same)
     return Comparison(
@@ -170,8 +224,8 @@ def _other_metrics(pairs: Sequence[tuple[Judged, Judged]]) -> list[tuple[str, Me
 
 
 def _one_configuration(cells: list[StoredRecord]) -> None:
-    """NotComparable where cells of one method differ by more than their seed."""
-    settings = [{**configuration(c.record), **plain(c.record.identity.terms)} for c in cells]
+    """NotComparable where cells of one method under equal terms differ by more than their seed."""
+    settings = [configuration(c.record) for c in cells]
     names = {n for s in settings for n in {**s, **settings[0]} if s.get(n) != settings[0].get(n)}
     if names:
         method = cells[0].record.method
@@ -200,11 +254,13 @@ def _judged(cell: StoredRecord, classes: int) -> Judged:
 
 
 def as_text(found: Sequence[Comparison]) -> str:
-    """Markdown: one table for each data set and stage, then the classes that moved and how to read it."""
+    """Markdown: one table for all of equal terms, then the classes that moved and how to read it."""
     parts = []
-    for dataset, stage in dict.fromkeys((c.dataset, c.stage) for c in found):
-        here = [c for c in found if (c.dataset, c.stage) == (dataset, stage)]
-        parts += [f"## {dataset}: {stage}", _table(here), *filter(None, map(_movers, here))]
+    tables = {c.rows[0].terms_hash: c.rows[0].terms for c in found}
+    for own, terms in tables.items():
+        here = [c for c in found if c.rows[0].terms_hash == own]
+        others = [other for hash, other in tables.items() if hash != own]
+        parts += [f"## {heading(terms, others)}", _table(here), *filter(None, map(_movers, here))]
         parts += _conditions(here)
     return "\n\n".join([*parts, _reading(found)])
 
@@ -273,10 +329,18 @@ def _reading(found: Sequence[Comparison]) -> str:
             else "over images (by rarest class) and seeds.",
             "One seed: how training varies is not in the interval." if one_seed else "",
             _over_seeds_alone(found),
+            _lower_is_better(found),
             "p is two-sided; Holm's is for the methods of a table, score by score.",
             "smallest: the difference that such data show in four of five studies.",
         ]
     ).replace("  ", " ")
+
+
+def _lower_is_better(found: Sequence[Comparison]) -> str:
+    """The scores in these tables of which less is better."""
+    shown = [d for c in found for d in (*c.differences[: len(SUMMARIES)], *c.others) if not _is_plain(d, c)]
+    names = ", ".join(dict.fromkeys(d.score for d in shown if d.better == "lower"))
+    return f"Lower is better: {names}." if names else ""
 
 
 def _over_seeds_alone(found: Sequence[Comparison]) -> str:

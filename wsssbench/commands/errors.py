@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from wsssbench.commands.judged_data import JudgedData, differences
+from wsssbench.commands.judged_data import JudgedData
 from wsssbench.errors import BadData, NotComparable, WsssError
 from wsssbench.judging.judge import COLUMNS, COUNTS, CountsTable, score_split
 from wsssbench.masks import read_labels
 from wsssbench.metrics import Iou, checked
 from wsssbench.process import keep_memory
+from wsssbench.report.conditions import unlike_words
 from wsssbench.report.rows import configuration
 from wsssbench.scores.ladder import ErrorLadder
 from wsssbench.scores.slices import Slice, all_slices
 from wsssbench.statistics.error_intervals import Cell, difference_estimates, method_estimates
 from wsssbench.store import StoredRecord, find_records
-from wsssbench.types import Dataset, Record, content_key, plain
+from wsssbench.types import Dataset, Record, content_key
 
 if TYPE_CHECKING:
     from wsssbench.judging.image_counts import ImageArrays
@@ -128,7 +129,7 @@ def sliced(places: Sequence[Path]) -> list[CellErrors]:
 
 
 def _check_terms(first: StoredRecord, other: StoredRecord) -> None:
-    differing = differences(first.record.identity.terms, plain(other.record.identity.terms))
+    differing = unlike_words(first.record.identity.terms, other.record.identity.terms)
     if differing:
         what = f"the protocols of {first.path.parent} and {other.path.parent} differ"
         raise NotComparable(what, where=differing, hint="name cells of one stage under equal terms")

@@ -10,6 +10,7 @@ from typing import Any
 
 from wsssbench.commands.setup import open_settings
 from wsssbench.errors import NotComparable
+from wsssbench.judging.terms import named_data
 from wsssbench.options import option_names
 from wsssbench.plan import open_dataset
 from wsssbench.plugins import dataset_plugin
@@ -29,9 +30,9 @@ class JudgedData:
     def __call__(self, record: Record) -> Dataset:
         """The data set; WsssError where it cannot be opened, NotComparable where it is another one."""
         terms, seed = record.identity.terms, record.identity.seed
-        key = content_key([terms.dataset, terms.dataset_options, seed])
+        key = content_key([terms.dataset, _drawn_with(record), seed])
         if key not in self.opened:
-            self.opened[key] = self._open(terms, seed)
+            self.opened[key] = self._open(record)
         _check(self.opened[key], terms)
         return self.opened[key]
 
@@ -39,20 +40,26 @@ class JudgedData:
         """Whether the command line says something of the record's data set."""
         return bool(self.own.get(dataset_plugin(record.identity.terms.dataset)))
 
-    def _open(self, terms: Terms, seed: int) -> Dataset:
-        settings, plugin = self.settings, dataset_plugin(terms.dataset)
+    def _open(self, record: Record) -> Dataset:
+        terms, settings = record.identity.terms, self.settings
+        plugin = dataset_plugin(terms.dataset)
         if not terms.split_fingerprint:  # generated: the record says how
             known = option_names(self.plugins.load("datasets", plugin))
-            drawn = {name: value for name, value in terms.dataset_options.items() if name in known}
+            drawn = {name: value for name, value in _drawn_with(record).items() if name in known}
             options = {**drawn, **self.own.get(plugin, {})}
             settings = dataclasses.replace(settings, dataset_options={plugin: options})
-        return open_dataset(plugin, self.plugins, settings, seed)
+        return open_dataset(plugin, self.plugins, settings, record.identity.seed)
+
+
+def _drawn_with(record: Record) -> dict[str, Any]:
+    """The options of all splits of a generated data set, as far as the record has them."""
+    identity, card = record.identity, record.provenance.get("dataset", {})
+    return {**card.get("options", {}), **identity.fit_options, **identity.terms.dataset_options}
 
 
 def _check(dataset: Dataset, terms: Terms) -> None:
-    card = dataset.card
-    mine = {"dataset": card.name, "dataset_version": card.version, "dataset_options": plain(card.options)}
-    differing = differences(terms, {**mine, "classes": list(card.class_names)})
+    mine = named_data(dataset.card, terms.split, earlier=terms.earlier)
+    differing = differences(terms, {**mine, "classes": list(dataset.card.class_names)})
     if differing:
         hint = f"give the options that it was judged with: -o {dataset_plugin(terms.dataset)}.KEY=VALUE"
         raise NotComparable("this is not the data set of the cell", where=differing, hint=hint)
@@ -61,4 +68,4 @@ def _check(dataset: Dataset, terms: Terms) -> None:
 def differences(terms: Terms, other: Mapping[str, Any]) -> str:
     """The fields of `other` that `terms` have otherwise, with both values; empty where they agree."""
     own = plain(terms)
-    return "; ".join(f"{n}: {own[n]} and {other[n]}" for n in sorted(other) if own[n] != other[n])
+    return "; ".join(f"{n}: {own.get(n)} and {other[n]}" for n in sorted(other) if own.get(n) != other[n])

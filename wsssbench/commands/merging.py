@@ -86,6 +86,7 @@ def put_together(shards: Sequence[Shard], plugins: Plugins) -> Scored:
         for id in part.ids
     }
     source = ", ".join(dict.fromkeys(shard.source for shard in shards))
+    used = {n: code for n, code in first.judged_by.items() if all(s.judged_by.get(n) == code for s in shards)}
     return Scored(
         first.name,
         first.identity,
@@ -95,6 +96,7 @@ def put_together(shards: Sequence[Shard], plugins: Plugins) -> Scored:
         metrics,
         scores,
         table,
+        used,
     )
 
 

@@ -34,6 +34,7 @@ from wsssbench.types import SUPERVISION, Dataset, Record, RowIdentity, StepIdent
 if TYPE_CHECKING:
     from wsssbench.commands.foreign import LabelFiles, Reading
     from wsssbench.judging.judge import CountsTable
+    from wsssbench.judging.kept_scores import Kept
     from wsssbench.types import Mask, Metric, Outputs
 
 UNKNOWN = "unknown"  # what a foreign method has learned from, where nobody says
@@ -70,6 +71,7 @@ class Scored:
     metrics: tuple[Metric, ...]
     scores: Mapping[str, Any]
     counts: CountsTable
+    judged_by: Mapping[str, str]  # name -> hash of code, as far as it is known
     files: Callable[[], str] = str  # sha256 of the files and how they were read; "" where they are not there
 
     def cell(self, runs: Path) -> Path:
@@ -95,7 +97,9 @@ def judged_files(
     from wsssbench.commands.foreign import Reading, as_label_maps
     from wsssbench.commands.label_coding import coding_note, proposing_truth
     from wsssbench.judging.metric_choice import load_metrics
-    from wsssbench.plan import open_dataset, terms_of
+    from wsssbench.judging.terms import terms_of
+    from wsssbench.made_by import judging_code, reading_code
+    from wsssbench.plan import open_dataset
     from wsssbench.stages import resolve_stages
 
     keep_memory()
@@ -132,6 +136,7 @@ def judged_files(
                 metrics,
                 scores,
                 counts,
+                {**judging_code(dataset, stage, metrics), "files": reading_code()},
                 lambda: files_key(folder, ids, reading),
             ),
             settings.runs,
@@ -162,7 +167,7 @@ def foreign_identity(
         fit_fingerprint="",
         threshold=None if threshold is None else {"value": threshold, "ids": []},
         seed=seed,
-        batch=0,
+        batch={},
         precision="",
         filter_backend="",
     )
@@ -217,7 +222,7 @@ def keep_scored(found: Scored, runs: Path) -> tuple[Record, Path]:
         for line in kept.lines():
             say(f"{found.name}: {line}")
         hashes = keep_counts(kept.joined(found.counts), new)
-        seen, scores = _provenance(found.dataset, labels, hashes), {**found.scores, **kept.scores}
+        seen, scores = _provenance(found, labels, hashes, kept), {**found.scores, **kept.scores}
         record = Record(key, "ok", found.name, found.identity, scores, {}, seen)
         write_record(new, record)
         forget_failure(cell)
@@ -290,7 +295,7 @@ def keep_counts(counts: CountsTable, folder: Path) -> dict[str, str]:
 
 
 def _provenance(
-    card: Mapping[str, Any], labels: Mapping[str, str], hashes: Mapping[str, str]
+    found: Scored, labels: Mapping[str, str], hashes: Mapping[str, str], kept: Kept
 ) -> dict[str, Any]:
     from wsssbench.env import provenance
 
@@ -298,10 +303,11 @@ def _provenance(
     return {
         **provenance("cpu"),
         "code": {},
+        "judged_by": {**found.judged_by, **kept.judged_by},
         "cards": {},
         "labels": labels,
         "hashes": dict(hashes),
-        "dataset": dict(card),
+        "dataset": dict(found.dataset),
         "finished": finished,
     }
 

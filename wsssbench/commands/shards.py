@@ -65,6 +65,7 @@ class Shard:
     dataset: Mapping[str, Any]
     images: int  # of the whole split
     ids_key: str  # `content_key` of their ids, in order
+    judged_by: Mapping[str, str]  # as of `Scored`
 
     @property
     def row(self) -> tuple[str, str, int, str, str]:
@@ -116,6 +117,7 @@ def _write_shard(place: Path, part: Part, found: Scored, ids: Sequence[str]) -> 
         "schema": SCHEMA, "part": str(part), "name": found.name, "identity": plain(found.identity),
         "metrics": [metric.name for metric in found.metrics], "source": found.source,
         "dataset": plain(found.dataset), "images": len(ids), "ids_key": content_key(ids),
+        "judged_by": dict(found.judged_by),
     }  # fmt: skip
     atomic_write_text(place / SHARD, json.dumps(said, indent=1))
 
@@ -130,6 +132,7 @@ def read_shard(folder: Path) -> Shard:
             folder, Part.parse(said["part"]), str(said["name"]), identity_from_plain(said["identity"]),
             tuple(map(str, said["metrics"])), str(said["source"]), dict(said["dataset"]),
             int(said["images"]), str(said["ids_key"]),
+            {str(name): str(code) for name, code in said.get("judged_by", {}).items()},
         )  # fmt: skip
     except (WsssError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadData(f"shard is damaged ({error})", where=folder / SHARD, hint=AGAIN) from error

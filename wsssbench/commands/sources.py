@@ -9,14 +9,15 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-from wsssbench.closure import code_of
+from wsssbench.closure import is_code
 from wsssbench.errors import WsssError
-from wsssbench.plugins import Entry, Plugins
+from wsssbench.made_by import judge_code, reading_code
+from wsssbench.plugins import Entry, Group, Plugins, dataset_plugin
 from wsssbench.types import Record
 
 
@@ -104,30 +105,46 @@ def recipe_text(entry: Entry) -> str:
     return " > ".join(map(str, steps)) if isinstance(steps, (tuple, list)) else ""
 
 
-def code_now(entry: Entry) -> str:
-    """sha256 (hex) of the files that the entry's class consists of; empty where only an import would tell."""
+def class_file(entry: Entry) -> Path | None:
+    """The file that defines the entry's class; None where only an import would tell, or it is gone."""
     path = source_file(entry)
-    if path is None or not isinstance(definition(entry), ast.ClassDef):  # defined elsewhere, or gone
-        return ""
-    return code_of(path)
+    return path if path is not None and isinstance(definition(entry), ast.ClassDef) else None
 
 
 def stale_keys(records: Iterable[Record], plugins: Plugins) -> set[str]:
-    """Keys of the records of which a step's code is known to differ from today's."""
-    now: dict[str, str] = {}
-    stale = set()
-    for record in records:
-        for name, then in record.provenance.get("code", {}).items():
-            if name not in now:
-                now[name] = _code_of(name, plugins)
-            if then and now[name] and then != now[name]:
-                stale.add(record.key)
-    return stale
+    """Keys of the records of which code that made or judged them is known to differ from today's."""
+    differs = cache(lambda group, name, then: _has_changed(plugins, group, name, then))
+    return {
+        record.key
+        for record in records
+        if any(differs(*used) for used in _code_used(record)) or _is_judged_otherwise(record)
+    }
 
 
-def _code_of(name: str, plugins: Plugins) -> str:
+def _is_judged_otherwise(record: Record) -> bool:
+    """Whether the harness's own code that judged a record is known to be another one than today's."""
+    terms, then = record.identity.terms, record.provenance.get("judged_by", {})
+    several = len(terms.scales) > 1 or terms.flip
+    if then.get("judge", "") not in ("", judge_code(crf=terms.crf is not None, several=several)):
+        return True
+    return then.get("files", "") not in ("", reading_code())
+
+
+def _code_used(record: Record) -> Iterator[tuple[str, str, str]]:
+    """Group, name and hash of the plugins that made and judged a record."""
+    yield from (("steps", name, then) for name, then in record.provenance.get("code", {}).items())
+    for name, then in record.provenance.get("judged_by", {}).items():
+        if name == "data set":
+            yield "datasets", dataset_plugin(record.identity.terms.dataset), then
+        elif name.startswith("metric "):
+            yield "metrics", name.removeprefix("metric "), then
+
+
+def _has_changed(plugins: Plugins, group: Group, name: str, then: str) -> bool:
+    """Whether a plugin's code is another one than `then`; no where that is not known."""
     try:
-        entry = plugins.find("steps", name) or plugins.find("methods", name)
+        entry = plugins.find(group, name) or (plugins.find("methods", name) if group == "steps" else None)
     except WsssError:  # two plugins of that name: which one ran is not known
-        return ""
-    return code_now(entry) if entry else ""
+        return False
+    path = class_file(entry) if entry else None
+    return bool(then) and path is not None and not is_code(then, path)

@@ -13,6 +13,7 @@ from wsssbench.errors import BadData, WsssError
 from wsssbench.files.file_hashes import SUMS, compare_sums, file_sha256, labels_sha256, read_sums
 from wsssbench.judging.image_counts import ImageArrays
 from wsssbench.judging.judge import COUNTS, CountsTable
+from wsssbench.made_by import metric_key
 from wsssbench.masks import read_labels
 from wsssbench.store import read_record
 
@@ -31,6 +32,7 @@ class Kept:
     dropped: tuple[str, ...] = ()  # metrics whose scores do not stay
     ids: tuple[str, ...] = ()
     more: Mapping[str, Mapping[str, ImageArrays]] = field(default_factory=dict)
+    judged_by: Mapping[str, str] = field(default_factory=dict)  # hashes of the code of these metrics, as then
 
     def joined(self, counts: CountsTable) -> CountsTable:
         """`counts`, with what the metrics that stay had counted."""
@@ -56,7 +58,10 @@ def kept_scores(folder: Path, judged: Collection[str], is_alike: Callable[[str, 
         return Kept()
     alike = {name: is_alike(name, record) for name in record.scores if name not in judged}
     scores = {name: record.scores[name] for name, same in alike.items() if same}
-    return _counted(folder, record, Kept(scores, tuple(name for name, same in alike.items() if not same)))
+    then = record.provenance.get("judged_by", {})
+    code = {key: then[key] for key in map(metric_key, scores) if key in then}
+    dropped = tuple(name for name, same in alike.items() if not same)
+    return _counted(folder, record, Kept(scores, dropped, judged_by=code))
 
 
 def _counted(folder: Path, record: Record, kept: Kept) -> Kept:

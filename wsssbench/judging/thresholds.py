@@ -1,13 +1,15 @@
 """How the threshold that turns maps into labels is chosen. The policy is part of a row's terms, so that a row
 tuned on masks is never ranked with one that was not; what was chosen stands among its scores.
 
-fixed: the step's own option. held-out: the best on a few masks of the label split, drawn once for a data set
-and not judged. label-free: a rule that sees maps alone. oracle: the best on the judged masks, flagged.
+fixed: the step's own option. held-out: the best on a few masks of the label split, the same ones for
+everybody, and not judged. label-free: a rule that sees maps alone. oracle: the best on the judged masks,
+flagged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any, Literal, get_args
 
@@ -24,18 +26,21 @@ POLICIES: tuple[Policy, ...] = get_args(Policy)
 HELD_OUT = 100  # images at most, and at most every fifth of the split
 PART = 5
 IN_MAPS = Range(low=0, high=1)  # what a step's own option may leave open: maps are in 0..1
-DRAW = 0  # one draw for everybody: methods and seeds are tuned on the same images
 RULES = {
     "held-out": "best mIoU on held-out masks",
     "label-free": "Otsu on the largest map's values",
     "oracle": "best mIoU on the judged masks",
 }
+# part of the terms: raise one where its policy would choose other thresholds, or hold out other images
+RULE_VERSIONS: Mapping[str, str] = {"fixed": "1", "held-out": "2", "label-free": "1", "oracle": "1"}
 
 
-def held_out_ids(dataset: Dataset, limit: int | None) -> tuple[str, ...]:
-    """The images of the label split that `held-out` tunes on, in the split's order.
+def held_out_ids(dataset: Dataset, limit: int | None, rule: str = "2") -> tuple[str, ...]:
+    """The images of the label split that `held-out` tunes on, in the split's order: the same for everybody.
 
-    BadData where the split has too few to leave any out, or lacks masks.
+    They are those whose ids have the lowest sha256. `rule` is the version that a row's terms name; rows of
+    before ("" or "1") were tuned on images that numpy's generator drew. BadData where the split has too few
+    to leave any out, or lacks masks.
     """
     split = dataset.card.label_split
     require_masks(dataset.card, split, "thresholds are tuned on some of them")
@@ -44,15 +49,17 @@ def held_out_ids(dataset: Dataset, limit: int | None) -> tuple[str, ...]:
     if not count:
         hint = "take another threshold policy, or more images"
         raise BadData(f"{len(ids)} images are too few to hold some out", where=split, hint=hint)
-    chosen = np.random.default_rng(DRAW).choice(len(ids), count, replace=False)
-    return tuple(ids[k] for k in sorted(chosen.tolist()))
+    if rule == RULE_VERSIONS["held-out"]:
+        chosen = set(sorted(ids, key=lambda id: hashlib.sha256(id.encode()).digest())[:count])
+        return tuple(id for id in ids if id in chosen)
+    drawn = np.random.default_rng(0).choice(len(ids), count, replace=False)
+    return tuple(ids[k] for k in sorted(drawn.tolist()))
 
 
 def planned_threshold(step: Step, name: str, policy: Policy, tuned_on: Sequence[str]) -> dict[str, Any]:
     """What a row's identity says of its threshold: a value, or the rule and the ids it will be tuned on."""
     if policy == "held-out":
-        drawn = {"images": len(tuned_on), "drawn_with": DRAW, "ids": content_key(list(tuned_on))}
-        return {"rule": RULES[policy], **drawn}
+        return {"rule": RULES[policy], "images": len(tuned_on), "ids": content_key(list(tuned_on))}
     if policy != "fixed":
         return {"rule": RULES[policy]}
     value = getattr(step.config, "threshold", None)

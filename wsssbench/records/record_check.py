@@ -97,6 +97,8 @@ def _check_provenance(provenance: Mapping[str, Any]) -> None:
     for card in _table(provenance.get("cards", {}), "cards").values():
         _check_all([_table(card, "cards").get("pretraining", "")], str, "pretraining")
     _table(provenance.get("dataset", {}), "dataset")
+    for name in ("code", "judged_by"):
+        _check_all(_table(provenance.get(name, {}), name).values(), str, name)
 
 
 def _check_parameters(identity: Mapping[str, Any]) -> None:

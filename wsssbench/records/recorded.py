@@ -81,23 +81,24 @@ def planned_as_recorded(record: Record, base: Path, steps: Sequence[Any]) -> tup
 def recorded_stage(terms: Terms, custom: Mapping[str, Mapping[str, Any]]) -> Stage:
     """The stage that a record was judged in; `custom` are the [stages.NAME] tables of today.
 
-    A custom stage that nobody has defined is read off the terms where no tags were given: then it judges the
-    segmentation. NotComparable where tags were: its labels may come from maps or be the recipe's own.
+    A custom stage that nobody has defined is read off the terms. Those of before do not say what is judged:
+    without tags it is the segmentation, and with tags NotComparable is raised.
     """
     if not terms.custom and terms.stage in STAGES:
         return STAGES[terms.stage]
     if terms.stage in custom:
         return custom_stage(terms.stage, custom[terms.stage])
-    if terms.tags_at_evaluation:
+    if terms.earlier and terms.tags_at_evaluation:
         hint = f"give the settings file that defines it as [stages.{terms.stage}]: --config FILE"
         raise NotComparable("this custom stage is not defined here", where=terms.stage, hint=hint)
     names = [f.name for f in dataclasses.fields(CrfSet)]
+    judged: Any = terms.judged or "seg"
     return Stage(
         name=terms.stage,
         version=terms.stage_version,
-        judged="seg",
-        split="eval",
-        tags_given=False,
+        judged=judged,
+        split="eval" if judged == "seg" else "label",  # as of every registered stage, which it is based on
+        tags_given=terms.tags_at_evaluation,
         crf=CrfSet(**{name: terms.crf[name] for name in names}) if terms.crf else None,
         scales=terms.scales,
         flip=terms.flip,

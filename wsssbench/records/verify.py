@@ -15,8 +15,9 @@ from wsssbench.files.file_hashes import SUMS, compare_sums, file_sha256, read_su
 from wsssbench.judging.judge import COUNTS, CountsTable
 from wsssbench.judging.metric_choice import load_metrics
 from wsssbench.judging.rejudging import CHOSEN, check_table_alone, judge_again, one_line
+from wsssbench.judging.terms import terms_of
 from wsssbench.judging.thresholds import held_out_ids, judged_ids
-from wsssbench.plan import Cell, Trial, terms_of
+from wsssbench.plan import Cell, Trial
 from wsssbench.plugins import Plugins
 from wsssbench.records.recorded import recorded_stage, recorded_steps
 from wsssbench.records.verification import Verification
@@ -158,8 +159,9 @@ def _rebuilt(
     foreign = any(step.name.startswith("import:") for step in record.identity.recipe)
     try:
         stage = recorded_stage(terms, custom)
-        tuned_on = held_out_ids(data, terms.limit) if terms.threshold_policy == "held-out" else ()
-        _check_terms(seen, terms, terms_of(data, stage, terms.threshold_policy, terms.limit))
+        policy = terms.threshold_policy
+        tuned_on = held_out_ids(data, terms.limit, terms.threshold_rule) if policy == "held-out" else ()
+        _check_terms(seen, terms, terms_of(data, stage, policy, terms.limit, earlier=terms.earlier))
         _check_lessons(seen, data, tuned_on)
         return Cell(
             trial=Trial(record.method, data, record.identity.seed, () if foreign else recorded_steps(stored)),

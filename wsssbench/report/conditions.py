@@ -9,10 +9,11 @@ whether the split was cut. How a table looks is for others.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from wsssbench.report.rows import Row
-from wsssbench.types import Terms
+from wsssbench.types import Terms, plain
 
 TAGS = {
     "xml": "the annotated objects of the data set",
@@ -57,6 +58,30 @@ def judged_size(terms: Terms) -> str:
     return "at the size of the image" if terms.resolution == "image" else f"at {terms.resolution}"
 
 
+EARLIER = (
+    "judged by an earlier protocol; `wsssbench run` (of foreign files `score`) with the same settings judges "
+    "it again without training"
+)
+
+
+def unlike_terms(one: Terms, two: Terms) -> dict[str, tuple[Any, Any]]:
+    """The fields in which terms differ, with both values. Where one is of an earlier protocol, that is said:
+    its other fields may differ for that reason alone."""
+    if one.earlier != two.earlier:
+        words = {True: "earlier", False: "current"}
+        return {"protocol": (words[one.earlier], words[two.earlier])}
+    first, second = ({f.name: plain(getattr(t, f.name)) for f in fields(t)} for t in (one, two))
+    found = {name: (own, second[name]) for name, own in first.items() if own != second[name]}
+    if "threshold_policy" in found:  # each has versions of its own
+        found.pop("threshold_rule", None)
+    return found
+
+
+def unlike_words(one: Terms, two: Terms) -> str:
+    """`unlike_terms` in words: "threshold_policy: fixed and oracle"; empty for equal ones."""
+    return "; ".join(f"{name}: {a} and {b}" for name, (a, b) in sorted(unlike_terms(one, two).items()))
+
+
 def shared_conditions(terms: Terms) -> str:
     """One line on what all rows have in common, for tables that have no sentence of definitions."""
     facts = [
@@ -69,6 +94,7 @@ def shared_conditions(terms: Terms) -> str:
         augmentation(terms),
     ]
     facts += [f"limit {terms.limit}: the first images alone"] if terms.limit is not None else []
+    facts += [EARLIER] if terms.earlier else []
     return f"{terms.dataset}: {terms.stage}{' (custom stage)' * terms.custom}: {'; '.join(facts)}."
 
 

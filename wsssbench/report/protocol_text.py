@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from wsssbench.report.conditions import ground_truth, judged_size, row_conditions
+from wsssbench.report.conditions import EARLIER, ground_truth, judged_size, row_conditions
 from wsssbench.report.rows import Row
 from wsssbench.types import Record, Terms
 
@@ -56,10 +56,11 @@ def _data(table: Sequence[Row], terms: Terms) -> str:
     limit = (
         f" It was cut to the first {terms.limit} images: this is no full evaluation." if terms.limit else ""
     )
+    earlier = f" This table was {EARLIER}." if terms.earlier else ""
     return (
         f"We report the stage {terms.stage} (version {terms.stage_version}{', custom' * terms.custom}) of "
         f"wsssbench on {terms.dataset} (version {terms.dataset_version}{shown}), "
-        f"{len(terms.classes)} classes and background, split {terms.split}{count} ({drawn}).{limit}"
+        f"{len(terms.classes)} classes and background, split {terms.split}{count} ({drawn}).{limit}{earlier}"
     )
 
 

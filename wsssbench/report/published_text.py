@@ -6,12 +6,13 @@ in `wsssbench.report.beside`. `python -m wsssbench.report.published_text` prints
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 from wsssbench.report.beside import JUDGED, Beside, beside, fitting_stage
+from wsssbench.report.conditions import ground_truth
 from wsssbench.report.published import STRENGTHS, Published, load_published
 from wsssbench.report.rows import Row
 from wsssbench.report.tables import grid
@@ -75,9 +76,8 @@ class ReportedBlock:
         if not self.found.shown:
             return NOTHING
         terms, images = self.found.terms, self.found.images
-        masks = terms.dataset_options.get("masks", {})
-        folder = masks.get(terms.split) if isinstance(masks, Mapping) else None
-        truth = f" (here: {folder})" if folder else ""
+        named = terms.dataset_options.get("masks")
+        truth = f" (here: {ground_truth(terms)})" if named else ""
         return (
             "The rows above are measured, these are not: mIoU (%) as its source gives it, background "
             "included, without rank, interval and number of seeds; classes without truth pixels and "

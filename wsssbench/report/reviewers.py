@@ -129,7 +129,9 @@ def _facts(record: Record) -> list[str]:
     lines = [f"cell: {_title(record)[9:]}"]
     lines += [f"step {s.name}: version {s.version}" for s in identity.recipe]
     lines += [
-        f"code of {name}: sha256 {digest}" for name, digest in record.provenance.get("code", {}).items()
+        f"code of {name}: sha256 {digest}"
+        for part in ("code", "judged_by")
+        for name, digest in record.provenance.get(part, {}).items()
     ]
     lines += [
         f"{name}: sha256 {digest}"

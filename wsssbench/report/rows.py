@@ -7,11 +7,10 @@ How a row looks is `wsssbench.report.tables`; nothing here reads files.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from wsssbench.stages import without_mask
@@ -74,7 +73,8 @@ class Row:
     rank: int | None = None  # within equal terms; None for failures and the ceiling
     of_full: float | None = None  # mIoU in % of the `full` row with the same backbone
     label_source: str = ""  # where image tags come from, of the data set's card: xml, file, mask, generated
-    notes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # metrics' words, by name
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # metrics' words, by name
+    versions: tuple[str, ...] = ()  # of wsssbench, that judged the cells
 
     @property
     def terms(self) -> Terms:
@@ -117,7 +117,8 @@ def _table_order(row: Row) -> tuple[Any, ...]:
     terms = row.terms
     place = STAGES.index(terms.stage) if terms.stage in STAGES else len(STAGES)
     policy = terms.threshold_policy == "oracle"
-    return (terms.dataset, terms.custom, place, terms.stage, policy, terms.limit or 0, row.terms_hash)
+    size, before = terms.limit or 0, terms.earlier
+    return (terms.dataset, terms.custom, place, terms.stage, policy, size, before, row.terms_hash)
 
 
 # --------------------------------------------------------------------------------------------- aggregation
@@ -127,18 +128,25 @@ def configuration(record: Record) -> dict[str, Any]:
     """What must be equal for cells to be seeds of one row, by name."""
     identity = record.identity
     flat: dict[str, Any] = {"precision": identity.precision, "filters": identity.filter_backend}
-    flat["batch"] = identity.batch
+    flat |= {"batch": identity.batch} if isinstance(identity.batch, int) else {}  # else among the options
     flat["supervision"] = "+".join(identity.supervision)
     for number, step in enumerate(identity.recipe):
         twice = [s.name for s in identity.recipe].count(step.name) > 1
         name = f"{step.name}#{number + 1}" if twice else step.name
         flat[f"{name} version"] = step.version
         flat |= {f"{name}.{key}": value for key, value in plain(step.config).items()}
-    if identity.terms.split_fingerprint:  # a generated set is drawn anew by each seed
-        flat["learned from"] = identity.fit_fingerprint[:8]
+    flat |= _learned_from(record)
     if identity.terms.threshold_policy == "fixed":  # other policies may choose one per seed
         flat["threshold"] = identity.threshold["value"] if identity.threshold else None
     return flat
+
+
+def _learned_from(record: Record) -> dict[str, Any]:
+    """What names the images that a recipe learned from, whatever the seed; {} where nobody says."""
+    identity = record.identity
+    if identity.terms.split_fingerprint:
+        return {"learned from": identity.fit_fingerprint[:8]} if identity.fit_fingerprint else {}
+    return {f"data {name}": value for name, value in plain(identity.fit_options).items()}
 
 
 def _aggregate(terms_hash: str, records: Sequence[Record], stale: Collection[str]) -> list[Row]:
@@ -146,11 +154,22 @@ def _aggregate(terms_hash: str, records: Sequence[Record], stale: Collection[str
     by_row: dict[tuple[str, str], list[Record]] = {}
     for record in records:
         by_row.setdefault((record.method, content_key(configuration(record))), []).append(record)
-    rows = []
+    rows, others = [], [own for group in by_row.values() if (own := _learned_from(group[0]))]
     for (method, _), cells in by_row.items():
         siblings = [configuration(group[0]) for (name, _), group in by_row.items() if name == method]
-        rows.append(_row(terms_hash, cells, _difference(configuration(cells[0]), siblings), stale))
+        row = _row(terms_hash, cells, _difference(configuration(cells[0]), siblings), stale)
+        apart = _difference(learned, others) if (learned := _learned_from(cells[0])) else ""
+        told = not apart or apart in row.variant
+        rows.append(row if told else replace(row, badges=(*row.badges, apart)))
+    if len({version for row in rows for version in row.versions}) > 1:
+        rows = [replace(row, badges=(*row.badges, *_judged_by(row))) for row in rows]
     return rows
+
+
+def _judged_by(row: Row) -> Iterator[str]:
+    """Which versions of wsssbench judged a row: where a table has several, every row says its own."""
+    if row.versions:
+        yield f"wsssbench {', '.join(row.versions)}"
 
 
 def _difference(own: Mapping[str, Any], all_of_method: Sequence[Mapping[str, Any]]) -> str:
@@ -182,6 +201,7 @@ def _row(terms_hash: str, cells: Sequence[Record], variant: str, stale: Collecti
         later=tuple(dict.fromkeys(record.reason for record in good if record.reason)),
         label_source=", ".join(dict.fromkeys(filter(None, map(_label_source, cells)))),
         notes=_notes(good),
+        versions=tuple(sorted({v for record in good if (v := _version(record))})),
     )
 
 
@@ -190,6 +210,12 @@ def _pretraining(record: Record) -> str:
     cards = record.provenance.get("cards", {}).values()
     seen = dict.fromkeys(card["pretraining"] for card in cards if card.get("pretraining"))
     return ", ".join(name for name in seen if name != "none") or ("none" if seen else "")
+
+
+def _version(record: Record) -> str:
+    """The version of wsssbench that judged a cell; empty where the record does not say."""
+    versions = record.provenance.get("versions")
+    return str(versions.get("wsssbench", "")) if isinstance(versions, Mapping) else ""
 
 
 def _label_source(record: Record) -> str:
@@ -310,7 +336,7 @@ def _ranked(rows: Sequence[Row]) -> list[Row]:
     weak = [_miou(row) for row in ordered if _is_ranked(row)]
     ceilings = [row for row in ordered if row.method == CEILING and "miou" in row.numbers]
     return [
-        dataclasses.replace(
+        replace(
             row,
             rank=weak.index(_miou(row)) + 1 if _is_ranked(row) else None,
             of_full=_share(row, [c for c in ceilings if _backbone(c) == _backbone(row) is not None]),

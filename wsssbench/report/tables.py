@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from wsssbench.errors import UnknownName, nearest
 from wsssbench.files.printable import printable
 from wsssbench.report.conditions import (
+    EARLIER,
     FACTS,
     augmentation,
     crf_of_row,
@@ -25,6 +26,7 @@ from wsssbench.report.conditions import (
     masks_seen,
     row_conditions,
     threshold_words,
+    unlike_terms,
 )
 from wsssbench.report.rows import Number, Row
 from wsssbench.types import Terms, plain
@@ -119,10 +121,9 @@ def _markdown(table: Sequence[Row], tables: Sequence[Sequence[Row]]) -> str:
 def heading(terms: Terms, others: Iterable[Terms]) -> str:
     """Data set and stage, and what sets these terms apart from others of the same data set and stage."""
     same = [o for o in others if (o.dataset, o.stage) == (terms.dataset, terms.stage)]
-    own = plain(terms)
-    differing = sorted({name for other in same for name, value in plain(other).items() if value != own[name]})
+    own = {name: pair[0] for other in same for name, pair in unlike_terms(terms, other).items()}
     custom = " (custom stage)" if terms.custom else ""
-    apart = ", ".join(f"{name} {_short(own[name])}" for name in differing)
+    apart = ", ".join(f"{name} {_short(value)}" for name, value in sorted(own.items()))
     return f"{terms.dataset}: {terms.stage}{custom} on {terms.split}" + (f"; {apart}" if apart else "")
 
 
@@ -245,6 +246,7 @@ def definition(table: Sequence[Row]) -> str:
     oracle = " Oracle thresholds were chosen on the judged masks: no fair row." * (
         terms.threshold_policy == "oracle"
     )
+    earlier = f" This table was {EARLIER}." if terms.earlier else ""
     return (
         f"Stage {terms.stage} (version {terms.stage_version}) on {terms.dataset} {terms.dataset_version}, "
         f"split {terms.split}{drawn}, {row.n_images if row.n_images is not None else 'all'} images"
@@ -257,7 +259,7 @@ def definition(table: Sequence[Row]) -> str:
         f"(foreground mIoU: without it); left out: {left or 'no class'}. Void pixels are not judged; "
         "abstaining counts as a miss; coverage is the share of pixels that got a label. "
         "± is the sample standard deviation over seeds, in brackets the interval of 95 % for their mean "
-        f"(Student's), (n) their number.{oracle}"
+        f"(Student's), (n) their number.{oracle}{earlier}"
     )
 
 
@@ -317,6 +319,7 @@ def _line_data(row: Row) -> dict[str, Any]:
     line: dict[str, Any] = {"dataset": terms.dataset, "stage": terms.stage, "split": terms.split}
     line |= {"terms": row.terms_hash, "threshold_policy": terms.threshold_policy, "limit": terms.limit}
     line |= {"tags_at_evaluation": terms.tags_at_evaluation, "custom": terms.custom}
+    line |= {"judged": terms.judged, "earlier_protocol": terms.earlier}
     line |= {name: data[name] for name in ("rank", "method", "variant", "status", "percent_of_full")}
     line |= {name: "; ".join(map(str, data[name])) for name in ("reasons", "badges", "seeds", "left_out")}
     line |= {"n_images": row.n_images, "supervision": "; ".join(row.identity.supervision)}

@@ -8,7 +8,7 @@ images and seeds are drawn is `wsssbench.statistics.bootstrap`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,6 +39,7 @@ SUMMARIES = (
     *("pixel_accuracy", "coverage", "precision_of_labelled_pixels", "frequency_weighted_iou"),
     *("fp_ratio", "fn_ratio", "fp_ratio_foreground", "fn_ratio_foreground", "image_miou"),
 )  # each is called as in the scores of its metric
+LOWER = ("fp_ratio", "fn_ratio", "fp_ratio_foreground", "fn_ratio_foreground")  # of which less is better
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Difference:
     smallest: float  # difference that such data would have shown in four of five studies
     over: str = ""  # what was drawn: images, seeds, images and seeds
     adjusted: float = float("nan")  # p for the number of methods (Holm)
+    better: str = "higher"  # or lower, or "" where that is not known
 
     @property
     def shown(self) -> bool:
@@ -108,7 +110,8 @@ def compare_counts(
         pairs, strata, _score_differences, same_images=same_images, resamples=resamples, seed=seed
     )
     names = [*SUMMARIES, *class_names]
-    return [difference_of(name, point[:, :, q], drawn[:, q]) for q, name in enumerate(names)]
+    found = [difference_of(name, point[:, :, q], drawn[:, q]) for q, name in enumerate(names)]
+    return [replace(d, better="lower") if d.score in LOWER else d for d in found]
 
 
 def what_is_drawn(seeds: int, *, same_images: bool) -> str:

@@ -67,6 +67,8 @@ def _check_card(contracts: Contracts, card: Any, name: str) -> bool:
         "fit_split, label_split and eval_split are splits",
         f"they are {sorted(roles)}",
     )
+    strange = sorted(set(card.split_options) - set(card.splits))
+    contracts.expect(not strange, "card.split_options names splits", f"it names {strange}")
     known = card.label_source in TAG_SOURCES
     contracts.expect(
         known, f"label_source is one of {', '.join(TAG_SOURCES)}", f"it is {card.label_source!r}"

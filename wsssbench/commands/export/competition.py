@@ -41,6 +41,6 @@ def outside_data(record: Record) -> list[str]:
 
 def _masks_learned_from(record: Record) -> str:
     """The mask folders of the split that was learned from, as the data set's options name them."""
-    folders = record.identity.terms.dataset_options.get("masks", {})
-    split = record.provenance.get("dataset", {}).get("fit_split", "")
+    card = record.provenance.get("dataset", {})
+    folders, split = card.get("options", {}).get("masks", {}), card.get("fit_split", "")
     return str(folders.get(split, AUGMENTED) if isinstance(folders, dict) else AUGMENTED)

@@ -166,6 +166,7 @@ def protocol_badges(terms: Terms) -> list[Badge]:
         ),
     ]
     badges += [Badge("custom stage", "warn")] if terms.custom else []
+    badges += [Badge("earlier protocol", "warn")] if terms.earlier else []
     return badges + ([Badge(f"limit {terms.limit}", "warn")] if terms.limit is not None else [])
 
 
