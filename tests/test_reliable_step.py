@@ -86,3 +86,18 @@ def test_without_maps_it_says_which_step_is_lacking(tmp_path: Path) -> None:
     with pytest.raises(WsssError, match="no maps") as error:
         predictor(tmp_path)([scene(32)[0]], None, [Outputs()], WANT)
     assert "before it" in str(error.value.hint)
+
+
+def test_given_tags_leave_the_maps_of_other_classes_out(tmp_path: Path) -> None:
+    image, maps = scene(48)
+    classes = len(TinyDataset.card.class_names)
+    noise = np.random.default_rng(1).random((classes, *maps.values.shape[1:])).astype(np.float32)
+    noise[1] = maps.values[0]
+    every, tags = Maps(np.arange(classes), noise), np.arange(classes)[None] == 1
+    ask = predictor(tmp_path)
+    own, cut, free = (
+        ask([image], given, [Outputs(maps=found)], WANT)[0].labels
+        for found, given in ((maps, None), (every, tags), (every, None))
+    )
+    assert np.array_equal(own, cut)
+    assert not np.array_equal(own, free)

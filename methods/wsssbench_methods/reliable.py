@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsssbench.errors import WsssError
+from wsssbench.masks import tagged_maps
 from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import normalise_cam, resize
 from wsssbench.stages import sigma_scale
-from wsssbench.types import Artifacts, Context, Kind, Outputs, StepCard, View
+from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, StepCard, View
 from wsssbench_methods.rrm.config import RuleOptions, reliable_rule
 from wsssbench_methods.rrm.reliable import reliable_labels_batch
 
 
 class ReliablePredictor:
-    """Labels of the reliable pixels, 255 elsewhere; the classes are those that the maps are of."""
+    """Labels of the reliable pixels, 255 elsewhere; the classes are those that the maps are of, and that are
+    tagged where tags are given."""
 
     def __init__(self, config: RuleOptions, ctx: Context) -> None:
         self.rule, self.ctx = reliable_rule(config), ctx
@@ -37,19 +39,18 @@ class ReliablePredictor:
         want: frozenset[Kind],
     ) -> Sequence[Outputs]:
         with self.ctx.phase("mining"):
-            return by_size(images, lambda stack, members: self._mined(stack, [given[i] for i in members]))
+            every = [None] * len(images) if tags is None else list(tags)
+            maps = [_tagged(*each) for each in zip(given, every, strict=True)]
+            return by_size(images, lambda stack, members: self._mined(stack, [maps[i] for i in members]))
 
-    def _mined(self, stack: Tensor, given: Sequence[Outputs]) -> list[Outputs]:
+    def _mined(self, stack: Tensor, given: Sequence[Maps]) -> list[Outputs]:
         size, classes = stack.shape[-2:], len(self.ctx.card.class_names)
         cams = torch.zeros(len(stack), classes, *size)
         tagged = torch.zeros(len(stack), classes, dtype=torch.bool)
-        for i, outputs in enumerate(given):
-            if outputs.maps is None:
-                hint = "put a step that gives maps before it"
-                raise WsssError("the reliable step was given no maps", where="reliable", hint=hint)
-            chosen = torch.from_numpy(outputs.maps.classes.astype(np.int64))
+        for i, maps in enumerate(given):
+            chosen = torch.from_numpy(maps.classes.astype(np.int64))
             if len(chosen):
-                planes = torch.from_numpy(outputs.maps.values.astype(np.float32))
+                planes = torch.from_numpy(maps.values.astype(np.float32))
                 cams[i, chosen] = normalise_cam(resize(planes[None], size)[0])
                 tagged[i, chosen] = True
         labels = reliable_labels_batch(
@@ -59,9 +60,16 @@ class ReliablePredictor:
             self.rule,
             backend=self.ctx.filter_backend,
             scale=sigma_scale(self.ctx.card),
-            most_tags=max(len(outputs.maps.classes) for outputs in given if outputs.maps),
+            most_tags=max(len(maps.classes) for maps in given),
         )
         return [Outputs(labels=mask) for mask in labels.cpu().numpy()]
+
+
+def _tagged(given: Outputs, tags: NDArray[np.bool_] | None) -> Maps:
+    if given.maps is None:
+        hint = "put a step that gives maps before it"
+        raise WsssError("the reliable step was given no maps", where="reliable", hint=hint)
+    return tagged_maps(given.maps, tags)
 
 
 class Reliable:

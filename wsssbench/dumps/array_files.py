@@ -104,9 +104,9 @@ def _unknown(data: bytes) -> str:
 
 def _reason(error: Exception) -> str:
     """What a reader said; of what Python says about its own types, that there is damage."""
-    if not isinstance(error, (ValueError, OSError, zipfile.BadZipFile, EOFError)):
+    if type(error) not in (ValueError, zipfile.BadZipFile):
         return "it is damaged, or its parts do not fit together"
-    return str(error).partition("\n")[0][:160] or "it ends early, or is damaged"
+    return str(error).partition("\n")[0][:160]
 
 
 def read_npz(path: Path | str) -> dict[str, NDArray[Any]]:

@@ -92,8 +92,9 @@ def read_single_map(source: Source, content: NDArray[Any]) -> Maps:
 
 
 def looks_like_labels(values: NDArray[Any], classes: int) -> bool:
-    """Whether an array holds whole numbers alone: 0..classes, 255 or -1."""
-    return bool(np.isin(np.unique(values), [*range(classes + 1), IGNORE, -1]).all())
+    """Whether an array holds whole numbers alone, 0..classes, 255 or -1, and not 0 alone."""
+    found = np.unique(values)
+    return bool(np.isin(found, [*range(classes + 1), IGNORE, -1]).all() and found.any())
 
 
 def read_house_maps(source: Source, content: Mapping[str, Any]) -> Maps:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn, TypeAlias
 
@@ -22,6 +22,7 @@ NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLO
 TEXTS = ("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
 OLD_TEXTS = ("STRING", "BINSTRING", "SHORT_BINSTRING")  # of Python 2
 BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")
+DAMAGED = "a damaged pickle"
 CODE = ("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")  # opcodes that call or import
 
 
@@ -61,7 +62,7 @@ def load_pickle(
     """
     machine = _Machine(where, names, persistent, hint)
     try:
-        for opcode, argument, _ in itertools.islice(pickletools.genops(stream), MOST_STEPS):
+        for opcode, argument in itertools.islice(_opcodes(stream), MOST_STEPS):
             action = ACTIONS.get(opcode.name)
             if action is None:
                 machine.reject(opcode.name, argument)
@@ -72,7 +73,15 @@ def load_pickle(
         raise
     except Exception as error:  # a damaged pickle can fail in any way: stack, memo, text, memory
         said = _one_line(str(error)) if type(error) is ValueError else ""
-        raise ValueError(f"a damaged pickle{': ' + said if said else ''}") from error
+        inner = said.removeprefix(DAMAGED).removeprefix(": ")  # of a pickle within the pickle
+        raise ValueError(f"{DAMAGED}: {inner}" if inner else DAMAGED) from error
+
+
+def _opcodes(stream: IO[bytes]) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
+    try:
+        yield from ((opcode, argument) for opcode, argument, _ in pickletools.genops(stream))
+    except Exception as error:  # in the words of its own code
+        raise ValueError("it ends early, or bytes in it were changed") from error
 
 
 def _one_line(text: str) -> str:
@@ -144,7 +153,7 @@ class _Machine:
     def build(self, _: Any) -> None:
         state = self.stack.pop()
         if not isinstance(self.stack[-1], Stored):
-            raise ValueError(f"a state for a {type(self.stack[-1]).__name__}")
+            raise ValueError("a state for what has none")
         self.stack[-1].state = state
 
     def persistent_id(self, argument: Any) -> None:
@@ -155,12 +164,12 @@ class _Machine:
 
     def append(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not list:
-            raise ValueError(f"an item appended to a {type(self.stack[-1]).__name__}")
+            raise ValueError("an item appended to what is no list")
         self.stack[-1].extend(items)
 
     def set_items(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not dict or len(items) % 2:
-            raise ValueError(f"an entry set in a {type(self.stack[-1]).__name__}")
+            raise ValueError("an entry set in what is no dict")
         for key in items[::2]:
             _check_key(key)
         self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
