@@ -94,6 +94,12 @@ def test_what_the_error_proposes_gives_the_true_scores(binary: Path, tmp_path: P
     assert found.record.scores["iou"]["per_class"] == pytest.approx(wanted)
 
 
+def test_where_no_mask_can_be_read_the_reason_is_given(binary: Path) -> None:
+    describe(binary, '[labels]\n255 = "lesion"\n')
+    with pytest.raises(BadData, match=r"a mask with the value 0, not in dataset\.toml"):
+        opened(binary).fingerprint("val")
+
+
 def test_judged_masks_of_background_alone_are_refused(binary: Path) -> None:
     redraw(binary, np.zeros_like)
     describe(binary, tags="tags.json")

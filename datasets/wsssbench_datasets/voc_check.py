@@ -114,18 +114,23 @@ def require_a_class(
 ) -> None:
     """BadData where no mask of `ids` shows a class: nothing of `split` could be judged or learned.
 
-    Masks are read up to the first that shows one; a damaged one is named when it is judged. `hint` is for
-    masks of background and void: they are usually drawn as 0 and 255.
+    Masks are read up to the first that shows one; a damaged one is named when it is judged, or here, by its
+    FileFault, where none can be read. `hint` is for masks of background and void: they are usually drawn as
+    0 and 255.
     """
-    void = False
+    void, fault, read = False, None, 0
     for id in ids:
         try:
             present, own_void = shown(mask(id), len(card.class_names))
-        except FileFault:
+        except FileFault as error:
+            fault = fault or error
             continue
+        read += 1
         if present.any():
             return
         void |= own_void
+    if fault and not read:
+        raise fault
     if what := classless(card, split, void):
         raise BadData(what, where=where, hint=hint if void else "check how the masks were written")
 
