@@ -261,21 +261,29 @@ def test_files_that_err_in_some_images_pass() -> None:
     tag_check([{1}, {2}, {3, 4}, set()], [{1}, {0}, {4}, {2}])
     tag_check([{5}], [{1}])  # one file proves nothing
     tag_check([{0, 1, 2, 3, 4, 5}] * 4, [{1}, {2}, {3}, {4}])
+    tag_check([{0, 1}] * 4, [{0}, {0}, {0}, {1}])  # maps of both of two classes, most images of the first
 
 
 @pytest.mark.parametrize(
-    ("own", "words"),
+    ("own", "given", "words"),
     [
-        ([{3}, {4}, {5}], "in 3 of 3 files no class of the maps is a tag"),
+        ([{3}, {4}, {5}], [{0}, {1}, {0}], "in 3 of 3 files no class of the maps is a tag"),
+        ([{2}, {3}, {0}], [{0}, {1}, {0}], "in 2 of 3 files no class"),
         (
-            [{0, 1}, {0, 1, 2}, {0, 3}],
-            "in 3 of 3 files the classes of the maps, less one, are exactly the tags",
+            [{0, 1, 3}, {0, 2}, {0, 4}],
+            [{0, 2}, {1}, {3}],
+            "in 3 of 3 files the classes of the maps, less one",
         ),
-        ([{2}, {3}, {0}], "in 2 of 3 files no class"),
+        (
+            [{1}, {2}, {0, 1}],
+            [{0}, {1}, {0}],
+            "in 2 of 3 files the classes of the maps, less one, are exactly",
+        ),
     ],
 )
-def test_files_whose_classes_are_no_tags_in_most_images_are_refused(own: list[set[int]], words: str) -> None:
-    given = [{0}, {0, 1}, {2}] if 0 in own[0] else [{0}, {1}, {0}]
+def test_files_whose_classes_are_no_tags_in_most_images_are_refused(
+    own: list[set[int]], given: list[set[int]], words: str
+) -> None:
     with pytest.raises(BadData, match=words):
         tag_check(own, given)
 
