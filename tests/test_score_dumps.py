@@ -364,7 +364,7 @@ ID = SHAPES.ids("val")[0]
         (f"{ID}.PNG", f"{ID}.PNG is there; files are named {ID}.png"),
         (f"{ID}_pred.png", f"{ID}_pred.png is there; files are named {ID}.png"),
         (f"{ID}.bmp", f"{ID}.bmp is there; files are named {ID}.png"),
-        (f"{ID}.jpg", f"{ID}.jpg is there: a JPEG, whose colours are no labels any more; save {ID}.png"),
+        (f"{ID}.jpg", f"{ID}.jpg is there: a JPEG, which changes label values; save {ID}.png"),
         ("readme.txt", "readme.txt is there; files are named by the ids of val"),
     ],
 )
@@ -400,7 +400,7 @@ def test_a_jpeg_under_the_name_of_a_png_and_labels_as_fractions_are_said(tmp_pat
     for id in SHAPES.ids("val")[:8]:
         Pil.fromarray(SHAPES.mask(id)).save(f"jpeg/{id}.png", format="JPEG")
         np.save(f"floats/{id}.npy", SHAPES.mask(id).astype(np.float64))
-    assert "it is a JPEG, whose colours are no labels any more" in refused("jpeg")
+    assert "it is a JPEG, which changes label values" in refused("jpeg")
     output = refused("floats")
     assert f"these look like labels as float64: whole numbers in 0..{K}" in output
     assert "save labels as uint8" in output
