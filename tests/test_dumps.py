@@ -309,7 +309,7 @@ def test_a_colour_outside_the_palette_is_named_with_its_count(tmp_path: Path, la
 def test_transparent_and_lossy_pictures_are_refused(tmp_path: Path, labels: np.ndarray) -> None:
     picture = Pil.fromarray(voc_palette()[labels])
     picture.save(tmp_path / "lossy.png", format="JPEG")
-    with pytest.raises(BadData, match="it is a JPEG, whose colours are no labels"):
+    with pytest.raises(BadData, match="it is a JPEG, which changes label values"):
         read_dump(tmp_path / "lossy.png", K)
     picture.putalpha(7)
     picture.save(tmp_path / "a.png")

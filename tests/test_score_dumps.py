@@ -261,21 +261,29 @@ def test_files_that_err_in_some_images_pass() -> None:
     tag_check([{1}, {2}, {3, 4}, set()], [{1}, {0}, {4}, {2}])
     tag_check([{5}], [{1}])  # one file proves nothing
     tag_check([{0, 1, 2, 3, 4, 5}] * 4, [{1}, {2}, {3}, {4}])
+    tag_check([{0, 1}] * 4, [{0}, {0}, {0}, {1}])  # maps of both of two classes, most images of the first
 
 
 @pytest.mark.parametrize(
-    ("own", "words"),
+    ("own", "given", "words"),
     [
-        ([{3}, {4}, {5}], "in 3 of 3 files no class of the maps is a tag"),
+        ([{3}, {4}, {5}], [{0}, {1}, {0}], "in 3 of 3 files no class of the maps is a tag"),
+        ([{2}, {3}, {0}], [{0}, {1}, {0}], "in 2 of 3 files no class"),
         (
-            [{0, 1}, {0, 1, 2}, {0, 3}],
-            "in 3 of 3 files the classes of the maps, less one, are exactly the tags",
+            [{0, 1, 3}, {0, 2}, {0, 4}],
+            [{0, 2}, {1}, {3}],
+            "in 3 of 3 files the classes of the maps, less one",
         ),
-        ([{2}, {3}, {0}], "in 2 of 3 files no class"),
+        (
+            [{1}, {2}, {0, 1}],
+            [{0}, {1}, {0}],
+            "in 2 of 3 files the classes of the maps, less one, are exactly",
+        ),
     ],
 )
-def test_files_whose_classes_are_no_tags_in_most_images_are_refused(own: list[set[int]], words: str) -> None:
-    given = [{0}, {0, 1}, {2}] if 0 in own[0] else [{0}, {1}, {0}]
+def test_files_whose_classes_are_no_tags_in_most_images_are_refused(
+    own: list[set[int]], given: list[set[int]], words: str
+) -> None:
     with pytest.raises(BadData, match=words):
         tag_check(own, given)
 
@@ -356,7 +364,7 @@ ID = SHAPES.ids("val")[0]
         (f"{ID}.PNG", f"{ID}.PNG is there; files are named {ID}.png"),
         (f"{ID}_pred.png", f"{ID}_pred.png is there; files are named {ID}.png"),
         (f"{ID}.bmp", f"{ID}.bmp is there; files are named {ID}.png"),
-        (f"{ID}.jpg", f"{ID}.jpg is there: a JPEG, whose colours are no labels any more; save {ID}.png"),
+        (f"{ID}.jpg", f"{ID}.jpg is there: a JPEG, which changes label values; save {ID}.png"),
         ("readme.txt", "readme.txt is there; files are named by the ids of val"),
     ],
 )
@@ -392,7 +400,7 @@ def test_a_jpeg_under_the_name_of_a_png_and_labels_as_fractions_are_said(tmp_pat
     for id in SHAPES.ids("val")[:8]:
         Pil.fromarray(SHAPES.mask(id)).save(f"jpeg/{id}.png", format="JPEG")
         np.save(f"floats/{id}.npy", SHAPES.mask(id).astype(np.float64))
-    assert "it is a JPEG, whose colours are no labels any more" in refused("jpeg")
+    assert "it is a JPEG, which changes label values" in refused("jpeg")
     output = refused("floats")
     assert f"these look like labels as float64: whole numbers in 0..{K}" in output
     assert "save labels as uint8" in output

@@ -93,7 +93,7 @@ def found_instead(folder: Path | str, id: str) -> str:
     """What lies in `folder` under a name like that of image `id`, in words; empty where nothing does."""
     alike = next((name for name in _names(folder) if id in name), "")
     if alike.lower().endswith((".jpg", ".jpeg")):
-        return f"{alike} is there: a JPEG, whose colours are no labels any more; save {id}.png"
+        return f"{alike} is there: a JPEG, which changes label values; save {id}.png"
     return f"{alike} is there; files are named {id}.png (arrays: .npy)" if alike else ""
 
 

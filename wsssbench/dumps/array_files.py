@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
 PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 OTHERS = {  # how files begin that people take for dumps
-    b"\xff\xd8\xff": "a JPEG, whose colours are no labels any more",
+    b"\xff\xd8\xff": "a JPEG, which changes label values",
     b"GIF8": "a GIF",
     b"BM": "a BMP",
     b"II*\0": "a TIFF",

@@ -31,8 +31,8 @@ def check_tagged(artifacts: ArtifactFolder, dataset: Dataset, kinds: Collection[
 def check_classes(
     ids: Sequence[str], maps_of: Callable[[str], Maps | None], tags_of: Callable[[str], Tags], where: object
 ) -> None:
-    """BadData, naming `where`, if in most images no class of the maps is a tag, or the classes less one are
-    exactly the tags and the classes are not."""
+    """BadData, naming `where`, if in most images no class of the maps is a tag, or a tag has no map and the
+    classes less one are exactly the tags."""
     files = without = from_one = 0
     for id in ids[:: -(-len(ids) // LOOKED_AT) or 1]:
         maps = maps_of(id)
@@ -42,7 +42,7 @@ def check_classes(
         given = set(np.flatnonzero(tags_of(id)).tolist())
         files += 1
         without += not own & given
-        from_one += own != given and {k - 1 for k in own if k} == given
+        from_one += not given <= own and {k - 1 for k in own if k} == given
     wrong = max(without, from_one)
     if files < FEWEST or 2 * wrong <= files:
         return
