@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import runpy
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +18,11 @@ import wsssbench
 import wsssbench_datasets
 import wsssbench_methods
 from wsssbench.closure import closure, code_of, is_code
+from wsssbench.commands.sources import stale_keys
 from wsssbench.made_by import judge_code
+from wsssbench.plugins import Plugins
 
+FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 FILES = {
     "mine/__init__.py": "",
     "mine/step.py": "from mine.losses import loss\nfrom . import config\nimport torch, mine.deep.far\n",
@@ -147,7 +152,7 @@ def test_every_metric_and_data_set_brings_the_code_that_it_imports() -> None:
     boundary = HERE / "scores" / "boundary.py"
     assert counted(boundary) == {"scores/boundary.py", "scores/matrix.py", "metrics.py"}
     names = {path.name for path in closure(DATASETS / "voc12.py")}
-    assert names >= {"voc12.py", "voc_check.py", "tag_files.py", "image_files.py"}
+    assert names >= {"voc12.py", "voc_check.py", "tag_files.py", "image_files.py", "label_palette.py"}
 
 
 @pytest.mark.parametrize(
@@ -173,6 +178,15 @@ def test_a_change_in_the_harness_makes_what_uses_it_stale(tmp_path: Path, file: 
     assert digest() == before
     add("\nchanged = 1\n")
     assert (digest() != before) == stale
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5,), (0.5, 1.0)])
+def test_a_row_of_todays_judge_is_not_stale_at_any_scales(scales: tuple[float, ...]) -> None:
+    record = FAKE["fake_record"](terms=FAKE["fake_terms"](scales=scales))
+    used = {"judge": judge_code(crf=False, several=scales != (1.0,))}
+    assert stale_keys([replace(record, provenance={"judged_by": used})], Plugins()) == set()
+    other = {"judge": judge_code(crf=True, several=scales != (1.0,))}
+    assert stale_keys([replace(record, provenance={"judged_by": other})], Plugins()) == {record.key}
 
 
 def test_hashes_of_before_are_compared_as_they_were_made(package: Path) -> None:

@@ -248,11 +248,13 @@ def test_outputs_that_were_judged_are_not_written_again_for_one_more_kind(
 def test_scores_of_a_metric_that_is_not_at_hand_stay_with_their_counts(tmp_path: Path) -> None:
     fake.run(tmp_path, plugins=Here(), metrics=("local", "local_maps"))
     (cell,) = fake.plan(tmp_path)[1]
-    before = read_record(cell.folder).scores
+    before, then = read_record(cell.folder).scores, read_record(cell.folder).provenance["judged_by"]
     out = io.StringIO()
     failed, _ = fake.run(tmp_path, metrics=("accuracy",), out=out)
     assert failed == 0
-    scores = read_record(cell.folder).scores
+    scores, now = read_record(cell.folder).scores, read_record(cell.folder).provenance["judged_by"]
+    assert now["metric local"] == then["metric local"] != ""  # the code that counted, as it was then
+    assert "metric accuracy" in now
     assert set(scores) == {"iou", "accuracy", "local", "local_maps"}
     assert {name: scores[name] for name in before} == before
     assert "local" in CountsTable.load(cell.folder / COUNTS).more

@@ -24,7 +24,7 @@ ROOMS = ("dumps", "judging", "nets", "ops", "scores")  # packages of the harness
 MODULES = (
     *("artifacts", "crops", "late_losses", "masks", "metrics", "optimizers", "predicting", "refine"),
     *("scales", "stages", "train", "distributed", "distributed.batch_norm", "distributed.gradients"),
-    *("files.image_files", "files.label_png"),
+    *("files.image_files", "files.label_palette", "files.label_png"),
 )
 SCHEME = "2:"  # how a hash of today begins; those of before were made otherwise
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

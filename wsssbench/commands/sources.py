@@ -124,7 +124,7 @@ def stale_keys(records: Iterable[Record], plugins: Plugins) -> set[str]:
 def _is_judged_otherwise(record: Record) -> bool:
     """Whether the harness's own code that judged a record is known to be another one than today's."""
     terms, then = record.identity.terms, record.provenance.get("judged_by", {})
-    several = len(terms.scales) > 1 or terms.flip
+    several = terms.scales != (1.0,) or terms.flip  # as `Stage.multi_scale`
     if then.get("judge", "") not in ("", judge_code(crf=terms.crf is not None, several=several)):
         return True
     return then.get("files", "") not in ("", reading_code())
