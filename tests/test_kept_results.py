@@ -166,7 +166,7 @@ def test_scores_that_cannot_be_written_replace_neither_the_record_nor_its_masks(
     before = fake.content(cell.folder)
     monkeypatch.setattr(fake.Other, "outputs", other_labels)
     monkeypatch.setattr(fake.Toy, "mask", lambda self, id: np.ones((12, 16), np.uint8))
-    monkeypatch.setattr("wsssbench.engine.Engine._timing", lambda *_: {"seconds": float("nan")})
+    monkeypatch.setattr("wsssbench.engine.cell_timing", lambda *_: {"seconds": float("nan")})
     failed, _ = fake.run(tmp_path, "other", rerun="all")
     assert (failed, fake.content(cell.folder)) == (1, before)
 

@@ -22,7 +22,15 @@ from wsssbench.env import provenance
 from wsssbench.errors import WsssError
 from wsssbench.files.file_hashes import write_sums
 from wsssbench.files.locks import clear, hold
-from wsssbench.fits import chain_of, code_of_fits, is_stale, read_fit, sharing_processes, write_fit
+from wsssbench.fits import (
+    cell_timing,
+    chain_of,
+    code_of_fits,
+    is_stale,
+    read_fit,
+    sharing_processes,
+    write_fit,
+)
 from wsssbench.hardware import Hardware, is_deterministic
 from wsssbench.isolation import runner
 from wsssbench.isolation.marks import ARTIFACTS, begin, is_foreign, isolation_of, lacks_isolation
@@ -143,7 +151,7 @@ class Engine:
                 self.progress.say(f"{cell.title}: {line}")
             kept.joined(counts).save(new / COUNTS)
             hashes = self._hashes(cell, new, artifacts)
-            timing, scores = self._timing(cell, artifacts), {**scores, **kept.scores}
+            timing, scores = cell_timing(cell, artifacts), {**scores, **kept.scores}
             record = self._record(cell, "ok", scores, timing, hashes=hashes, judged_by=kept.judged_by)
             write_record(new, record)
             forget_failure(cell.folder)
@@ -378,32 +386,3 @@ class Engine:
         made_from = judged_files(cell, artifacts, tuning)
         masks = [new / MASKS / f"{id}.png" for id in cell.ids]
         return write_sums(new, [*made_from, *masks, new / COUNTS], [COUNTS], home=cell.folder)
-
-    def _timing(self, cell: Cell, artifacts: ArtifactFolder) -> dict[str, Any]:
-        """Seconds and images of fitting and predicting, summed over the steps up to the judged one."""
-        chain = chain_of(judged_step(cell.trial.steps, cell.stage))
-        fits = [fit for planned in chain if (fit := read_fit(planned))]
-        images, seconds = sum(f["images"] for f in fits), sum(f["seconds"] for f in fits)
-        predicting = self._predict_costs(cell, artifacts)
-        timing: dict[str, Any] = {
-            "fit_seconds": round(seconds, 2),
-            "fit_images": images,
-            "fit_phases": {f["step"]["name"]: f["phases"] for f in fits},
-            "predict_seconds": round(sum(cost["seconds"] for cost in predicting), 3),
-            "predict_images": predicting[0]["images"],
-        }
-        if images and seconds:
-            timing["train_images_per_s"] = round(images / seconds, 2)
-        per_image = sum(cost["seconds"] / max(cost["images"], 1) for cost in predicting)
-        if per_image:
-            timing["predict_images_per_s"] = round(1 / per_image, 2)
-        return timing
-
-    def _predict_costs(self, cell: Cell, artifacts: ArtifactFolder) -> list[dict[str, float]]:
-        """Costs of the judged step's outputs and of what they were made from, the judged step first."""
-        planned, costs = judged_step(cell.trial.steps, cell.stage), [artifacts.cost()]
-        name = artifact_name(cell.split, cell.stage.tags_given)
-        while planned.before is not None and planned.takes:
-            planned = planned.before
-            costs.append(ArtifactFolder(planned.folder / "artifacts" / name).cost())
-        return costs

@@ -1,5 +1,5 @@
 """What a fitted step leaves in its folder beside its own files: fitted.json, the mark that it is fitted, with
-what fitting cost and which code did it. No step is run here."""
+what fitting cost and which code did it; and what a cell cost, summed over its steps. No step is run here."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from wsssbench.artifacts import ArtifactFolder
 from wsssbench.made_by import code_hash, has_code, trial_code
-from wsssbench.plan import PlannedStep, Trial
+from wsssbench.plan import Cell, PlannedStep, Trial, judged_step
+from wsssbench.predicting import artifact_name
 from wsssbench.store import FITTED, atomic_write_text
 from wsssbench.timing import Cost
 from wsssbench.types import plain
@@ -59,3 +61,34 @@ def code_of_fits(trial: Trial) -> dict[str, str]:
     """Step name -> sha256 of the code that fitted it: today's, unless the fit is older."""
     older = {name: code for p in trial.steps for name, code in read_fit(p).get("code", {}).items()}
     return {**trial_code(trial), **older}
+
+
+def cell_timing(cell: Cell, artifacts: ArtifactFolder) -> dict[str, Any]:
+    """Seconds and images of fitting and predicting, summed over the steps up to the judged one."""
+    chain = chain_of(judged_step(cell.trial.steps, cell.stage))
+    fits = [fit for planned in chain if (fit := read_fit(planned))]
+    images, seconds = sum(f["images"] for f in fits), sum(f["seconds"] for f in fits)
+    predicting = _predict_costs(cell, artifacts)
+    timing: dict[str, Any] = {
+        "fit_seconds": round(seconds, 2),
+        "fit_images": images,
+        "fit_phases": {f["step"]["name"]: f["phases"] for f in fits},
+        "predict_seconds": round(sum(cost["seconds"] for cost in predicting), 3),
+        "predict_images": predicting[0]["images"],
+    }
+    if images and seconds:
+        timing["train_images_per_s"] = round(images / seconds, 2)
+    per_image = sum(cost["seconds"] / max(cost["images"], 1) for cost in predicting)
+    if per_image:
+        timing["predict_images_per_s"] = round(1 / per_image, 2)
+    return timing
+
+
+def _predict_costs(cell: Cell, artifacts: ArtifactFolder) -> list[dict[str, float]]:
+    """Costs of the judged step's outputs and of what they were made from, the judged step first."""
+    planned, costs = judged_step(cell.trial.steps, cell.stage), [artifacts.cost()]
+    name = artifact_name(cell.split, cell.stage.tags_given)
+    while planned.before is not None and planned.takes:
+        planned = planned.before
+        costs.append(ArtifactFolder(planned.folder / "artifacts" / name).cost())
+    return costs
