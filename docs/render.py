@@ -44,7 +44,7 @@ def output(command: str) -> str:
 
 def printed(command: str) -> str:
     """What `wsssbench ...` prints to stdout. RuntimeError where it fails."""
-    from wsssbench.cli import main
+    from wsssbench.cli.main import main
 
     with TemporaryDirectory() as empty, chdir(empty):
         done = CliRunner(env=PLAIN).invoke(main, shlex.split(command)[1:], prog_name="wsssbench")
@@ -134,7 +134,7 @@ def reference(group: str) -> str:
 
 def command_names(group: click.Group | None = None, before: str = "") -> Iterator[str]:
     """All commands by the words that call them, as "export png"."""
-    from wsssbench.cli import main
+    from wsssbench.cli.main import main
 
     for name, command in sorted((group or main).commands.items()):
         yield before + name
@@ -143,7 +143,7 @@ def command_names(group: click.Group | None = None, before: str = "") -> Iterato
 
 
 def own_names(group: str) -> list[str]:
-    from wsssbench.plugins import GROUPS, Plugins
+    from wsssbench.plugins.table import GROUPS, Plugins
 
     known = next(known for known in GROUPS if known == group)
     return [entry.name for entry in Plugins().entries(known) if VERSION.fullmatch(entry.origin)]

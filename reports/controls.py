@@ -13,7 +13,8 @@ import numpy as np
 from tabulate import tabulate
 
 from wsssbench.commands.compare import compare_methods
-from wsssbench.store import StoredRecord, find_records
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import StoredRecord
 
 PAIRS = (
     ("rrm", "cam"), ("rrm", "cam+crf"), ("rrm", "cam-2step"), ("rrm", "rrm-no-energy"),

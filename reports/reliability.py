@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from wsssbench.judging.judge import COUNTS, CountsTable
-from wsssbench.store import find_records
+from wsssbench.records.finding import find_records
+from wsssbench.scores.counts_table import COUNTS, CountsTable
 
 FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 SOURCES = {"cam": "", "early": "options.rrm.stop_at = 50\n", "final": ""}

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from wsssbench.report import report
+from wsssbench.reporting import report
 
 HERE = Path(__file__).resolve().parent
 KINDS_OF_PARTS = "tables|controls|reliability|performance"

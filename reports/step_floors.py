@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.heads import Classifier, JointNet, rescaled
-from wsssbench.options import build_config
+from wsssbench.plugins.options import build_config
 from wsssbench_methods.rrm.step import Rrm
 from wsssbench_methods.segment import head_plan
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from wsssbench.checkpoints import load_checkpoint
-from wsssbench.context import RunContext
-from wsssbench.crops import CropBatches
-from wsssbench.options import build_config
+from wsssbench.plugins.options import build_config
+from wsssbench.running.context import RunContext
 from wsssbench.train import make_optimizer, one_step
+from wsssbench.training.checkpoints import load_checkpoint
+from wsssbench.training.crops import CropBatches
 from wsssbench.types import View
-from wsssbench_datasets.voc12 import Voc12
+from wsssbench_datasets.voc12.dataset import Voc12
 from wsssbench_methods.classifier import new_classifier
 from wsssbench_methods.rrm.config import crop_rule, joint_schedule
 from wsssbench_methods.rrm.joint import joint_losses

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as Pil
 
-from wsssbench_datasets.coco_classes import CATEGORIES
+from wsssbench_datasets.coco14.classes import CATEGORIES
 
 SIZE = (20, 44)  # (H, W); eight cells of 10 x 10 and a strip that stays background
 PER_IMAGE = 8  # images 1..10 of a split have the classes 1..80 by eights

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")  # before torch and numba are imported: see wsssbench.cli
+os.environ.setdefault(
+    "GOMP_SPINCOUNT", "20000"
+)  # before torch and numba are imported: see wsssbench.cli.main
 # A shell's background job begins with Ctrl-C ignored, and so would every process that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,7 +117,7 @@ def _write_voc_image(voc: VocTree, id: str, index: int, rng: np.random.Generator
 @pytest.fixture
 def voc_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VocTree:
     """A fresh VOC tree under `tmp_path`/voc; digests are cached under `tmp_path`, not in the user's home."""
-    from wsssbench_datasets.voc12 import CLASS_NAMES
+    from wsssbench_datasets.voc12.dataset import CLASS_NAMES
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     voc = VocTree(tmp_path / "voc")

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from wsssbench.judging.judge import COUNTS, CountsTable
+from wsssbench.identity import Record, plain
 from wsssbench.masks import write_labels
 from wsssbench.metrics import Iou, confusion_counts
-from wsssbench.report.page.training import step_folders
+from wsssbench.records.store import StoredRecord, cell_folder, write_record
+from wsssbench.reporting.page.training import step_folders
+from wsssbench.scores.counts_table import COUNTS, CountsTable
 from wsssbench.scores.ladder import KINDS
-from wsssbench.store import StoredRecord, cell_folder, write_record
-from wsssbench.types import DatasetCard, Record, StepCard, plain
+from wsssbench.types import DatasetCard, StepCard
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]

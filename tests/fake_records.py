@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from wsssbench.types import Record, RowIdentity, StepIdentity, Terms, content_key, plain
+from wsssbench.identity import Record, RowIdentity, StepIdentity, Terms, content_key, plain
 
 CLASSES = ("ring", "stripe")
 

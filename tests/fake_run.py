@@ -12,25 +12,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from wsssbench.engine import Engine
 from wsssbench.files.file_hashes import file_sha256
-from wsssbench.hardware import resolve_hardware
-from wsssbench.plan import Cell, make_plan
-from wsssbench.plugins import Entry, Plugins
+from wsssbench.identity import content_key
+from wsssbench.machine.hardware import resolve_hardware
+from wsssbench.planning.cells import Cell
+from wsssbench.planning.plan import make_plan
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.table import Entry, Plugins
+from wsssbench.records.store import FAILURE, TRACE, UNFINISHED
+from wsssbench.running.engine import Engine
+from wsssbench.running.screen.progress import Progress
 from wsssbench.scores.confusion import Accuracy
-from wsssbench.screen.progress import Progress
-from wsssbench.settings import Settings
-from wsssbench.store import FAILURE, TRACE, UNFINISHED
-from wsssbench.types import (
-    DatasetCard,
-    Maps,
-    NoConfig,
-    Outputs,
-    StepCard,
-    View,
-    content_key,
-    option,
-)
+from wsssbench.types import DatasetCard, Maps, NoConfig, Outputs, StepCard, View, option
 
 EVENTS: list[tuple[str, Any]] = []  # ("first.fit", view), ("first.predict", number of images), ...
 FAULTS: dict[str, Callable[[], None]] = {}  # "first.fit" -> called there; raises what the test wants

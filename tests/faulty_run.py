@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from wsssbench.cli import main
-from wsssbench.store import read_record
+from wsssbench.cli.main import main
+from wsssbench.records.store import read_record
 
 BRIGHT = Path(__file__).with_name("bright_step.py")
 SMALL = ["-o", "shapes.preset=tiny", "-o", "shapes.train=3", "-o", "shapes.val=3", "--device", "cpu"]
@@ -22,7 +22,7 @@ SMALL = ["-o", "shapes.preset=tiny", "-o", "shapes.train=3", "-o", "shapes.val=3
 def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No wsssbench.toml is found by chance, and torch's threads stay as they are."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("wsssbench.commands.run.use_machine", lambda: None)
+    monkeypatch.setattr("wsssbench.running.cells.use_machine", lambda: None)
 
 
 def call(*words: object) -> Result:

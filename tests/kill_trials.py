@@ -40,7 +40,7 @@ def start(runs: Path) -> int:
             code = 1
             try:
                 import wsssbench.train
-                from wsssbench.cli import main
+                from wsssbench.cli.main import main
 
                 wsssbench.train.CHECKPOINT_SECONDS = 0.05  # type: ignore[attr-defined]
                 main([*COMMAND.split(), "--runs", str(runs)])
@@ -130,7 +130,7 @@ def trials(folder: Path, count: int, seed: int) -> dict[str, Any]:
 if __name__ == "__main__":
     import torch  # noqa: F401
 
-    import wsssbench.cli  # noqa: F401
+    import wsssbench.cli.main  # noqa: F401
     import wsssbench_methods.localizer
     import wsssbench_methods.rrm.step  # noqa: F401
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 
 PATIENT = Path(__file__).with_name("patient_step.py")
 SMALL = ["-o", "shapes.preset=tiny", "-o", "shapes.train=3", "-o", "shapes.val=3", "--device", "cpu"]
@@ -20,7 +20,7 @@ SOME_TIME = 120.0  # seconds that a busy machine may take
 def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No wsssbench.toml is found by chance, and torch's threads stay as they are."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("wsssbench.commands.run.use_machine", lambda *threads: None)
+    monkeypatch.setattr("wsssbench.running.cells.use_machine", lambda *threads: None)
 
 
 def words(*more: object, method: str = "patient") -> list[str]:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wsssbench.crops import CropBatches, CropRule
 from wsssbench.train import Schedule, make_optimizer, train
+from wsssbench.training.crops import CropBatches, CropRule
 from wsssbench.types import Maps, Outputs, StepCard, option
 
 

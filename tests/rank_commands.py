@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import wsssbench.commands.run  # noqa: F401
-import wsssbench_datasets.shapes  # noqa: F401  (imported once, before the forks)
-from wsssbench.cli import main
+import wsssbench_datasets.shapes.dataset  # noqa: F401  (imported once, before the forks)
+from wsssbench.cli.main import main
 
 HERE = Path(__file__).resolve().parent
 RANKS = runpy.run_path(str(HERE / "rank_trials.py"))

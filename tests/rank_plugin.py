@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from wsssbench import distributed
-from wsssbench.crops import CropBatches, CropRule
 from wsssbench.train import Schedule, load_checkpoint, make_optimizer, train
+from wsssbench.training.crops import CropBatches, CropRule
 from wsssbench.types import Outputs, StepCard, option
 
 

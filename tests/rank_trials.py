@@ -21,17 +21,17 @@ import numpy as np
 import torch
 import torch._dynamo  # the first step of an optimizer imports it, in seconds
 
-from wsssbench.context import RunContext
-from wsssbench.crops import Batch, CropBatches, CropRule
-from wsssbench.distributed.following import SilentContext
 from wsssbench.distributed.launch import find_launch
 from wsssbench.errors import BadData
 from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.heads import Classifier, JointNet, Segmenter
 from wsssbench.nets.segment_heads import HeadPlan
-from wsssbench.options import build_config
+from wsssbench.plugins.options import build_config
+from wsssbench.running.context import RunContext
+from wsssbench.running.following import SilentContext
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.train import Losses, Schedule, make_optimizer, train
+from wsssbench.training.crops import Batch, CropBatches, CropRule
 from wsssbench.types import IGNORE, View
 from wsssbench_methods.classifier import ClassifierPlan, fit_tags, new_classifier
 from wsssbench_methods.rrm import joint

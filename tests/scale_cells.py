@@ -16,7 +16,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from wsssbench.store import RECORD, find_records
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import RECORD
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "reports" / "records" / "default.zip"
 METHODS = ("constant", "cam", "cam+crf", "cam-2step", "gradcam", "layercam", "rrm", "full")

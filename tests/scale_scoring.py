@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsssbench.judging.judge import CountsTable, score_split
+from wsssbench.judging.judge import score_split
 from wsssbench.metrics import Iou
+from wsssbench.scores.counts_table import CountsTable
 from wsssbench.types import DatasetCard, Metric
 
 COCO_VAL, CLASSES, SIZE = 40_137, 80, (480, 640)  # images of COCO 2014 val; with background 81 labels

@@ -13,17 +13,18 @@ import pytest
 from click.testing import CliRunner
 from markupsafe import Markup
 
-from wsssbench.cli import main
-from wsssbench.compare import gate, write_baseline
-from wsssbench.judging.judge import COUNTS, CountsTable
+from wsssbench.cli.main import main
+from wsssbench.identity import Record, StepIdentity
 from wsssbench.metrics import confusion_counts
-from wsssbench.report.conditions import ground_truth, masks_seen, own_scales, row_conditions
-from wsssbench.report.page import html_page
-from wsssbench.report.protocol_text import protocol_text
-from wsssbench.report.rows import Row, rows_of
-from wsssbench.report.tables import definition, render
-from wsssbench.store import StoredRecord, cell_folder, write_record
-from wsssbench.types import Record, StepIdentity
+from wsssbench.records.store import StoredRecord, cell_folder, write_record
+from wsssbench.reporting.conditions import ground_truth, masks_seen, own_scales, row_conditions
+from wsssbench.reporting.gate import gate, write_baseline
+from wsssbench.reporting.page import html_page
+from wsssbench.reporting.protocol_text import protocol_text
+from wsssbench.reporting.rows import Row, rows_of
+from wsssbench.reporting.table_parts import definition
+from wsssbench.reporting.tables import render
+from wsssbench.scores.counts_table import COUNTS, CountsTable
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]

@@ -22,23 +22,23 @@ import torch
 from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
-from wsssbench.bench.clock import Clock
-from wsssbench.bench.measure import bench_trial
-from wsssbench.bench.record import (
+from wsssbench.cli.main import main
+from wsssbench.commands.bench import bench_trials
+from wsssbench.errors import TrainingFailed, WsssError
+from wsssbench.machine.hardware import Hardware
+from wsssbench.plugins.table import Entry, Plugins
+from wsssbench.running.context import RunContext
+from wsssbench.testing.tiny import TinyDataset
+from wsssbench.throughput.clock import Clock
+from wsssbench.throughput.measure import bench_trial
+from wsssbench.throughput.record import (
     BenchLine,
     BenchProtocol,
     BenchRecord,
     find_benches,
 )
-from wsssbench.cli import main
-from wsssbench.commands.bench import bench_trials
-from wsssbench.context import RunContext
-from wsssbench.crops import Batch, CropBatches, CropRule
-from wsssbench.errors import TrainingFailed, WsssError
-from wsssbench.hardware import Hardware
-from wsssbench.plugins import Entry, Plugins
-from wsssbench.testing.tiny import TinyDataset
 from wsssbench.train import Schedule, make_optimizer, poly, train
+from wsssbench.training.crops import Batch, CropBatches, CropRule
 from wsssbench.types import Maps, Outputs, StepCard, View
 
 _LOADER = Plugins()

@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData
-from wsssbench.store import find_records
-from wsssbench_datasets.folder import Folder, FolderConfig
-from wsssbench_datasets.voc12 import Voc12, Voc12Config
+from wsssbench.records.finding import find_records
+from wsssbench_datasets.folder.dataset import Folder, FolderConfig
+from wsssbench_datasets.voc12.dataset import Voc12, Voc12Config
 
 IDS = tuple(f"case{k}" for k in range(6))
 LABELS = '[labels]\n0 = "background"\n255 = "lesion"\n'

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from wsssbench.errors import UnknownName, WsssError
 from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.heads import Classifier, multi_scale_cam, normalise_cam
-from wsssbench.options import build_config
+from wsssbench.plugins.options import build_config
 from wsssbench_methods import map_rules
 from wsssbench_methods.cam_family import (
     GradCam,
@@ -475,12 +475,12 @@ def test_the_step_asks_for_the_very_training_of_cam(name: str) -> None:
 def test_a_run_of_the_whole_family_trains_one_classifier(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wsssbench.engine import Engine
-    from wsssbench.hardware import resolve_hardware
-    from wsssbench.plan import make_plan
-    from wsssbench.plugins import Plugins
-    from wsssbench.screen.progress import Progress
-    from wsssbench.settings import Settings
+    from wsssbench.machine.hardware import resolve_hardware
+    from wsssbench.planning.plan import make_plan
+    from wsssbench.planning.settings import Settings
+    from wsssbench.plugins.table import Plugins
+    from wsssbench.running.engine import Engine
+    from wsssbench.running.screen.progress import Progress
     from wsssbench_methods import classifier
 
     trained: list[int] = []

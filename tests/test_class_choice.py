@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData, UnknownName, WsssError
 from wsssbench.masks import write_labels
-from wsssbench.options import build_config
-from wsssbench.settings import parse_option
+from wsssbench.planning.settings import parse_option
+from wsssbench.plugins.options import build_config
 from wsssbench.testing import check_dataset
 from wsssbench.types import DatasetCard
 from wsssbench_datasets.class_choice import ClassOptions, class_choice
-from wsssbench_datasets.coco14 import Coco14
-from wsssbench_datasets.voc12 import Voc12
+from wsssbench_datasets.coco14.dataset import Coco14
+from wsssbench_datasets.voc12.dataset import Voc12
 
 NAMES = ("bird", "cat", "cow", "dog", "traffic light")
 CARD = DatasetCard("zoo", "1", NAMES, ("train", "val"), "train", "train", "val", "file", "", "", 500)

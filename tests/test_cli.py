@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 
 HEAVY = {"torch", "torchvision", "pandas", "scipy", "numba", "matplotlib"}
 TINY = ("-o", "shapes.preset=tiny")

@@ -17,10 +17,10 @@ import pytest
 import wsssbench
 import wsssbench_datasets
 import wsssbench_methods
-from wsssbench.closure import closure, code_of, is_code
-from wsssbench.commands.sources import stale_keys
-from wsssbench.made_by import judge_code
-from wsssbench.plugins import Plugins
+from wsssbench.planning.made_by import judge_code
+from wsssbench.planning.staleness import stale_keys
+from wsssbench.plugins.code_hash import closure, code_of, is_code
+from wsssbench.plugins.table import Plugins
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 FILES = {
@@ -130,19 +130,19 @@ def counted(*files: Path, **more: Any) -> set[str]:
 
 def test_a_training_is_made_by_the_loop_crops_networks_and_losses_that_it_imports() -> None:
     made = counted(METHODS / "rrm" / "step.py")
-    assert made >= {"train.py", "crops.py", "optimizers.py", "ops/energy.py", "ops/kernels.py"}
+    assert made >= {"train.py", "training/crops.py", "training/optimizers.py", "ops/energy.py"}
     assert made >= {"nets/backbones.py", "nets/heads.py", "masks.py", "distributed/gradients.py"}
-    assert not {name for name in made if name.startswith(("report", "commands", "screen", "isolation"))}
-    assert not made & {"plan.py", "engine.py", "context.py", "types.py", "errors.py", "__init__.py"}
+    assert not {name for name in made if name.startswith(("reporting", "commands", "cli"))}
+    assert not made & {"planning/plan.py", "running/engine.py", "running/context.py", "types.py", "errors.py"}
     assert counted(METHODS / "constant.py") == set()
 
 
 def test_a_cell_is_judged_by_masks_counts_and_where_it_has_one_by_the_crf() -> None:
     judge = HERE / "judging" / "cell_judging.py"
     made = counted(judge, without=("ops",))
-    assert made >= {"artifacts.py", "masks.py", "metrics.py", "refine.py", "judging/judge.py"}
-    assert made >= {"judging/thresholds.py", "scores/threshold_curve.py", "scores/otsu.py"}
-    assert not {name for name in made if name.startswith(("ops", "records", "report", "nets"))}
+    assert made >= {"artifacts.py", "masks.py", "metrics.py", "judging/labels.py", "judging/judge.py"}
+    assert made >= {"planning/thresholds.py", "scores/threshold_curve.py", "scores/otsu.py"}
+    assert not {name for name in made if name.startswith(("ops", "records", "reporting", "nets"))}
     assert "ops/mean_field_cpu.py" in counted(judge)
     hashes = {judge_code(crf=crf, several=several) for crf in (False, True) for several in (False, True)}
     assert len(hashes) == 4
@@ -151,18 +151,23 @@ def test_a_cell_is_judged_by_masks_counts_and_where_it_has_one_by_the_crf() -> N
 def test_every_metric_and_data_set_brings_the_code_that_it_imports() -> None:
     boundary = HERE / "scores" / "boundary.py"
     assert counted(boundary) == {"scores/boundary.py", "scores/matrix.py", "metrics.py"}
-    names = {path.name for path in closure(DATASETS / "voc12.py")}
-    assert names >= {"voc12.py", "voc_check.py", "tag_files.py", "image_files.py", "label_palette.py"}
+    names = {path.name for path in closure(DATASETS / "voc12" / "dataset.py")}
+    assert names >= {"dataset.py", "survey.py", "tag_files.py", "image_files.py", "label_palette.py"}
 
 
 @pytest.mark.parametrize(
     ("file", "stale"),
-    [("ops/halving.py", True), ("nets/heads.py", True), ("crops.py", True), ("report/tables.py", False)],
+    [
+        ("ops/halving.py", True),
+        ("nets/heads.py", True),
+        ("training/crops.py", True),
+        ("reporting/rows.py", False),
+    ],
 )
 def test_a_change_in_the_harness_makes_what_uses_it_stale(tmp_path: Path, file: str, stale: bool) -> None:
     shutil.copytree(HERE, tmp_path / "wsssbench")
     shutil.copytree(METHODS, tmp_path / "wsssbench_methods")
-    code = "from pathlib import Path; from wsssbench.closure import code_of; "
+    code = "from pathlib import Path; from wsssbench.plugins.code_hash import code_of; "
     code += "print(code_of(Path('wsssbench_methods/rrm/step.py')))"
     alone = {**os.environ, "PYTHONPATH": str(tmp_path)}
 

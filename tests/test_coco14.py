@@ -18,13 +18,14 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData, WsssError
 from wsssbench.testing import check_dataset
-from wsssbench_datasets import coco_instances, coco_masks
-from wsssbench_datasets.coco14 import RECAM, Coco14, Coco14Config
-from wsssbench_datasets.coco_classes import CATEGORIES, CLASS_NAMES
-from wsssbench_datasets.coco_tree import convention, image_number
+from wsssbench_datasets.coco14 import instances as coco_instances
+from wsssbench_datasets.coco14 import masks as coco_masks
+from wsssbench_datasets.coco14.classes import CATEGORIES, CLASS_NAMES
+from wsssbench_datasets.coco14.dataset import RECAM, Coco14, Coco14Config
+from wsssbench_datasets.coco14.tree import convention, image_number
 
 SHAPE: Any = runpy.run_path(str(Path(__file__).with_name("coco_tree.py")))
 OVERLAPS = SHAPE["OVERLAPS"]
@@ -137,7 +138,7 @@ def test_lists_of_two_conventions_are_both_named(coco_tree: Any, monkeypatch: py
 
 
 def coco_tree_official() -> dict[str, dict[str, int]]:
-    from wsssbench_datasets.coco_tree import OFFICIAL
+    from wsssbench_datasets.coco14.tree import OFFICIAL
 
     return OFFICIAL
 

@@ -16,9 +16,9 @@ from PIL import Image as Pil
 
 from wsssbench.errors import BadData, UnknownName
 from wsssbench.masks import write_labels
-from wsssbench_datasets import coco_mask_sources
-from wsssbench_datasets.coco14 import Coco14, Coco14Config
-from wsssbench_datasets.coco_classes import CLASS_NAMES
+from wsssbench_datasets.coco14 import mask_sources as coco_mask_sources
+from wsssbench_datasets.coco14.classes import CLASS_NAMES
+from wsssbench_datasets.coco14.dataset import Coco14, Coco14Config
 
 SHAPE: Any = runpy.run_path(str(Path(__file__).with_name("coco_tree.py")))
 OVERLAPS = SHAPE["OVERLAPS"]

@@ -21,18 +21,19 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
-from wsssbench.cli import main
-from wsssbench.context import RunContext
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData, UnknownName, WsssError
+from wsssbench.identity import Record
 from wsssbench.masks import read_labels
-from wsssbench.options import build_config, key_options
-from wsssbench.plan import make_plan
-from wsssbench.plugins import Plugins
-from wsssbench.settings import Settings
-from wsssbench.store import find_records
+from wsssbench.planning.plan import make_plan
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.options import build_config, key_options
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.finding import find_records
+from wsssbench.running.context import RunContext
 from wsssbench.testing import check_step
 from wsssbench.testing.tiny import TinyDataset
-from wsssbench.types import Outputs, Record, Sample, View
+from wsssbench.types import Outputs, Sample, View
 from wsssbench_methods.command import Command
 from wsssbench_methods.programs import fill_places, run_program, split_command
 from wsssbench_methods.staging import StagedTree

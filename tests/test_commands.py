@@ -18,12 +18,14 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.files.locks import hold
+from wsssbench.identity import Record
 from wsssbench.masks import read_labels, threshold_labels, write_labels
-from wsssbench.report.rows import rows_of
-from wsssbench.store import find_records, read_record, write_record
-from wsssbench.types import Maps, Record
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import read_record, write_record
+from wsssbench.reporting.rows import rows_of
+from wsssbench.types import Maps
 
 TINY = ("-o", "shapes.preset=tiny")
 SCORE = ("--dataset", "shapes", "--as", "foreign", *TINY)
@@ -79,7 +81,7 @@ def changed(folder: Path, **fields: object) -> Record:
 
 
 def shapes(seed: int = 0):
-    from wsssbench_datasets.shapes import PRESETS, Shapes, ShapesConfig
+    from wsssbench_datasets.shapes.dataset import PRESETS, Shapes, ShapesConfig
 
     return Shapes(ShapesConfig(**PRESETS["tiny"]), seed)
 
@@ -448,9 +450,9 @@ def test_the_judges_path_imports_no_torch(runs: Path, command: str) -> None:
     ok("gate", "--baseline", "b.json", "--write")
     truth(Path("masks"))
     code = (
-        "import sys\nfrom wsssbench.cli import main\n"
+        "import sys\nfrom wsssbench.cli.main import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit as end: assert not end.code, end.code\n"
-        "assert 'wsssbench.report.rows' in sys.modules\n"
+        "assert 'wsssbench.reporting.rows' in sys.modules\n"
         "heavy = {'torch', 'pandas', 'scipy', 'numba'} & set(sys.modules)\nassert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code, *command.split()], capture_output=True, text=True)
@@ -645,7 +647,7 @@ def test_doctor_offers_the_reference_crf_where_it_builds(
 ) -> None:
     from wsssbench.commands import doctor
 
-    monkeypatch.setattr("wsssbench.env.PYTHON", python)
+    monkeypatch.setattr("wsssbench.ops.densecrf_package.PYTHON", python)
     monkeypatch.setattr(doctor, "find_spec", lambda name: None)
     text = ok("doctor")
     assert "note pydensecrf is absent" in text
@@ -655,7 +657,7 @@ def test_doctor_offers_the_reference_crf_where_it_builds(
 def test_the_extra_of_the_reference_crf_asks_for_it_where_it_builds() -> None:
     from packaging.requirements import Requirement
 
-    from wsssbench.env import DENSECRF_PYTHON
+    from wsssbench.ops.densecrf_package import DENSECRF_PYTHON
 
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     (fork,) = map(Requirement, project["optional-dependencies"]["pydensecrf"])

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from wsssbench.compare import gate, gate_runs, read_baseline, write_baseline
 from wsssbench.errors import BadData, NotComparable
-from wsssbench.store import write_record
+from wsssbench.records.store import write_record
+from wsssbench.reporting.gate import gate, gate_runs, read_baseline, write_baseline
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]

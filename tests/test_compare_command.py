@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from wsssbench.cli import main
-from wsssbench.judging.judge import COUNTS, CountsTable, score_split
+from wsssbench.cli.main import main
+from wsssbench.judging.judge import score_split
 from wsssbench.metrics import Iou, confusion_counts
+from wsssbench.records.store import cell_folder, read_record, write_record
 from wsssbench.scores.boundary import BoundaryIou
 from wsssbench.scores.confusion import Activation
+from wsssbench.scores.counts_table import COUNTS, CountsTable
 from wsssbench.scores.sparse import PrecisionAtCoverage
 from wsssbench.statistics.paired import holm
-from wsssbench.store import cell_folder, read_record, write_record
 from wsssbench.types import DatasetCard
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))

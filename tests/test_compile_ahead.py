@@ -21,7 +21,7 @@ import torch
 from wsssbench.ops.energy import dense_energy
 from wsssbench_methods.rrm.reliable import ReliableRule, reliable_labels_batch
 from wsssbench.ops.mean_field import mean_field
-from wsssbench.types import CrfSet
+from wsssbench.identity import CrfSet
 torch.manual_seed(0)
 image = torch.randint(0, 255, (2, 40, 48, 3), dtype=torch.uint8)
 maps, tags = torch.rand(2, 3, 40, 48), torch.tensor([[True, False, True], [True, True, True]])

@@ -15,12 +15,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from wsssbench.cli import main
-from wsssbench.commands.option_sources import choices_of
-from wsssbench.commands.teaching import LESSONS, SECTIONS
-from wsssbench.options import PRESET, option_names
-from wsssbench.plugins import Plugins
-from wsssbench.shells import CLASSES, VARIABLE, Bash, Zsh
+from wsssbench.cli.main import main
+from wsssbench.cli.shells import CLASSES, VARIABLE, Bash, Zsh
+from wsssbench.cli.teaching import LESSONS, SECTIONS
+from wsssbench.plugins.option_sources import choices_of
+from wsssbench.plugins.options import PRESET, option_names
+from wsssbench.plugins.table import Plugins
 
 HEAVY = {"torch", "torchvision", "pandas", "scipy", "numba", "matplotlib", "numpy", "PIL"}
 SETTINGS = '[methods.mine]\nsteps = ["cam", "crf"]\n[stages.half]\nbase = "seg"\nscales = [0.5]\n'
@@ -107,7 +107,7 @@ def test_keys_and_presets_read_from_the_source_are_those_of_the_class(group: str
 @pytest.mark.parametrize("line", ["wsssbench run -o cam.st", "wsssbench run --method ca", "wsssbench show "])
 def test_an_answer_imports_nothing_heavy(line: str) -> None:
     code = (
-        "import sys\nfrom wsssbench.cli import main\ntry: main(prog_name='wsssbench')\n"
+        "import sys\nfrom wsssbench.cli.main import main\ntry: main(prog_name='wsssbench')\n"
         "except SystemExit: pass\nprint('imported', *sorted({m.partition('.')[0] for m in sys.modules}))"
     )
     asked = {**os.environ, "COMP_LINE": line, VARIABLE: "bash_complete"}
@@ -136,7 +136,7 @@ def test_the_script_of_each_shell_is_printed_and_parses(shell: str) -> None:
 )
 def test_bash_itself_completes(line: str, answer: str, in_a_folder: Path) -> None:
     program = in_a_folder / "wsssbench"
-    program.write_text(f"#!{sys.executable}\nfrom wsssbench.cli import main\n\nmain()\n")
+    program.write_text(f"#!{sys.executable}\nfrom wsssbench.cli.main import main\n\nmain()\n")
     program.chmod(0o755)
     script = CliRunner().invoke(main, ["completion", "bash"]).stdout
     ask = f"compopt() {{ :; }}\nCOMP_LINE={shlex.quote(line)}; COMP_POINT={len(line)}\n"
@@ -168,7 +168,7 @@ def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.
 
 @pytest.mark.parametrize("words", ["", *(words for words, _ in commands(main))])
 def test_every_help_has_an_example_and_says_what_comes_next(words: str) -> None:
-    assert words in LESSONS, "wsssbench/commands/teaching.py lacks this command"
+    assert words in LESSONS, "wsssbench/cli/teaching.py lacks this command"
     shown = CliRunner().invoke(main, [*words.split(), "--help"]).stdout
     assert "Examples:\n" in shown
     assert "Next: " in shown

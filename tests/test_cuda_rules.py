@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from wsssbench import env, hardware
-from wsssbench.hardware import resolve_hardware, rounds_to_tf32, sizes_repeat
+from wsssbench.machine import env, hardware
+from wsssbench.machine.hardware import resolve_hardware, rounds_to_tf32, sizes_repeat
 from wsssbench.nets import heads
 from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.heads import Classifier, JointNet, in_one_pass, multi_scale_cam
 from wsssbench.nets.segment_heads import HeadPlan
-from wsssbench.settings import Settings
+from wsssbench.planning.settings import Settings
 
 HEADS = (HeadPlan("dilated", 16, 3), HeadPlan("detail", 16, 3), HeadPlan("aspp", 0, 3))
 

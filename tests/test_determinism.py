@@ -15,17 +15,17 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from wsssbench import engine
-from wsssbench.cli import main
-from wsssbench.context import RunContext
-from wsssbench.hardware import CUBLAS_WORKSPACE, compute_deterministically, is_deterministic
+from wsssbench.cli.main import main
 from wsssbench.judging import in_order
 from wsssbench.judging.judge import score_split
+from wsssbench.machine.hardware import CUBLAS_WORKSPACE, compute_deterministically, is_deterministic
 from wsssbench.masks import read_labels
 from wsssbench.metrics import Iou
-from wsssbench.plugins import Plugins
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.finding import find_records
+from wsssbench.running import engine
+from wsssbench.running.context import RunContext
 from wsssbench.scores.confusion import Accuracy
-from wsssbench.store import find_records
 from wsssbench.testing.tiny import TinyDataset
 
 METHOD, IMAGES = "cam > crf > segmenter", 11
@@ -131,7 +131,9 @@ def test_labels_made_together_change_no_byte(
 def test_another_number_of_threads_moves_outputs_by_rounding_alone(
     threads: int, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsssbench.process.set_threads", lambda *given: torch.set_num_threads(threads))
+    monkeypatch.setattr(
+        "wsssbench.machine.process.set_threads", lambda *given: torch.set_num_threads(threads)
+    )
     runs = again(fitted, tmp_path / "runs")
     run(runs)
     assert files(runs).keys() == files(fitted).keys()

@@ -20,14 +20,14 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from torch import nn
 
-from wsssbench.cli import main
-from wsssbench.crops import Batch, CropBatches, CropRule
+from wsssbench.cli.main import main
 from wsssbench.distributed import at_work, group, leads, normaliser
 from wsssbench.distributed.faults import PeerFailed, heard, told
 from wsssbench.distributed.launch import Launch, device_of, find_launch, refuse_unshared
 from wsssbench.errors import BadData, WsssError
-from wsssbench.store import find_records
+from wsssbench.records.finding import find_records
 from wsssbench.testing.tiny import TinyDataset
+from wsssbench.training.crops import Batch, CropBatches, CropRule
 from wsssbench.types import View
 
 HERE = Path(__file__).resolve().parent

@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 import click
 import pytest
 
-from wsssbench.cli import main
-from wsssbench.commands.setup import open_settings
-from wsssbench.options import PRESET, build_config, option_names
-from wsssbench.plugins import Plugins
-from wsssbench.recipes import resolve_recipe
-from wsssbench.settings import load_settings
-from wsssbench.types import Record, RowIdentity, StepIdentity, Terms
+from wsssbench.cli.main import main
+from wsssbench.identity import Record, RowIdentity, StepIdentity, Terms
+from wsssbench.planning.recipes import resolve_recipe
+from wsssbench.planning.settings import load_settings
+from wsssbench.plugins.options import PRESET, build_config, option_names
+from wsssbench.plugins.table import Plugins
+from wsssbench.running.opening import open_settings
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from wsssbench.cli import main
-from wsssbench.report.conditions import EARLIER
-from wsssbench.report.rows import rows_of
-from wsssbench.report.tables import render
-from wsssbench.store import StoredRecord, find_records, record_from_plain
-from wsssbench.types import content_key, plain
+from wsssbench.cli.main import main
+from wsssbench.identity import content_key, plain
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import StoredRecord, record_from_plain
+from wsssbench.reporting.conditions import EARLIER
+from wsssbench.reporting.rows import rows_of
+from wsssbench.reporting.tables import render
 
 HERE = Path(__file__).resolve().parent
 RECORDS = HERE.parent / "reports" / "records"

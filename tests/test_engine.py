@@ -18,20 +18,22 @@ import pytest
 import torch
 from PIL import Image as Pil
 
-from wsssbench.closure import SCHEME
-from wsssbench.context import RunContext
-from wsssbench.engine import Engine
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.locks import hold
-from wsssbench.hardware import resolve_hardware
-from wsssbench.judging.judge import CountsTable, score_folder
-from wsssbench.made_by import code_hash
+from wsssbench.identity import Record
+from wsssbench.judging.judge import score_folder
+from wsssbench.machine.hardware import resolve_hardware
 from wsssbench.masks import read_labels, threshold_labels, voc_palette
-from wsssbench.plan import Cell
-from wsssbench.plugins import Plugins
-from wsssbench.screen.progress import Progress
-from wsssbench.store import read_record, write_record
-from wsssbench.types import Outputs, Record
+from wsssbench.planning.cells import Cell
+from wsssbench.planning.made_by import code_hash
+from wsssbench.plugins.code_hash import SCHEME
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.store import read_record, write_record
+from wsssbench.running.context import RunContext
+from wsssbench.running.engine import Engine
+from wsssbench.running.screen.progress import Progress
+from wsssbench.scores.counts_table import CountsTable
+from wsssbench.types import Outputs
 
 _LOADER = Plugins()
 _LOADER.add_file(Path(__file__).with_name("fake_run.py"))
@@ -221,8 +223,8 @@ def test_labels_of_another_size_fail_the_cell_and_name_the_file(
 def test_a_loss_that_is_no_number_fails_the_cell_with_the_step_and_the_way_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wsssbench.crops import CropBatches, CropRule
     from wsssbench.train import Schedule, make_optimizer, train
+    from wsssbench.training.crops import CropBatches, CropRule
 
     def fit(self: Any, view: Any, given: Any, ctx: Any) -> None:
         net = torch.nn.Conv2d(3, 1, 1)
@@ -263,7 +265,7 @@ def test_a_split_without_any_truth_is_scored_and_told(
 def test_an_interrupted_prediction_keeps_the_images_that_are_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsssbench.engine.PREDICT_BATCH", 2)
+    monkeypatch.setattr("wsssbench.running.engine.PREDICT_BATCH", 2)
     fake.FAULTS["first.image"] = failing(KeyboardInterrupt(), at=4)
     with pytest.raises(KeyboardInterrupt):
         fake.run(tmp_path, "first", stages=("seed",))
@@ -656,7 +658,7 @@ def test_a_step_whose_mark_is_damaged_is_fitted_again(tmp_path: Path) -> None:
 
 
 def test_provenance_needs_neither_git_nor_a_source_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wsssbench import env
+    from wsssbench.machine import env
 
     def absent(*arguments: Any, **options: Any) -> None:
         raise FileNotFoundError(2, "No such file or directory: 'git'")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsssbench.judging.image_counts import image_arrays, sparse_counts
-from wsssbench.judging.judge import CountsTable
 from wsssbench.metrics import add_counts, confusion_counts
+from wsssbench.scores.counts_table import CountsTable
+from wsssbench.scores.image_counts import image_arrays, sparse_counts
 from wsssbench.scores.ladder import ErrorLadder, ladder_counts
 from wsssbench.scores.slices import all_slices
 from wsssbench.statistics.error_intervals import (

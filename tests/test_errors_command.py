@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from wsssbench.cli import main
-from wsssbench.judging.judge import COUNTS, score_folder
+from wsssbench.cli.main import main
+from wsssbench.identity import plain
+from wsssbench.judging.judge import score_folder
 from wsssbench.masks import read_labels, write_labels
 from wsssbench.metrics import Iou
+from wsssbench.records.store import cell_folder, read_record, write_record
+from wsssbench.scores.counts_table import COUNTS
 from wsssbench.scores.ladder import KINDS, ErrorLadder
-from wsssbench.store import cell_folder, read_record, write_record
-from wsssbench.types import plain
-from wsssbench_datasets.shapes import PRESETS, Shapes, ShapesConfig
+from wsssbench_datasets.shapes.dataset import PRESETS, Shapes, ShapesConfig
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]

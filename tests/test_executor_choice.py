@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from wsssbench.cli import main
-from wsssbench.completion import complete_executor
+from wsssbench.cli.completion import complete_executor
+from wsssbench.cli.main import main
 from wsssbench.errors import UnknownName, WsssError
-from wsssbench.executors.running import executor_of, prepared
-from wsssbench.hardware import Hardware
-from wsssbench.screen.progress import Progress
-from wsssbench.settings import Settings
+from wsssbench.machine.hardware import Hardware
+from wsssbench.planning.settings import Settings
+from wsssbench.running.executors.running import executor_of, prepared
+from wsssbench.running.screen.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +65,7 @@ def test_on_a_cluster_the_gpu_of_the_jobs_is_planned_not_that_of_this_machine(
     asked: tuple[Any, Any], options: dict[str, Any], planned: tuple[str, str],
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr("wsssbench.executors.slurm.check_slurm", lambda: None)
+    monkeypatch.setattr("wsssbench.running.executors.slurm.check_slurm", lambda: None)
     device, precision = asked
     settings = Settings(
         executor="slurm", device=device, precision=precision, executor_options={"slurm": options}
@@ -89,7 +89,7 @@ def test_help_and_completion_know_the_executors() -> None:
 
 
 def test_without_submitit_or_slurm_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wsssbench.executors.slurm import check_slurm
+    from wsssbench.running.executors.slurm import check_slurm
 
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "submitit", None)

@@ -18,15 +18,15 @@ import pytest
 
 import wsssbench
 from wsssbench.errors import BadData, WsssError
-from wsssbench.executors.jobs import Job, jobs_of
-from wsssbench.executors.outcome import Ended, read_end, tail, told, write_end
-from wsssbench.executors.request import Request, Switches, read_request, write_request
-from wsssbench.executors.schedule import next_job, owners, seats, seats_text
-from wsssbench.executors.worker import main as work
-from wsssbench.plan import make_plan
-from wsssbench.plugins import Plugins
-from wsssbench.renewal import Renewed
-from wsssbench.settings import Settings
+from wsssbench.planning.plan import make_plan
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.table import Plugins
+from wsssbench.running.executors.jobs import Job, jobs_of
+from wsssbench.running.executors.outcome import Ended, read_end, tail, told, write_end
+from wsssbench.running.executors.request import Request, Switches, read_request, write_request
+from wsssbench.running.executors.schedule import next_job, owners, seats, seats_text
+from wsssbench.running.executors.worker import main as work
+from wsssbench.running.renewal import Renewed
 
 RUNS = runpy.run_path(str(Path(__file__).with_name("patient_run.py")))
 in_an_empty_folder = RUNS["in_an_empty_folder"]
@@ -153,7 +153,7 @@ def children(pid: int) -> list[int]:
 
 def test_the_python_function_runs_trials_in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("wsssbench.commands.run.run_jobs", lambda *given, **more: asked.append(given) or 0)
+    monkeypatch.setattr("wsssbench.running.cells.run_jobs", lambda *given, **more: asked.append(given) or 0)
     rows = wsssbench.run("constant", "shapes", jobs=2, device="cpu", quiet=True, tensorboard=True)
     ((cells, settings, _, _, switches),) = asked
     assert (len(rows), settings.jobs, switches) == (0, 2, Switches(tensorboard=True))

@@ -19,15 +19,16 @@ from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
 from wsssbench.artifacts import ArtifactFolder
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.commands.export.competition import competition_of, outside_data
 from wsssbench.commands.export.voc_images import read_ids
 from wsssbench.commands.export.voc_test import CLASSES
 from wsssbench.dumps import read_dump, to_psa_dict, verify_voc_archive
 from wsssbench.errors import BadData, WsssError
+from wsssbench.identity import Record, StepIdentity
 from wsssbench.masks import read_labels, voc_palette
-from wsssbench.store import read_record, write_record
-from wsssbench.types import Outputs, Record, StepIdentity
+from wsssbench.records.store import read_record, write_record
+from wsssbench.types import Outputs
 
 PLUGIN, CROWD = (Path(__file__).with_name(f"{name}_step.py") for name in ("bright", "crowd"))
 TEST_IDS = ("2008_000006", "2008_000011")
@@ -234,7 +235,7 @@ def test_an_archive_that_fails_its_check_ends_with_exit_code_1_and_is_gone(
 
 
 def test_the_servers_classes_are_those_of_the_data_set() -> None:
-    from wsssbench_datasets.voc12 import CLASS_NAMES
+    from wsssbench_datasets.voc12.dataset import CLASS_NAMES
 
     assert CLASSES == CLASS_NAMES
 

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from wsssbench.cli import main
-from wsssbench.report.figures.bars import class_figure, ladder_figure, miou_figure
-from wsssbench.report.figures.cells import tables_of
-from wsssbench.report.figures.curves import (
+from wsssbench.cli.main import main
+from wsssbench.identity import Record
+from wsssbench.records.store import cell_folder, write_record
+from wsssbench.reporting.figures.bars import class_figure, ladder_figure, miou_figure
+from wsssbench.reporting.figures.cells import tables_of
+from wsssbench.reporting.figures.curves import (
     coverage_figure,
     reliability_figure,
     threshold_figure,
     training_figure,
 )
-from wsssbench.report.figures.style import FORMATS, file_bytes, literal
+from wsssbench.reporting.figures.style import FORMATS, file_bytes, literal
 from wsssbench.scores.ladder import KINDS
-from wsssbench.store import cell_folder, write_record
-from wsssbench.types import Record
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]

@@ -16,13 +16,14 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData, UnknownName, WsssError
 from wsssbench.masks import voc_palette, write_labels
-from wsssbench.store import find_records
+from wsssbench.records.finding import find_records
 from wsssbench.testing import check_dataset
-from wsssbench_datasets import folder_files, folder_toml
-from wsssbench_datasets.folder import Folder, FolderConfig
+from wsssbench_datasets import image_names as folder_files
+from wsssbench_datasets.folder import toml as folder_toml
+from wsssbench_datasets.folder.dataset import Folder, FolderConfig
 
 CLASSES = ("cat", "dog", "traffic light")
 SPLITS = {"train": ("a1", "a2", "a3", "a4"), "val": ("b1", "b2")}
@@ -455,7 +456,7 @@ def test_a_file_that_is_no_toml_is_refused(tree: Tree, text: str, message: str) 
 @pytest.mark.parametrize("file", ["dataset.toml", "train.txt", "tags.csv"])
 def test_a_giant_file_is_refused_unread(tree: Tree, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folder_files, "MOST_LIST_BYTES", 2**20)
-    monkeypatch.setattr("wsssbench_datasets.folder_tags.MOST_BYTES", 2**20)
+    monkeypatch.setattr("wsssbench_datasets.tag_tables.MOST_BYTES", 2**20)
     assert folder_toml.MOST_BYTES == 2**20
     os.truncate(tree.root / file, 2**20 + 1)
     with pytest.raises(BadData, match=rf"too large for a .*{file}"):

@@ -11,10 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.masks import write_labels
-from wsssbench.options import build_config
-from wsssbench.plugins import Plugins
+from wsssbench.plugins.options import build_config
+from wsssbench.plugins.table import Plugins
 
 
 def call(*arguments: object) -> Result:

@@ -36,12 +36,12 @@ def test_the_lattice_in_torch_agrees_with_the_compiled_one(device: str) -> None:
 
 def tiny_run(runs: Path, device: str) -> tuple[int, list[Any]]:
     """`rrm` and `cam > crf` for a few steps on a small drawing of `shapes`."""
-    from wsssbench.engine import Engine
-    from wsssbench.hardware import resolve_hardware
-    from wsssbench.plan import make_plan
-    from wsssbench.plugins import Plugins
-    from wsssbench.screen.progress import Progress
-    from wsssbench.settings import Settings
+    from wsssbench.machine.hardware import resolve_hardware
+    from wsssbench.planning.plan import make_plan
+    from wsssbench.planning.settings import Settings
+    from wsssbench.plugins.table import Plugins
+    from wsssbench.running.engine import Engine
+    from wsssbench.running.screen.progress import Progress
 
     settings = Settings(
         methods=("rrm", "cam > crf"),
@@ -59,7 +59,7 @@ def tiny_run(runs: Path, device: str) -> tuple[int, list[Any]]:
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
 def test_a_tiny_run_ends_well_and_records_where_it_ran(device: str, tmp_path: Path) -> None:
-    from wsssbench.store import read_record
+    from wsssbench.records.store import read_record
 
     failed, cells = tiny_run(tmp_path, device)
     ran = [cell for cell in cells if cell.state != "skip"]
@@ -79,10 +79,10 @@ def test_a_tiny_run_ends_well_and_records_where_it_ran(device: str, tmp_path: Pa
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
 def test_what_a_fitted_rrm_says_are_arrays_of_the_contract(device: str, tmp_path: Path) -> None:
-    from wsssbench.engine import Engine
-    from wsssbench.hardware import resolve_hardware
-    from wsssbench.screen.progress import Progress
-    from wsssbench.settings import Settings
+    from wsssbench.machine.hardware import resolve_hardware
+    from wsssbench.planning.settings import Settings
+    from wsssbench.running.engine import Engine
+    from wsssbench.running.screen.progress import Progress
     from wsssbench.types import KINDS, Outputs
 
     _, cells = tiny_run(tmp_path, device)

@@ -25,15 +25,15 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 
-from wsssbench.context import RunContext
-from wsssbench.crops import Batch, CropBatches, CropRule
-from wsssbench.late_losses import LATE_STEPS, sent
 from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.heads import Classifier, JointNet, Segmenter
 from wsssbench.nets.segment_heads import HeadPlan
-from wsssbench.options import build_config
+from wsssbench.plugins.options import build_config
+from wsssbench.running.context import RunContext
 from wsssbench.testing.tiny import TinyDataset, made_up_outputs
 from wsssbench.train import Losses, Schedule, one_step
+from wsssbench.training.crops import Batch, CropBatches, CropRule
+from wsssbench.training.late_losses import LATE_STEPS, sent
 from wsssbench.types import KINDS, View
 from wsssbench_methods import classifier, segment_training
 from wsssbench_methods.cam_family import GradientPredictor, ScorePredictor

@@ -17,18 +17,20 @@ import torch
 from click.testing import CliRunner, Result
 
 from wsssbench.artifacts import ArtifactFolder
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.dumps import read_dump
 from wsssbench.errors import BadData, WsssError
-from wsssbench.judging.judge import CountsTable
+from wsssbench.files.atomic import read_json
 from wsssbench.nets.safetensors_file import read_safetensors
 from wsssbench.nets.weights import read_state_dict
-from wsssbench.plugins import Entry, Plugins
-from wsssbench.recipes import resolve_recipe
-from wsssbench.settings import Settings, load_settings
-from wsssbench.store import find_records, read_json, read_record
-from wsssbench_datasets.coco_instances import outlines
-from wsssbench_datasets.folder_toml import read_description
+from wsssbench.planning.recipes import resolve_recipe
+from wsssbench.planning.settings import Settings, load_settings
+from wsssbench.plugins.table import Entry, Plugins
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import read_record
+from wsssbench.scores.counts_table import CountsTable
+from wsssbench_datasets.coco14.instances import outlines
+from wsssbench_datasets.folder.toml import read_description
 from wsssbench_datasets.tag_files import read_xml_tags
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
@@ -92,7 +94,7 @@ def test_json_without_end_is_refused(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_giant_record_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wsssbench.store.MOST_JSON_BYTES", 1000)
+    monkeypatch.setattr("wsssbench.files.atomic.MOST_JSON_BYTES", 1000)
     with pytest.raises(BadData, match="MiB"):
         read_record(stored(tmp_path))
 

@@ -16,15 +16,14 @@ from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
 from wsssbench import errors
-from wsssbench.cli import main
-from wsssbench.errors import BadData, WsssError
-from wsssbench.files.printable import is_name, printable
-from wsssbench.report.rows import rows_of
-from wsssbench.report.tables import FORMATS, render
-from wsssbench.store import read_record
+from wsssbench.cli.main import main
+from wsssbench.errors import BadData, WsssError, is_name, printable
+from wsssbench.records.store import read_record
+from wsssbench.reporting.rows import rows_of
+from wsssbench.reporting.tables import FORMATS, render
 from wsssbench_datasets.class_choice import ClassOptions, class_choice
-from wsssbench_datasets.voc_check import Finding, PrepareReport
-from wsssbench_datasets.voc_lists import read_list
+from wsssbench_datasets.id_lists import read_list
+from wsssbench_datasets.survey import Finding, PrepareReport
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 stored = FAKE["stored_content"]

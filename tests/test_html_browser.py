@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from wsssbench.report.page import html_page
-from wsssbench.store import find_records
+from wsssbench.records.finding import find_records
+from wsssbench.reporting.page import html_page
 
 HERE = Path(__file__).parent
 FAKE = runpy.run_path(str(HERE / "fake_page.py"))

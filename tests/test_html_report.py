@@ -17,19 +17,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData
-from wsssbench.judging.judge import COUNTS, CountsTable
+from wsssbench.identity import Record
 from wsssbench.masks import write_labels
 from wsssbench.metrics import confusion_counts
-from wsssbench.report.page import html_page
-from wsssbench.report.page.charts import Chart, Panel, Series
-from wsssbench.report.page.choice import RULES, choose
-from wsssbench.report.page.sections import sections_of
-from wsssbench.report.page.training import POINTS, read_curve, step_folders
-from wsssbench.store import StoredRecord, cell_folder, find_records, write_record
-from wsssbench.types import Record
-from wsssbench_datasets.shapes import PRESETS, Shapes, ShapesConfig
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import StoredRecord, cell_folder, write_record
+from wsssbench.reporting.page import html_page
+from wsssbench.reporting.page.charts import Chart, Panel, Series
+from wsssbench.reporting.page.choice import RULES, choose
+from wsssbench.reporting.page.sections import sections_of
+from wsssbench.reporting.page.training import POINTS, read_curve, step_folders
+from wsssbench.scores.counts_table import COUNTS, CountsTable
+from wsssbench_datasets.shapes.dataset import PRESETS, Shapes, ShapesConfig
 
 HERE = Path(__file__).parent
 FAKE = runpy.run_path(str(HERE / "fake_page.py"))
@@ -102,7 +103,7 @@ def test_ranks_intervals_seeds_protocol_and_definition_are_those_of_the_report(
 ) -> None:
     from markupsafe import Markup
 
-    from wsssbench.report.tables import definition
+    from wsssbench.reporting.table_parts import definition
 
     runs, _, page = made
     (section,) = sections_of(find_records(runs))
@@ -191,7 +192,7 @@ def test_the_page_asks_no_other_place_for_anything(page: str) -> None:
 
 
 def test_the_chart_library_is_the_one_that_its_note_names_and_lies_beside_its_licence() -> None:
-    from wsssbench.report.page.template import LIBRARY, VENDOR
+    from wsssbench.reporting.page.template import LIBRARY, VENDOR
 
     note = (VENDOR / "README.md").read_text()
     assert hashlib.sha256((VENDOR / LIBRARY).read_bytes()).hexdigest() in note
@@ -204,7 +205,7 @@ def test_the_chart_library_is_the_one_that_its_note_names_and_lies_beside_its_li
 
 def test_help_imports_neither_jinja2_nor_torch() -> None:
     code = (
-        "import sys; from wsssbench.cli import main\n"
+        "import sys; from wsssbench.cli.main import main\n"
         "try: main(['report', '--help'])\n"
         "except SystemExit: pass\n"
         "assert not {'jinja2', 'torch', 'numpy', 'PIL'} & set(sys.modules), sorted(sys.modules)"

@@ -13,20 +13,23 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.dumps import write_psa_dict
 from wsssbench.errors import BadData, UnknownName, WsssError
+from wsssbench.files.digests import folder_digest
+from wsssbench.identity import Record
 from wsssbench.judging.judge import score_folder
 from wsssbench.masks import read_labels, threshold_labels, voc_palette, write_labels
-from wsssbench.options import build_config, folder_digest, key_options
-from wsssbench.plan import make_plan, open_dataset
-from wsssbench.plugins import Plugins
-from wsssbench.recipes import resolve_recipe
-from wsssbench.settings import Settings
-from wsssbench.store import find_records, read_record
+from wsssbench.planning.plan import make_plan, open_dataset
+from wsssbench.planning.recipes import resolve_recipe
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.options import build_config, key_options
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import read_record
 from wsssbench.testing import BrokenContract, check_step
 from wsssbench.testing.tiny import TinyDataset
-from wsssbench.types import Maps, Record
+from wsssbench.types import Maps
 from wsssbench_methods.importer import Import
 
 PLUGINS = Plugins()

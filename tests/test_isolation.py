@@ -19,20 +19,20 @@ import pytest
 from click.testing import CliRunner, Result
 
 import wsssbench
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData, WsssError
-from wsssbench.isolation import sandbox
-from wsssbench.isolation.box import Box
-from wsssbench.isolation.descriptions import kind_of, kind_told
-from wsssbench.isolation.folders import refuse_links
-from wsssbench.isolation.frames import packed_outputs, receive, send, unpacked_outputs
-from wsssbench.isolation.planning import check_hidden
-from wsssbench.isolation.sandbox import Inside, check_sandbox
-from wsssbench.isolation.staging import StagedData, StagedTree
-from wsssbench.isolation.strangers import IsolatedPlugins
-from wsssbench.options import describe_options
-from wsssbench.plugins import Plugins
-from wsssbench.store import find_records
+from wsssbench.plugins.options import describe_options
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.finding import find_records
+from wsssbench.running.isolation import sandbox
+from wsssbench.running.isolation.box import Box
+from wsssbench.running.isolation.descriptions import kind_of, kind_told
+from wsssbench.running.isolation.folders import refuse_links
+from wsssbench.running.isolation.frames import packed_outputs, receive, send, unpacked_outputs
+from wsssbench.running.isolation.planning import check_hidden
+from wsssbench.running.isolation.sandbox import Inside, check_sandbox
+from wsssbench.running.isolation.staging import StagedData, StagedTree
+from wsssbench.running.isolation.strangers import IsolatedPlugins
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.types import Maps, Outputs, View
 

@@ -11,9 +11,10 @@ import pytest
 
 from wsssbench.errors import BadData, WsssError
 from wsssbench.judging import in_order
-from wsssbench.judging.judge import CountsTable, score_folder, score_split
+from wsssbench.judging.judge import score_folder, score_split
 from wsssbench.masks import write_labels
 from wsssbench.metrics import Iou, add_counts, confusion_counts
+from wsssbench.scores.counts_table import CountsTable
 from wsssbench.types import DatasetCard
 
 K = 3
@@ -178,7 +179,8 @@ def test_a_metric_of_maps_and_an_empty_split_are_refused():
 
 def test_the_judges_path_imports_neither_torch_nor_pandas_nor_scipy():
     modules = (
-        "masks, metrics, judging.judge, store, compare, report, report.rows, report.tables, report.montage"
+        "masks, metrics, judging.judge, records.store, reporting.gate, "
+        "reporting.rows, reporting.tables, reporting.montage"
     )
     lines = [f"import wsssbench.{name.strip()}" for name in modules.split(",")]
     heavy = "[m for m in ('torch', 'pandas', 'scipy', 'matplotlib') if m in sys.modules]"

@@ -14,16 +14,17 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from wsssbench import store
 from wsssbench.commands.clean import find_parts
-from wsssbench.executors.running import _cell_lines
-from wsssbench.judging.judge import COUNTS, CountsTable
-from wsssbench.plan import Cell, refreshed
-from wsssbench.plugins import Entry, Plugins
-from wsssbench.records.verify import verify_record
-from wsssbench.report import report
-from wsssbench.store import StoredRecord, read_record
+from wsssbench.planning.cells import Cell
+from wsssbench.planning.plan import refreshed
+from wsssbench.plugins.table import Entry, Plugins
+from wsssbench.records import store
+from wsssbench.records.store import StoredRecord, read_record
+from wsssbench.reporting import report
+from wsssbench.running.executors.running import _cell_lines
+from wsssbench.scores.counts_table import COUNTS, CountsTable
 from wsssbench.types import Outputs
+from wsssbench.verifying.verify import verify_record
 
 HERE = Path(__file__).parent
 _LOADER = Plugins()
@@ -149,7 +150,7 @@ def test_a_run_anew_that_fails_or_is_interrupted_anywhere_changes_nothing(
         elif place == "labels":
             patch.setattr("wsssbench.artifacts.ArtifactFolder.share", fail)
         elif place == "record":
-            patch.setattr("wsssbench.engine.write_sums", fail)
+            patch.setattr("wsssbench.running.engine.write_sums", fail)
         if error is KeyboardInterrupt and place != "scores":
             with pytest.raises(KeyboardInterrupt):
                 fake.run(tmp_path, "other", rerun="all")
@@ -166,7 +167,7 @@ def test_scores_that_cannot_be_written_replace_neither_the_record_nor_its_masks(
     before = fake.content(cell.folder)
     monkeypatch.setattr(fake.Other, "outputs", other_labels)
     monkeypatch.setattr(fake.Toy, "mask", lambda self, id: np.ones((12, 16), np.uint8))
-    monkeypatch.setattr("wsssbench.engine.cell_timing", lambda *_: {"seconds": float("nan")})
+    monkeypatch.setattr("wsssbench.running.engine.cell_timing", lambda *_: {"seconds": float("nan")})
     failed, _ = fake.run(tmp_path, "other", rerun="all")
     assert (failed, fake.content(cell.folder)) == (1, before)
 

@@ -13,14 +13,14 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.dumps import read_dump
 from wsssbench.errors import BadData
 from wsssbench.files import label_palette
 from wsssbench.files.label_palette import LabelPalettes
 from wsssbench.files.label_png import label_png
 from wsssbench.masks import read_labels, voc_palette, write_labels
-from wsssbench_datasets.voc12 import Voc12, Voc12Config
+from wsssbench_datasets.voc12.dataset import Voc12, Voc12Config
 
 K = 20
 CAMVID = (  # sky, building ... bicyclist, void: all of them are colours of VOC's palette

@@ -244,6 +244,6 @@ def test_the_metric_is_one_and_refuses_what_is_no_label_with_its_place():
 
 
 def test_it_is_installed_under_its_name():
-    from wsssbench.plugins import Plugins
+    from wsssbench.plugins.table import Plugins
 
     assert Plugins().load("metrics", "error_ladder") is ErrorLadder

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsssbench.judging.judge import CountsTable, table_scores
+from wsssbench.judging.judge import table_scores
 from wsssbench.metrics import Iou, add_counts
-from wsssbench.plugins import Plugins
+from wsssbench.plugins.table import Plugins
+from wsssbench.scores.counts_table import CountsTable
 from wsssbench.scores.ladder import KINDS, ErrorLadder
 from wsssbench.scores.slices import all_slices
 from wsssbench.statistics.paired import ImageCounts, compare_counts

@@ -22,18 +22,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wsssbench import distributed, late_losses
-from wsssbench.bench.clock import Clock
-from wsssbench.bench.context import MeasuringContext
-from wsssbench.bench.device import CpuInstruments
-from wsssbench.bench.record import BenchProtocol
-from wsssbench.context import RunContext
-from wsssbench.crops import Batch, CropBatches, CropRule
+from wsssbench import distributed
 from wsssbench.errors import TrainingFailed
-from wsssbench.late_losses import LATE_STEPS, LateLosses, StepReport, sent, steps_late, with_arrived
-from wsssbench.optimizers import GRADIENT, Schedule, make_optimizer
+from wsssbench.running.context import RunContext
 from wsssbench.testing.tiny import TinyDataset
+from wsssbench.throughput.clock import Clock
+from wsssbench.throughput.context import MeasuringContext
+from wsssbench.throughput.device import CpuInstruments
+from wsssbench.throughput.record import BenchProtocol
 from wsssbench.train import AliveCheck, Losses, train
+from wsssbench.training import late_losses
+from wsssbench.training.crops import Batch, CropBatches, CropRule
+from wsssbench.training.late_losses import LATE_STEPS, LateLosses, StepReport, sent, steps_late, with_arrived
+from wsssbench.training.optimizers import GRADIENT, Schedule, make_optimizer
 from wsssbench.types import View
 from wsssbench_methods.segment_training import CollapseCheck
 
@@ -304,7 +305,7 @@ def test_a_check_that_stops_a_late_training_names_the_step_that_it_saw(
 ) -> None:
     late()
     check = AliveCheck(torch.tensor([1e-9]), patience=5)  # guessing costs nothing
-    monkeypatch.setattr("wsssbench.training_checks.CHANCE", 1.0)  # nor is a fall any sign of life
+    monkeypatch.setattr("wsssbench.training.checks.CHANCE", 1.0)  # nor is a fall any sign of life
     with pytest.raises(TrainingFailed, match="the classifier died") as caught:
         run(tmp_path, check=check)
     assert caught.value.where == "step 4"

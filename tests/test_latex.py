@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsssbench.report import report
-from wsssbench.report.latex import escaped, latex_document, latex_rows
-from wsssbench.report.rows import rows_of
-from wsssbench.report.tables import render
-from wsssbench.store import write_record
+from wsssbench.records.store import write_record
+from wsssbench.reporting import report
+from wsssbench.reporting.latex import escaped, latex_document, latex_rows
+from wsssbench.reporting.rows import rows_of
+from wsssbench.reporting.tables import render
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]

@@ -16,8 +16,9 @@ import pytest
 from rich.console import Console
 from rich.text import Text
 
-from wsssbench.screen.live_view import BAR, LiveView, bar, ends, task_line
-from wsssbench.screen.progress import Progress, ShownTask, clock
+from wsssbench.running.screen.live_view import BAR, LiveView, bar, ends, task_line
+from wsssbench.running.screen.progress import Progress
+from wsssbench.running.screen.tasks import ShownTask, clock
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 ERASE = "\x1b[2K"
@@ -130,7 +131,7 @@ def test_bars_and_times() -> None:
     assert bar(1.5, 4, ascii=False).plain == "━" * 4
     assert [clock(s) for s in (0, 59.6, 751, 3723)] == ["0:00", "1:00", "12:31", "1:02:03"]
     assert ends(Text("a long title"), "9/9", 10).plain == "a lo…  9/9"
-    task = ShownTask("cam: fit", LiveView(Terminal()))
+    task = ShownTask("cam: fit", LiveView(Terminal()).show)
     task.update(1, 2, 1, {})
     assert "=" * (BAR[1] // 2) in task_line(task, "", 100, ascii=True).plain
 

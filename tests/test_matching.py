@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner
 from torch import Tensor, nn
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData
 from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.heads import Classifier

@@ -15,13 +15,13 @@ from click.testing import CliRunner, Result
 from PIL import Image as Pil
 from scipy.io import savemat
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData
-from wsssbench.store import find_records
+from wsssbench.records.finding import find_records
 from wsssbench.testing import check_dataset
-from wsssbench_datasets.coco14 import Coco14, Coco14Config
+from wsssbench_datasets.coco14.dataset import Coco14, Coco14Config
 from wsssbench_datasets.sbd_masks import read_sbd_mask
-from wsssbench_datasets.voc12 import Voc12, Voc12Config
+from wsssbench_datasets.voc12.dataset import Voc12, Voc12Config
 
 LEARNED = ("2008_000002", "2008_000003")  # of train_aug alone
 SUMMARY = "2 images of voc12:train_aug have no mask"

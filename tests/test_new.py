@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from wsssbench.cli import main
-from wsssbench.commands.new import FILES, KINDS, package_texts
+from wsssbench.cli.main import main
+from wsssbench.cli.new import FILES, KINDS, package_texts
 
 NAMES = {"step": "zz-method", "dataset": "zz_data", "metric": "zz-recall"}
 SHAPES = ("--dataset", "shapes", "-o", "shapes.preset=tiny", "--stages", "pseudo", "-q")

@@ -30,7 +30,7 @@ COMMANDS = """
 import json, sys
 from pathlib import Path
 from click.testing import CliRunner
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 for arguments in json.loads(sys.argv[1]):
     arguments = [str(next(Path().glob(each))) if "*" in each else each for each in arguments]
     done = CliRunner().invoke(main, arguments)

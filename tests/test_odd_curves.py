@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from wsssbench.cli import main
-from wsssbench.report.page.charts import Chart
-from wsssbench.report.page.curves import section_charts
-from wsssbench.report.page.sections import sections_of
+from wsssbench.cli.main import main
+from wsssbench.identity import plain
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import cell_folder, write_record
+from wsssbench.reporting.page.charts import Chart
+from wsssbench.reporting.page.curves import section_charts
+from wsssbench.reporting.page.sections import sections_of
 from wsssbench.scores.ladder import KINDS
-from wsssbench.store import cell_folder, find_records, write_record
-from wsssbench.types import plain
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record = FAKE["fake_record"]

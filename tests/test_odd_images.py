@@ -16,14 +16,14 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.dumps import read_dump
 from wsssbench.errors import BadData
 from wsssbench.files.image_files import MOST_PIXELS, FileFault, is_turned, opened, picture_size, read_rgb
 from wsssbench.masks import read_labels
-from wsssbench.store import find_records
-from wsssbench_datasets.folder_code import read_code
-from wsssbench_datasets.voc_check import TURNED, read_mask
+from wsssbench.records.finding import find_records
+from wsssbench_datasets.folder.code import read_code
+from wsssbench_datasets.survey import TURNED, read_mask
 
 PIXELS = np.random.default_rng(3).integers(0, 256, (9, 12, 3), dtype=np.uint8)
 ORIENTATION = 0x0112

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from wsssbench.artifacts import ArtifactFolder
-from wsssbench.crops import Batch, CropRule
 from wsssbench.errors import BadData, TrainingFailed
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.train import NOTHING_MINED, AliveCheck, Schedule, make_optimizer, tag_frequencies, train
+from wsssbench.training.crops import Batch, CropRule
 from wsssbench.types import Maps, Outputs, View
 from wsssbench_methods.classifier import ClassifierPlan, fit_tags, new_classifier
 from wsssbench_methods.rrm.losses import balanced_cross_entropy

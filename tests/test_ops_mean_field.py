@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsssbench.errors import UnknownName, WsssError
+from wsssbench.identity import CrfSet
 from wsssbench.ops import lattice_cpu, mean_field_cpu
 from wsssbench.ops.lattice_torch import TorchLatticeFilter
 from wsssbench.ops.mean_field import mean_field
-from wsssbench.types import CrfSet
 
 MINING = CrfSet(3, 3, 80, 13, 10, 10)
 INFERENCE = CrfSet(3, 3, 83, 5, 4, 10)
@@ -226,7 +226,7 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
 
 def test_a_missing_pydensecrf_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
-    monkeypatch.setattr("wsssbench.env.PYTHON", (3, 12))  # the newest that it builds on
+    monkeypatch.setattr("wsssbench.ops.densecrf_package.PYTHON", (3, 12))  # the newest that it builds on
     with pytest.raises(WsssError, match="pydensecrf") as error:
         mean_field(*scene(1, 2, 4, 4, seed=33), MINING, backend="pydensecrf")
     assert "wsssbench[pydensecrf]" in error.value.hint

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from wsssbench.identity import CrfSet
 from wsssbench.ops import energy, gaussian, lattice_triton, mean_field_triton, triton_launch
 from wsssbench.ops.energy import dense_energy
 from wsssbench.ops.gaussian import bilateral_features, gaussian_filter
 from wsssbench.ops.lattice_torch import TorchLatticeFilter
 from wsssbench.ops.lattice_triton import Tiles, TritonLatticeFilter
 from wsssbench.ops.mean_field import mean_field
-from wsssbench.types import CrfSet
 from wsssbench_methods.rrm import reliable
 from wsssbench_methods.rrm.reliable import ReliableRule, reliable_labels
 

@@ -14,11 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wsssbench.context import RunContext
-from wsssbench.crops import Batch, CropBatches, CropRule
-from wsssbench.optimizers import GRADIENT, Schedule, clipped, make_optimizer, update, update_on_device
+from wsssbench.running.context import RunContext
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.train import Losses, one_step
+from wsssbench.training.crops import Batch, CropBatches, CropRule
+from wsssbench.training.optimizers import (
+    GRADIENT,
+    Schedule,
+    clipped,
+    make_optimizer,
+    update,
+    update_on_device,
+)
 from wsssbench.types import IGNORE, View
 from wsssbench_methods.segment_training import cross_entropy
 

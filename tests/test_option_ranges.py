@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import WsssError
-from wsssbench.executors.slurm_options import Slurm
 from wsssbench.option_fields import Range, option
-from wsssbench.options import build_config, describe_options
-from wsssbench.plugins import Plugins
+from wsssbench.plugins.options import build_config, describe_options
+from wsssbench.plugins.table import Plugins
+from wsssbench.running.executors.slurm_options import Slurm
 
 PLUGINS = {
     **{name: Plugins().load("steps", name) for name in Plugins().names("steps")},
@@ -182,7 +182,7 @@ def test_the_contract_of_a_step_has_its_defaults_in_their_ranges(tmp_path: Path)
 
 
 def test_a_range_survives_the_way_out_of_a_sandbox() -> None:
-    from wsssbench.isolation.descriptions import _options, config_class
+    from wsssbench.running.isolation.descriptions import _options, config_class
 
     @dataclass(frozen=True)
     class Config:

@@ -12,7 +12,7 @@ import pytest
 
 from wsssbench.errors import BadData, UnknownName, WsssError
 from wsssbench.option_fields import Range
-from wsssbench.options import build_config, describe_options, key_options, option_names, parse_value
+from wsssbench.plugins.options import build_config, describe_options, key_options, option_names, parse_value
 from wsssbench.types import NoConfig, option
 
 

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
-from wsssbench.cli import main
-from wsssbench_datasets.coco14 import Coco14, Coco14Config
-from wsssbench_datasets.voc12 import Voc12, Voc12Config
+from wsssbench.cli.main import main
+from wsssbench_datasets.coco14.dataset import Coco14, Coco14Config
+from wsssbench_datasets.voc12.dataset import Voc12, Voc12Config
 
 SHARED = "2007_000032"  # of train_aug, and here of val
 DATA = """

@@ -14,19 +14,21 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.commands.qualitative import chosen_images
-from wsssbench.judging.judge import COUNTS, score_folder
+from wsssbench.identity import StepIdentity, plain
+from wsssbench.judging.judge import score_folder
 from wsssbench.masks import write_labels
-from wsssbench.report.figures.cells import tables_of
-from wsssbench.report.figures.qualitative import masks_figure
-from wsssbench.report.protocol_text import protocol_text
-from wsssbench.report.reviewers import built_command, commands_text, hashes_text, without_folders
-from wsssbench.report.rows import rows_of
-from wsssbench.stages import STAGE_CRF
-from wsssbench.store import cell_folder, find_records, write_record
-from wsssbench.types import StepIdentity, plain
-from wsssbench_datasets.shapes import PRESETS, Shapes, ShapesConfig
+from wsssbench.planning.stages import STAGE_CRF
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import cell_folder, write_record
+from wsssbench.reporting.figures.cells import tables_of
+from wsssbench.reporting.figures.qualitative import masks_figure
+from wsssbench.reporting.protocol_text import protocol_text
+from wsssbench.reporting.reviewers import built_command, commands_text, hashes_text, without_folders
+from wsssbench.reporting.rows import rows_of
+from wsssbench.scores.counts_table import COUNTS
+from wsssbench_datasets.shapes.dataset import PRESETS, Shapes, ShapesConfig
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image as Pil
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.metrics import Iou, confusion_counts
 from wsssbench.scores.compatible import Compatible
 

@@ -9,16 +9,17 @@ from typing import Any
 
 import pytest
 
+from wsssbench.artifacts import artifact_name
 from wsssbench.errors import UnknownName, WsssError
-from wsssbench.hardware import Hardware, resolve_hardware
-from wsssbench.made_by import trial_code
-from wsssbench.plan import Cell, chosen_kinds, step_key
-from wsssbench.plugins import Plugins
-from wsssbench.predicting import artifact_name
-from wsssbench.settings import Settings
-from wsssbench.stages import STAGES, custom_stage, resolve_stages
-from wsssbench.store import write_record
-from wsssbench.types import CrfSet, Record, RowIdentity, StepIdentity, Terms, content_key
+from wsssbench.identity import CrfSet, Record, RowIdentity, StepIdentity, Terms, content_key
+from wsssbench.machine.hardware import Hardware, resolve_hardware
+from wsssbench.planning.cells import Cell, chosen_kinds
+from wsssbench.planning.made_by import trial_code
+from wsssbench.planning.plan import step_key
+from wsssbench.planning.settings import Settings
+from wsssbench.planning.stages import STAGES, custom_stage, resolve_stages
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.store import write_record
 
 _LOADER = Plugins()
 _LOADER.add_file(Path(__file__).with_name("fake_run.py"))
@@ -300,7 +301,7 @@ def test_a_stage_that_does_not_apply_is_skipped_with_its_reason(
 
 
 def test_each_stage_judges_the_step_that_it_asks_for(tmp_path: Path) -> None:
-    from wsssbench.plan import judged_kind, judged_step
+    from wsssbench.planning.plan import judged_kind, judged_step
 
     cells = fake.plan(tmp_path, "first > second > third", stages=("seed", "pseudo", "seg"))[1]
     judged = [judged_step(cell.trial.steps, cell.stage) for cell in cells]
@@ -394,7 +395,7 @@ def test_hardware_that_is_not_there_is_refused(
     asked: dict[str, str], word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("wsssbench.hardware.find_spec", lambda name: None)
+    monkeypatch.setattr("wsssbench.machine.hardware.find_spec", lambda name: None)
     with pytest.raises(WsssError, match=word) as caught:
         resolve_hardware(Settings(**asked))
     assert caught.value.hint

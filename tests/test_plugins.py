@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData, UnknownName, WsssError
-from wsssbench.plugins import Plugins
-from wsssbench.store import find_records
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.finding import find_records
 
 STEP = """
 from wsssbench.types import StepCard
@@ -310,7 +310,7 @@ def test_recipes_that_are_no_dict_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_dataclass_config_of_a_local_file_can_be_read(tmp_path: Path) -> None:
-    from wsssbench.options import build_config
+    from wsssbench.plugins.options import build_config
 
     path = tmp_path / "my.py"
     head = "from __future__ import annotations\nfrom dataclasses import dataclass\n"
@@ -323,7 +323,8 @@ def test_a_dataclass_config_of_a_local_file_can_be_read(tmp_path: Path) -> None:
 
 def test_settings_and_plugins_import_nothing_heavy() -> None:
     code = (
-        "import sys; from wsssbench import settings, recipes; from wsssbench.plugins import Plugins;"
+        "import sys; from wsssbench.planning import settings, recipes;"
+        "from wsssbench.plugins.table import Plugins;"
         "p = Plugins(); p.entries('steps'); settings.load_settings(None, {});"
         "print(sorted({'torch', 'pandas', 'scipy', 'numpy'} & set(sys.modules)))"
     )

@@ -9,11 +9,11 @@ import sys
 import pytest
 import torch
 
-from wsssbench.process import set_threads
+from wsssbench.machine.process import set_threads
 
 FAULTS = """
 import resource, torch
-from wsssbench.process import keep_memory
+from wsssbench.machine.process import keep_memory
 torch.set_num_threads(1)
 def faults(rounds):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

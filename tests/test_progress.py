@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from wsssbench.screen.progress import Meter, Progress, Task, show_numbers
-from wsssbench.timing import Cost, PhaseTimer
+from wsssbench.machine.timing import Cost, PhaseTimer
+from wsssbench.running.screen.progress import Progress
+from wsssbench.running.screen.tasks import Meter, Task, show_numbers
 
 
 class Terminal(io.StringIO):
@@ -32,7 +33,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("wsssbench.screen.progress.time", clock)
+    monkeypatch.setattr("wsssbench.running.screen.tasks.time", clock)
     return clock
 
 
@@ -120,7 +121,7 @@ def test_a_resumed_task_is_not_credited_with_what_was_done_before(clock: Clock) 
 
 def test_a_part_that_counts_from_the_start_again_is_timed_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr("wsssbench.screen.progress.time", clock)
+    monkeypatch.setattr("wsssbench.running.screen.tasks.time", clock)
     meter = Meter()
     for done in range(1, 331):  # a classifier, 10 s a step
         clock.now += 10
@@ -142,7 +143,7 @@ def test_numbers_have_four_digits() -> None:
 
 def test_phases_add_up_may_nest_and_count_after_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr("wsssbench.timing.time", clock)
+    monkeypatch.setattr("wsssbench.machine.timing.time", clock)
     timer = PhaseTimer()
 
     def work() -> None:

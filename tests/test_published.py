@@ -15,18 +15,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData, UnknownName
-from wsssbench.report.beside import beside, fitting_stage
-from wsssbench.report.latex import latex_document
-from wsssbench.report.page import html_page
-from wsssbench.report.published import FILE, Published, load_published
-from wsssbench.report.published_text import HEADING, published_page, reported_blocks
-from wsssbench.report.rows import rows_of
-from wsssbench.report.tables import FORMATS, render
-from wsssbench.stages import STAGES
-from wsssbench.store import find_records, write_record
-from wsssbench.types import Record, plain
+from wsssbench.identity import Record, plain
+from wsssbench.planning.stages import STAGES
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import write_record
+from wsssbench.reporting.beside import beside, fitting_stage
+from wsssbench.reporting.latex import latex_document
+from wsssbench.reporting.page import html_page
+from wsssbench.reporting.published import FILE, Published, load_published
+from wsssbench.reporting.published_text import HEADING, published_page, reported_blocks
+from wsssbench.reporting.rows import rows_of
+from wsssbench.reporting.tables import FORMATS, render
 
 ROOT = Path(__file__).resolve().parents[1]
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
@@ -343,7 +344,7 @@ def test_the_file_names_no_key_that_a_number_does_not_have() -> None:
 def test_the_page_of_all_published_numbers_is_up_to_date() -> None:
     kept = (ROOT / "reports" / "published.md").read_text(encoding="utf-8")
     assert kept == published_page(PUBLISHED), (
-        "python -m wsssbench.report.published_text > reports/published.md"
+        "python -m wsssbench.reporting.published_text > reports/published.md"
     )
     for entry in PUBLISHED:
         assert entry.title in kept

@@ -12,19 +12,19 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from wsssbench import hardware
-from wsssbench.cli import main
-from wsssbench.demands import rooms
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData
-from wsssbench.hardware import Hardware, resolve_hardware
-from wsssbench.judging.metric_choice import applicable
+from wsssbench.machine import hardware
+from wsssbench.machine.hardware import Hardware, resolve_hardware
 from wsssbench.nets.backbones import BACKBONES
 from wsssbench.nets.wrn38_names import CLASSIFIER
-from wsssbench.plan import make_plan
-from wsssbench.plugins import Plugins
-from wsssbench.readiness import slow_filter
-from wsssbench.settings import Settings
-from wsssbench.stages import STAGES
+from wsssbench.planning.metric_choice import applicable
+from wsssbench.planning.plan import make_plan
+from wsssbench.planning.readiness import slow_filter
+from wsssbench.planning.settings import Settings
+from wsssbench.planning.stages import STAGES
+from wsssbench.plugins.table import Plugins
+from wsssbench.running.demands import rooms
 from wsssbench.types import DatasetCard
 
 TINY = ("-o", "shapes.preset=tiny", "--runs", "runs")
@@ -252,8 +252,8 @@ def settings(*methods: str, **options: Any) -> Settings:
     ids=lambda asked: asked.methods[0],
 )
 def test_the_disk_that_is_told_is_an_upper_bound_and_near_what_is_written(asked: Settings) -> None:
-    from wsssbench.engine import Engine
-    from wsssbench.screen.progress import Progress
+    from wsssbench.running.engine import Engine
+    from wsssbench.running.screen.progress import Progress
 
     cells = make_plan(asked, Plugins())
     told = sum(room.bytes for room in rooms(cells))
@@ -287,7 +287,7 @@ class Coco:
 def test_the_probabilities_of_coco_are_told_before_they_fill_the_disk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("wsssbench.plan.open_dataset", lambda *asked: Coco(None, 0))
+    monkeypatch.setattr("wsssbench.planning.plan.open_dataset", lambda *asked: Coco(None, 0))
     shares = {}
     for kind in ("detail", "dilated"):
         options = {"rrm": {"backbone": "small", "output_stride": 8, "head_kind": kind}}

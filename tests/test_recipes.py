@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from wsssbench.errors import UnknownName, WsssError
-from wsssbench.plugins import Plugins
-from wsssbench.recipes import batches_of, parse_recipe, resolve_recipe
-from wsssbench.settings import Settings
-from wsssbench.types import StepIdentity
+from wsssbench.identity import StepIdentity
+from wsssbench.planning.recipes import batches_of, parse_recipe, resolve_recipe
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.table import Plugins
 
 MODULE = """
 class Loc: ...

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData
-from wsssbench.judging.judge import COUNTS, CountsTable
+from wsssbench.identity import Record
+from wsssbench.records.finding import find_records
 from wsssbench.records.record_archive import LARGEST, pack, without_paths
-from wsssbench.store import cell_folder, find_records, write_record
-from wsssbench.types import Record
+from wsssbench.records.store import cell_folder, write_record
+from wsssbench.scores.counts_table import COUNTS, CountsTable
 
 fake_record = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))["fake_record"]
 

@@ -7,11 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
+from wsssbench.identity import CrfSet
+from wsssbench.judging.labels import LOWEST, CrfCase, DenseCrf, planes_of_maps, stage_labels
 from wsssbench.masks import argmax_labels, threshold_labels
-from wsssbench.refine import LOWEST, CrfCase, DenseCrf, planes_of_maps, stage_labels
-from wsssbench.stages import sigma_scale
+from wsssbench.planning.stages import sigma_scale
 from wsssbench.testing.tiny import TinyDataset
-from wsssbench.types import CrfSet, Maps, Outputs
+from wsssbench.types import Maps, Outputs
 
 CRF = CrfSet(3, 3, 40, 13, 10, 5)
 NOTHING = CrfSet(3, 0, 40, 13, 0, 5)  # kernels of no weight

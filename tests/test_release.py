@@ -84,7 +84,8 @@ def test_the_sdist_has_what_testing_and_reading_needs(archives: tuple[Path, Path
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {
         "pyproject.toml", "LICENSE", "README.md", "CITATION.cff", "wsssbench.toml", "wsssbench/masks.py",
-        "methods/wsssbench_methods/recipes.py", "datasets/wsssbench_datasets/shapes.py", "tests/conftest.py",
+        "methods/wsssbench_methods/recipes.py", "datasets/wsssbench_datasets/shapes/dataset.py",
+        "tests/conftest.py",
         "tests/test_judge.py", "docs/index.md", "docs/conf.py", "reports/shapes.md",
         "reports/records/shapes.zip", "requirements/dev.lock", "requirements/render.py",
     } <= names  # fmt: skip

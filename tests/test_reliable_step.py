@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from wsssbench.context import RunContext
 from wsssbench.errors import WsssError
 from wsssbench.nets.heads import normalise_cam, resize
-from wsssbench.options import build_config
-from wsssbench.stages import sigma_scale
+from wsssbench.planning.stages import sigma_scale
+from wsssbench.plugins.options import build_config
+from wsssbench.running.context import RunContext
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.types import IGNORE, Maps, Outputs
 from wsssbench_methods.reliable import Reliable, ReliablePredictor

@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 from wsssbench.errors import BadData, UnknownName
-from wsssbench.report import report
-from wsssbench.report.montage import montage, overlay
-from wsssbench.report.rows import rows_of
-from wsssbench.report.tables import render
-from wsssbench.store import write_record
-from wsssbench.types import StepIdentity
+from wsssbench.identity import StepIdentity
+from wsssbench.masks import overlay
+from wsssbench.records.store import write_record
+from wsssbench.reporting import report
+from wsssbench.reporting.montage import montage
+from wsssbench.reporting.rows import rows_of
+from wsssbench.reporting.tables import render
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]

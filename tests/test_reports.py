@@ -104,7 +104,7 @@ def test_kept_measurements_name_no_folder_and_no_machine() -> None:
 
 
 def test_no_record_names_a_folder_of_the_machine_that_made_it() -> None:
-    from wsssbench.store import find_records
+    from wsssbench.records.finding import find_records
 
     def words(value: Any) -> list[str]:
         if isinstance(value, dict):

@@ -14,20 +14,21 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from wsssbench import store
-from wsssbench.bench.record import BenchProtocol, BenchRecord, Machine, find_benches, write_bench
-from wsssbench.cli import main
-from wsssbench.context import RunContext
+from wsssbench.cli.main import main
 from wsssbench.errors import WsssError
-from wsssbench.hardware import resolve_hardware
 from wsssbench.judging import judge
-from wsssbench.judging.judge import COUNTS, CountsTable
+from wsssbench.machine.hardware import resolve_hardware
 from wsssbench.masks import write_labels
-from wsssbench.plan import open_dataset
-from wsssbench.plugins import Plugins
-from wsssbench.report import report
-from wsssbench.settings import Settings
-from wsssbench.store import find_records, read_record
+from wsssbench.planning.plan import open_dataset
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.table import Plugins
+from wsssbench.records import store
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import read_record
+from wsssbench.reporting import report
+from wsssbench.running.context import RunContext
+from wsssbench.scores.counts_table import COUNTS, CountsTable
+from wsssbench.throughput.record import BenchProtocol, BenchRecord, Machine, find_benches, write_bench
 
 HERE = Path(__file__).parent
 _LOADER = Plugins()

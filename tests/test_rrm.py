@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from wsssbench.context import RunContext
-from wsssbench.crops import MEAN_COLOUR, Batch, CropBatches, CropRule
 from wsssbench.errors import WsssError
 from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.heads import Classifier, JointNet, multi_scale_cam
 from wsssbench.nets.segment_heads import HeadPlan
 from wsssbench.ops.energy import dense_energy
-from wsssbench.options import build_config, key_options
+from wsssbench.plugins.options import build_config, key_options
+from wsssbench.running.context import RunContext
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.train import make_optimizer
+from wsssbench.training.crops import MEAN_COLOUR, Batch, CropBatches, CropRule
 from wsssbench.types import View
 from wsssbench_methods.classifier import trained_classifier
 from wsssbench_methods.rrm.config import TRAPS, RrmConfig, crop_rule, joint_schedule, reliable_rule

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from wsssbench.engine import Engine
 from wsssbench.errors import WsssError
 from wsssbench.files.file_hashes import file_sha256
-from wsssbench.hardware import resolve_hardware
-from wsssbench.plugins import Plugins
-from wsssbench.screen.progress import Progress
+from wsssbench.machine.hardware import resolve_hardware
+from wsssbench.plugins.table import Plugins
+from wsssbench.running.engine import Engine
+from wsssbench.running.screen.progress import Progress
 from wsssbench.types import Outputs
 from wsssbench_datasets import file_facts
 

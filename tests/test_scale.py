@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 
 from wsssbench.errors import BadData
-from wsssbench.judging.judge import CountsTable, counted_scores
+from wsssbench.judging.judge import counted_scores
 from wsssbench.metrics import Iou
 from wsssbench.scores.boundary import BoundaryIou
 from wsssbench.scores.compatible import Compatible
+from wsssbench.scores.counts_table import CountsTable
 from wsssbench.scores.images import PerImage
 from wsssbench.types import Metric
 

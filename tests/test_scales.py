@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wsssbench.errors import BadData
-from wsssbench.scales import MultiScale
+from wsssbench.running.scales import MultiScale
 from wsssbench.types import Maps, Outputs
 
 PROBS = frozenset({"probs"})

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
 import wsssbench
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 
 COLOURS = np.array([(0, 0, 0), (0, 128, 0), (128, 0, 0)], np.uint8)  # VOC's for labels 0, 2 and 1
 OTHERS = np.array([(0, 0, 0), (250, 1, 2), (3, 4, 250)], np.uint8)

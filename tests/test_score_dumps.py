@@ -15,14 +15,14 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.dumps import read_dump
 from wsssbench.errors import BadData
 from wsssbench.masks import threshold_labels, write_labels
-from wsssbench.plan import open_dataset
-from wsssbench.plugins import Plugins
-from wsssbench.settings import Settings
-from wsssbench.store import find_records
+from wsssbench.planning.plan import open_dataset
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.finding import find_records
 from wsssbench.types import Maps
 
 TINY = ("--dataset", "shapes", "-o", "shapes.preset=tiny", "--limit", 8)

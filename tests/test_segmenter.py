@@ -13,22 +13,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsssbench.context import RunContext
-from wsssbench.crops import Batch, CropRule
-from wsssbench.engine import Engine
 from wsssbench.errors import TrainingFailed, WsssError
-from wsssbench.hardware import resolve_hardware
+from wsssbench.machine.hardware import resolve_hardware
 from wsssbench.masks import argmax_labels, read_labels, write_labels
 from wsssbench.nets.heads import rescaled, resize
 from wsssbench.nets.segment_heads import AsppHead, HeadPlan, segment_head
-from wsssbench.options import build_config, key_options
-from wsssbench.plan import Cell, make_plan, open_dataset
-from wsssbench.plugins import Plugins
-from wsssbench.screen.progress import Progress
-from wsssbench.settings import Settings
-from wsssbench.store import read_record
+from wsssbench.planning.cells import Cell
+from wsssbench.planning.plan import make_plan, open_dataset
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.options import build_config, key_options
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.store import read_record
+from wsssbench.running.context import RunContext
+from wsssbench.running.engine import Engine
+from wsssbench.running.screen.progress import Progress
 from wsssbench.testing.tiny import TinyDataset, made_up_outputs
 from wsssbench.train import Schedule
+from wsssbench.training.crops import Batch, CropRule
 from wsssbench.types import Outputs, View
 from wsssbench_methods import segment_training
 from wsssbench_methods.crf import CrfConfig, CrfPredictor, tagged_probs

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from wsssbench.errors import BadData, UnknownName, WsssError
-from wsssbench.settings import (
+from wsssbench.planning.settings import (
     FLAG_KEYS,
     Settings,
     check_names,
@@ -251,7 +251,7 @@ def test_weights_become_the_option_of_their_step() -> None:
 
 
 def test_every_key_of_a_run_can_be_given_as_a_flag() -> None:
-    from wsssbench.cli import run
+    from wsssbench.cli.main import run
     from wsssbench.commands.run import _settings_flags
 
     parsed = {parameter.name: None for parameter in run.params}

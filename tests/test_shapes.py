@@ -10,10 +10,10 @@ import pytest
 
 from wsssbench.errors import BadData, UnknownName, WsssError
 from wsssbench.types import View
-from wsssbench_datasets.shapes import Shapes, ShapesConfig
-from wsssbench_datasets.shapes_forms import COMPASS, PATTERNS, disc
-from wsssbench_datasets.shapes_random import Draws, value_noise
-from wsssbench_datasets.shapes_scene import BODY_SEEN, PART_SEEN, Layout
+from wsssbench_datasets.shapes.dataset import Shapes, ShapesConfig
+from wsssbench_datasets.shapes.forms import COMPASS, PATTERNS, disc
+from wsssbench_datasets.shapes.random import Draws, value_noise
+from wsssbench_datasets.shapes.scene import BODY_SEEN, PART_SEEN, Layout
 
 PRESETS: dict[str, Any] = {
     "default": {},

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from wsssbench.cli import main
-from wsssbench.judging.judge import CountsTable
+from wsssbench.cli.main import main
 from wsssbench.masks import read_labels, write_labels
-from wsssbench.plan import open_dataset
-from wsssbench.plugins import Plugins
-from wsssbench.settings import Settings
-from wsssbench.store import find_records
+from wsssbench.planning.plan import open_dataset
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.finding import find_records
+from wsssbench.scores.counts_table import CountsTable
 
 SMALL = ("-o", "shapes.preset=tiny", "-o", "shapes.val=7")
 METRICS = "per_image,compatible,boundary_iou,boundary_f,error_ratios"

@@ -24,10 +24,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PLACES = {
     "planning": ("wsssbench.commands.run.make_plan", 1),
     "prediction": ("wsssbench.artifacts.ArtifactFolder.write", 2),
-    "labels": ("wsssbench.engine.write_labels", 2),
+    "labels": ("wsssbench.running.engine.write_labels", 2),
     "scores": ("wsssbench.judging.judge.confusion_counts", 2),
-    "counts": ("wsssbench.judging.judge.CountsTable.save", 2),
-    "record": ("wsssbench.engine.write_record", 1),
+    "counts": ("wsssbench.scores.counts_table.CountsTable.save", 2),
+    "record": ("wsssbench.running.engine.write_record", 1),
     "tables": ("wsssbench.commands.run.show", 1),
 }
 
@@ -54,7 +54,7 @@ def test_a_signal_ends_a_run_with_130_and_the_same_command_goes_on(
 def test_a_signal_in_the_middle_of_a_write_leaves_the_file_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wsssbench.store import atomic_write_text
+    from wsssbench.files.atomic import atomic_write_text
 
     atomic_write_text(tmp_path / "file", "old")
     monkeypatch.setattr(os, "fsync", lambda file: os.kill(os.getpid(), signal.SIGINT))
@@ -83,7 +83,7 @@ class Signal:
             os.kill(os.getpid(), {number})
 sys.meta_path.insert(0, Signal)
 sys.argv = ["wsssbench", "list"]
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 main()
 """
 
@@ -100,7 +100,7 @@ def test_a_signal_while_the_program_is_imported_ends_it_without_a_traceback(modu
 
 def test_the_exit_code_is_130_also_where_code_made_from_a_text_was_interrupted() -> None:
     code = (
-        "from wsssbench.interrupts import ended_by_signals\n"
+        "from wsssbench.machine.interrupts import ended_by_signals\n"
         "with ended_by_signals():\n    exec('import os; os.kill(os.getpid(), 2)')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
@@ -108,7 +108,7 @@ def test_the_exit_code_is_130_also_where_code_made_from_a_text_was_interrupted()
 
 
 def test_a_signal_that_was_ignored_from_the_start_stays_ignored() -> None:
-    from wsssbench.interrupts import ended_by_signals
+    from wsssbench.machine.interrupts import ended_by_signals
 
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

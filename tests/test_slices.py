@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wsssbench.judging.judge import CountsTable
 from wsssbench.metrics import Iou, add_counts, confusion_counts
+from wsssbench.scores.counts_table import CountsTable
 from wsssbench.scores.slices import (
     COMPANY,
     SIZES,

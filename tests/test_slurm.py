@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from wsssbench.executors.outcome import write_end
-from wsssbench.executors.slurm_queue import QueueSilent, is_going_on, last_state, queue_states
+from wsssbench.running.executors.outcome import write_end
+from wsssbench.running.executors.slurm_queue import QueueSilent, is_going_on, last_state, queue_states
 
 pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
 
@@ -90,7 +90,7 @@ class Played:
 
 @pytest.fixture
 def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Played:
-    monkeypatch.setattr("wsssbench.executors.slurm.SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr("wsssbench.running.executors.slurm.SETTLE_SECONDS", 0.0)
     return Played(tmp_path / "bin", monkeypatch)
 
 
@@ -123,7 +123,7 @@ def test_the_pickle_of_a_job_holds_a_command_line_alone(played: Played) -> None:
     (path,) = Path("runs").glob(".jobs/*/7_submitted.pkl")
     job = DelayedSubmission.load(path).function
     assert vars(job) == {"words": job.words, "asked": 0}
-    assert job.words[:4] == [sys.executable, "-u", "-m", "wsssbench.executors.worker"]
+    assert job.words[:4] == [sys.executable, "-u", "-m", "wsssbench.running.executors.worker"]
     assert Path(job.words[4]) == path.parent.absolute()
 
 
@@ -138,7 +138,9 @@ def test_jobs_that_end_without_a_word_are_told_with_their_state_and_log(
     assert "submitted as job 9" in result.stderr
     assert "submitted as job 10" in result.stderr
     log.rename(log.with_name("10_0_log.out"))
-    monkeypatch.setattr("wsssbench.executors.slurm.sleep", lambda seconds: played.says(job9="CANCELLED"))
+    monkeypatch.setattr(
+        "wsssbench.running.executors.slurm.sleep", lambda seconds: played.says(job9="CANCELLED")
+    )
     result = run(*SLURM, "--seeds", "0,1")
     assert result.exit_code == 1
     assert "seed 0: its process ended without a word (job 9: CANCELLED)" in result.stderr
@@ -157,7 +159,7 @@ def test_changes_are_told_once_and_a_silent_queue_is_asked_again(
         lambda: silent(False), lambda: played.says(job7="PENDING"), lambda: played.says(job7="RUNNING"),
         lambda: write_end(next(Path("runs").glob(".jobs/shapes-*")), 0),
     ]))  # fmt: skip
-    monkeypatch.setattr("wsssbench.executors.slurm.sleep", lambda seconds: next(states)())
+    monkeypatch.setattr("wsssbench.running.executors.slurm.sleep", lambda seconds: next(states)())
     result = run(*SLURM)
     told = [line for line in result.stderr.splitlines() if "job 7" in line or "answer" in line]
     assert told == [
@@ -173,7 +175,7 @@ def test_ctrl_c_leaves_the_jobs_and_says_how_to_end_them(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "wsssbench.executors.slurm.sleep", lambda seconds: os.kill(os.getpid(), signal.SIGINT)
+        "wsssbench.running.executors.slurm.sleep", lambda seconds: os.kill(os.getpid(), signal.SIGINT)
     )
     result = run(*SLURM, "--quiet")
     assert result.exit_code == 130
@@ -213,7 +215,7 @@ def test_states_are_read_whatever_stands_in_the_reason(played: Played) -> None:
 
 WRAPPED = """
 import signal, sys
-from wsssbench.executors.resumable import Resumable
+from wsssbench.running.executors.resumable import Resumable
 def requeue(number, frame):
     print("requeued", flush=True)
     raise SystemExit(9)
@@ -260,7 +262,7 @@ def test_a_job_that_leaves_its_node_saves_once_and_goes_back_to_the_queue(
 def test_a_job_whose_process_is_killed_fails_and_one_that_ends_has_its_exit_code(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    from wsssbench.executors.resumable import Resumable
+    from wsssbench.running.executors.resumable import Resumable
 
     before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGUSR2)]
     try:
@@ -324,7 +326,7 @@ def test_preempted_jobs_go_on_and_find_what_an_undisturbed_run_finds(node: None)
 def test_jobs_that_fail_die_or_are_cancelled_are_told_with_their_logs(
     node: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsssbench.executors.slurm.SETTLE_SECONDS", 2.0)
+    monkeypatch.setattr("wsssbench.running.executors.slurm.SETTLE_SECONDS", 2.0)
     Path("wsssbench.toml").write_text(
         "".join(
             f'[methods.{name}]\nsteps = ["patient"]\n[methods.{name}.options.patient]\n{option}\n'

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from wsssbench.cli import main
-from wsssbench.completion import _options
+from wsssbench.cli.completion import _options
+from wsssbench.cli.main import main
 from wsssbench.errors import WsssError
-from wsssbench.executors.slurm_options import SlurmConfig, minutes, slurm_config
+from wsssbench.running.executors.slurm_options import SlurmConfig, minutes, slurm_config
 
 
 @pytest.mark.parametrize(

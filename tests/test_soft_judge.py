@@ -14,7 +14,7 @@ from wsssbench.errors import BadData, WsssError
 from wsssbench.judging.judge import score_split
 from wsssbench.judging.soft_judge import score_outputs
 from wsssbench.metrics import Iou, add_counts
-from wsssbench.plugins import Plugins
+from wsssbench.plugins.table import Plugins
 from wsssbench.scores.calibration import Calibration
 from wsssbench.scores.pxap import PxAP
 from wsssbench.scores.tagging import TagScores

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wsssbench.judging.judge import CountsTable
 from wsssbench.metrics import Iou, confusion_counts
 from wsssbench.scores.confusion import Accuracy, ErrorRatios
+from wsssbench.scores.counts_table import CountsTable
 from wsssbench.scores.images import score_images
 from wsssbench.scores.sparse import PrecisionAtCoverage
 from wsssbench.statistics.bootstrap import image_weights, rarest_class, widening

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from wsssbench import store
 from wsssbench.errors import BadData, WsssError
-from wsssbench.types import CrfSet, Record, content_key, plain
+from wsssbench.files import atomic
+from wsssbench.identity import CrfSet, Record, content_key, plain
+from wsssbench.records import store
+from wsssbench.records.finding import find_records
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record, fake_terms = FAKE["fake_record"], FAKE["fake_terms"]
@@ -71,7 +73,7 @@ def test_damaged_and_foreign_records_are_refused_by_name(tmp_path, name):
     with pytest.raises(BadData, match=r"record\.json"):
         store.read_record(tmp_path / "record.json")
     with pytest.raises(BadData, match=r"record\.json"):
-        store.find_records(tmp_path)
+        find_records(tmp_path)
 
 
 def test_a_record_with_an_unknown_extra_key_is_read(tmp_path):
@@ -89,13 +91,13 @@ def test_records_are_found_in_order_and_not_among_masks_and_steps(tmp_path):
             )
     (tmp_path / "shapes" / "steps" / "cam-1").mkdir(parents=True)
     (tmp_path / "shapes" / "steps" / "cam-1" / "record.json").write_text("something else")
-    found = store.find_records(tmp_path)
+    found = find_records(tmp_path)
     assert [(f.record.method, f.record.identity.seed) for f in found] == [
         ("cam", 0), ("cam", 1), ("rrm", 0), ("rrm", 1),
     ]  # fmt: skip
-    assert store.find_records(found[0].path) == found[:1]
+    assert find_records(found[0].path) == found[:1]
     with pytest.raises(BadData, match="nowhere"):
-        store.find_records(tmp_path / "nowhere")
+        find_records(tmp_path / "nowhere")
 
 
 def test_cell_folder_is_readable_and_names_fit_for_a_folder():
@@ -114,32 +116,32 @@ def test_cell_folder_is_readable_and_names_fit_for_a_folder():
         ".hidden",
         "cam:crf ",
     ]
-    safe = [store.safe_name(name) for name in names]
+    safe = [atomic.safe_name(name) for name in names]
     assert len(set(safe)) == len(names)
     for name in safe:
         assert len(name) < 100
         assert name not in ("..", ".", "", "steps")
         assert not set(name) & set("/\\:<>|?* ")
         assert not name.startswith(".")
-    assert store.safe_name("cam > crf").startswith("cam-crf-")
+    assert atomic.safe_name("cam > crf").startswith("cam-crf-")
 
 
 def test_an_atomic_write_replaces_whole_files_and_leaves_no_other(tmp_path):
-    store.atomic_write_text(tmp_path / "a" / "b.txt", "old")
-    store.atomic_write_text(tmp_path / "a" / "b.txt", "new ä")
+    atomic.atomic_write_text(tmp_path / "a" / "b.txt", "old")
+    atomic.atomic_write_text(tmp_path / "a" / "b.txt", "new ä")
     assert (tmp_path / "a" / "b.txt").read_text(encoding="utf-8") == "new ä"
     assert [p.name for p in (tmp_path / "a").iterdir()] == ["b.txt"]
 
 
 def test_a_failed_write_keeps_the_old_file_and_leaves_no_other(tmp_path, monkeypatch):
-    store.atomic_write_text(tmp_path / "b.txt", "old")
+    atomic.atomic_write_text(tmp_path / "b.txt", "old")
 
     def full(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(WsssError, match=r"No space left.*b\.txt"):
-        store.atomic_write_text(tmp_path / "b.txt", "new")
+        atomic.atomic_write_text(tmp_path / "b.txt", "new")
     assert (tmp_path / "b.txt").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -160,7 +162,7 @@ def test_a_synced_write_waits_for_the_bytes_before_the_rename_and_for_the_name_a
         done.append(("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file", target.exists()))
 
     monkeypatch.setattr(os, "fsync", synced)
-    store.atomic_write_bytes(target, b"1")
+    atomic.atomic_write_bytes(target, b"1")
     assert done == [("file", False), ("folder", True)]
-    store.atomic_write_bytes(target, b"2", sync=False)
+    atomic.atomic_write_bytes(target, b"2", sync=False)
     assert len(done) == 2

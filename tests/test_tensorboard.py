@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import WsssError
-from wsssbench.screen.board import Board, TrainingBoard, open_board
+from wsssbench.running.screen.board import Board, TrainingBoard, open_board
 
 ASK = (
     "run", "--method", "cam", "--dataset", "shapes", "-o", "cam.preset=tiny", "-o", "shapes.preset=tiny",

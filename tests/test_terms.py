@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 from PIL import Image as Pil
 
-from wsssbench.judging.terms import terms_of
-from wsssbench.plan import learned_content
-from wsssbench.report.conditions import ground_truth
-from wsssbench.report.rows import rows_of
-from wsssbench.stages import STAGES, custom_stage
-from wsssbench.types import Terms
-from wsssbench_datasets.coco14 import Coco14, Coco14Config
-from wsssbench_datasets.folder import Folder, FolderConfig
-from wsssbench_datasets.shapes import Shapes
-from wsssbench_datasets.shapes_config import ShapesConfig
-from wsssbench_datasets.voc12 import Voc12, Voc12Config
+from wsssbench.identity import Terms
+from wsssbench.planning.plan import learned_content
+from wsssbench.planning.stages import STAGES, custom_stage
+from wsssbench.planning.terms import terms_of
+from wsssbench.reporting.conditions import ground_truth
+from wsssbench.reporting.rows import rows_of
+from wsssbench_datasets.coco14.dataset import Coco14, Coco14Config
+from wsssbench_datasets.folder.dataset import Folder, FolderConfig
+from wsssbench_datasets.shapes.config import ShapesConfig
+from wsssbench_datasets.shapes.dataset import Shapes
+from wsssbench_datasets.voc12.dataset import Voc12, Voc12Config
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
 fake_record = FAKE["fake_record"]
@@ -61,7 +61,7 @@ def test_terms_of_val_know_nothing_of_the_lists_of_train(
 
 
 def official_counts() -> dict[str, dict[str, int]]:
-    from wsssbench_datasets import coco_tree
+    from wsssbench_datasets.coco14 import tree as coco_tree
 
     return coco_tree.OFFICIAL  # type: ignore[return-value]
 
@@ -120,9 +120,9 @@ def test_images_of_another_split_are_no_term_of_generated_data_and_still_tell_ro
 
 def test_keys_of_trainings_are_what_they_were() -> None:
     """Networks that were trained before terms changed are found again: keys of the version before."""
-    from wsssbench.plan import make_plan
-    from wsssbench.plugins import Plugins
-    from wsssbench.settings import Settings
+    from wsssbench.planning.plan import make_plan
+    from wsssbench.planning.settings import Settings
+    from wsssbench.plugins.table import Plugins
 
     asked = ("cam", "cam+crf", "constant", "full")
     options = {"shapes": {"preset": "tiny"}}

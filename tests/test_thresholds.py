@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from wsssbench.errors import BadData
-from wsssbench.judging.judge import COUNTS, CountsTable
-from wsssbench.judging.thresholds import HELD_OUT, held_out_ids, judged_ids
 from wsssbench.masks import read_labels, threshold_labels
 from wsssbench.metrics import Iou, add_counts
-from wsssbench.plan import Cell
-from wsssbench.plugins import Plugins
-from wsssbench.report.rows import rows_of
-from wsssbench.report.tables import render
-from wsssbench.store import read_record
+from wsssbench.planning.cells import Cell
+from wsssbench.planning.thresholds import HELD_OUT, held_out_ids, judged_ids
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.store import read_record
+from wsssbench.reporting.rows import rows_of
+from wsssbench.reporting.tables import render
+from wsssbench.scores.counts_table import COUNTS, CountsTable
 from wsssbench.types import Maps
 
 _LOADER = Plugins()
@@ -99,7 +99,7 @@ def test_an_oracle_threshold_is_the_best_on_the_judged_images_and_flagged(tmp_pa
 
 
 def test_a_fixed_threshold_says_what_it_was_tuned_on(tmp_path: Path) -> None:
-    from wsssbench.judging.thresholds import planned_threshold
+    from wsssbench.planning.thresholds import planned_threshold
     from wsssbench_methods.localizer import Cam, CamConfig
 
     cam = planned_threshold(Cam(CamConfig()), "cam", "fixed", ())

@@ -8,7 +8,13 @@ from typing import Any
 
 import pytest
 
-from wsssbench.bench.record import (
+from wsssbench.errors import BadData
+from wsssbench.identity import StepIdentity
+from wsssbench.records.finding import find_records
+from wsssbench.reporting import report
+from wsssbench.reporting.tables import render
+from wsssbench.reporting.throughput import throughput_tables
+from wsssbench.throughput.record import (
     BenchProtocol,
     BenchRecord,
     Machine,
@@ -17,12 +23,6 @@ from wsssbench.bench.record import (
     read_bench,
     write_bench,
 )
-from wsssbench.errors import BadData
-from wsssbench.report import report
-from wsssbench.report.tables import render
-from wsssbench.report.throughput import throughput_tables
-from wsssbench.store import find_records
-from wsssbench.types import StepIdentity
 
 PROTOCOL = BenchProtocol(warmup=2, repeats=3)
 GPU = Machine("cuda", "NVIDIA H200", "Old", 16)

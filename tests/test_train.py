@@ -21,9 +21,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional
 
-from wsssbench.context import RunContext
-from wsssbench.crops import MEAN_COLOUR, Batch, CropBatches, CropRule, random_crop
 from wsssbench.errors import BadData, TrainingFailed, WsssError
+from wsssbench.running.context import RunContext
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.train import (
     AliveCheck,
@@ -40,7 +39,8 @@ from wsssbench.train import (
     tag_frequencies,
     train,
 )
-from wsssbench.training_checks import LEAST_PATIENCE, MOST_PATIENCE, WARNED
+from wsssbench.training.checks import LEAST_PATIENCE, MOST_PATIENCE, WARNED
+from wsssbench.training.crops import MEAN_COLOUR, Batch, CropBatches, CropRule, random_crop
 from wsssbench.types import Sample, View
 
 Net: Any = runpy.run_path(str(Path(__file__).with_name("toy_net.py")))["Net"]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 from click.testing import CliRunner
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 
 TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "tutorial.md"
 TEXT = TUTORIAL.read_text(encoding="utf-8")

@@ -16,15 +16,16 @@ import pytest
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.errors import BadData
 from wsssbench.files.file_hashes import SUMS, read_sums
-from wsssbench.judging.judge import COUNTS, CountsTable
+from wsssbench.identity import CrfSet, Stage, content_key
 from wsssbench.masks import read_labels, write_labels
-from wsssbench.plan import Cell
-from wsssbench.plugins import Entry, Plugins
-from wsssbench.records.verification import Verification
-from wsssbench.records.verify import verify_record
+from wsssbench.planning.cells import Cell
+from wsssbench.plugins.table import Entry, Plugins
+from wsssbench.records.store import StoredRecord, read_record, write_record
 from wsssbench.scores.boundary import BoundaryIou
-from wsssbench.store import StoredRecord, read_record, write_record
-from wsssbench.types import CrfSet, Maps, Outputs, Stage, content_key
+from wsssbench.scores.counts_table import COUNTS, CountsTable
+from wsssbench.types import Maps, Outputs
+from wsssbench.verifying.verification import Verification
+from wsssbench.verifying.verify import verify_record
 
 _LOADER = Plugins()
 _LOADER.add_file(Path(__file__).with_name("fake_run.py"))
@@ -379,7 +380,7 @@ def test_lost_counts_a_lost_list_a_lost_metric_and_a_failed_cell_are_said() -> N
 
 
 def test_a_stage_of_another_version_cannot_be_verified(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wsssbench.records import recorded
+    from wsssbench.verifying import recorded
 
     (cell,) = run("first")
     today = dataclasses.replace(recorded.STAGES["seg"], version="2")
@@ -390,7 +391,7 @@ def test_a_stage_of_another_version_cannot_be_verified(monkeypatch: pytest.Monke
 
 
 def test_terms_that_are_not_those_of_the_stage_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    from wsssbench.records import recorded
+    from wsssbench.verifying import recorded
 
     (cell,) = run("first", stages=("seg+crf",))
     crf = CrfSet(1, 3, 67, 3, 4, 10)

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.files.file_hashes import SUMS
-from wsssbench.judging.judge import COUNTS
 from wsssbench.masks import read_labels, write_labels
+from wsssbench.scores.counts_table import COUNTS
 
 
 @pytest.fixture(autouse=True)
@@ -120,7 +120,7 @@ def test_nothing_is_written_and_torch_is_not_imported_for_scored_files(
 ) -> None:
     files = {path: path.stat().st_mtime_ns for path in Path().rglob("*") if "cache" not in str(path)}
     code = (
-        "import sys\nfrom wsssbench.cli import main\n"
+        "import sys\nfrom wsssbench.cli.main import main\n"
         "try:\n    main(['verify', *sys.argv[1:]], standalone_mode=False)\n"
         "except SystemExit as done:\n    assert not done.code\n"
         "assert 'torch' not in sys.modules"

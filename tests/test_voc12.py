@@ -15,12 +15,12 @@ import pytest
 from PIL import Image as Pil
 
 from wsssbench.errors import BadData, UnknownName
-from wsssbench.types import content_key
+from wsssbench.identity import content_key
 from wsssbench_datasets import file_facts
 from wsssbench_datasets.file_facts import cache_file
-from wsssbench_datasets.voc12 import CLASS_NAMES, Voc12, Voc12Config
-from wsssbench_datasets.voc_check import check
-from wsssbench_datasets.voc_lists import read_list, voc_id
+from wsssbench_datasets.id_lists import read_list, voc_id
+from wsssbench_datasets.survey import check
+from wsssbench_datasets.voc12.dataset import CLASS_NAMES, Voc12, Voc12Config
 
 A, B = "2007_000032", "2007_000039"
 

@@ -15,7 +15,7 @@ import torch
 from click.testing import CliRunner, Result
 from torch import Tensor, nn
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData
 from wsssbench.nets.inspection import inspect_weights
 from wsssbench.nets.weights import read_state_dict

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from wsssbench._version import __version__
+
 if TYPE_CHECKING:
-    from wsssbench.api import (
+    from wsssbench.api.functions import (
         bench,
         compare,
         dry_run,
@@ -25,9 +27,8 @@ if TYPE_CHECKING:
         verify,
         write_baseline,
     )
-    from wsssbench.publishing import export_labels, export_records, paper, plot
+    from wsssbench.api.publishing import export_labels, export_records, paper, plot
 
-__version__ = "0.1.0"
 __all__ = [
     "__version__",
     "bench",
@@ -54,7 +55,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from wsssbench import api
+    from wsssbench.api import functions as api
 
     return getattr(api, name)
 

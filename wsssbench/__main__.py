@@ -1,6 +1,6 @@
 """`python -m wsssbench` is `wsssbench`."""
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 
 if __name__ == "__main__":
     main()

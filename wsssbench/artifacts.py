@@ -6,10 +6,19 @@ are palette PNGs. Nothing here knows what the numbers mean, and nothing imports 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from wsssbench.identity import Stage, content_key
+from wsssbench.types import Kind, Outputs
+
+if TYPE_CHECKING:
+    import numpy as np
+
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +26,10 @@ import numpy as np
 
 from wsssbench.dumps.array_files import read_npz
 from wsssbench.errors import BadData
+from wsssbench.files.atomic import atomic_write_bytes, atomic_write_text, read_bytes
 from wsssbench.files.image_files import LOSSLESS, opened
 from wsssbench.masks import read_labels, write_labels
-from wsssbench.store import atomic_write_bytes, atomic_write_text, read_bytes
-from wsssbench.types import KINDS, Kind, Maps, Outputs
+from wsssbench.types import KINDS, Maps
 
 AGAIN = "remove it; the next run makes it again"
 SUFFIX = {"maps": ".npz", "probs": ".npz", "labels": ".png", "mined": ".png", "tag_scores": ".npz"}
@@ -174,3 +183,20 @@ def _unpacked(kind: Kind, data: Any) -> Any:
     if kind == "probs":
         return data["probs"].astype(np.float32)
     return data["scores"]
+
+
+def artifact_name(
+    split: str, tags_given: bool, stage: Stage | None = None, part: Sequence[str] | None = None
+) -> str:
+    """Folder name of a step's outputs: `train-tags`, `val`, `val@0.5,1.0+flip-v2`.
+
+    The views' version is in the name: what an older rule made of several is never taken for another's. Of a
+    `part` of the split, some of its ids, outputs lie apart, as `train+part-1a2b3c4d`: their last bits depend
+    on the images that they were predicted with.
+    """
+    name = f"{split}-tags" if tags_given else split
+    name += "" if part is None else f"+part-{content_key(list(part))[:8]}"
+    if stage is not None and stage.multi_scale:
+        name += "@" + ",".join(map(str, stage.scales)) + ("+flip" if stage.flip else "")
+        name += "" if stage.version == "1" else f"-v{stage.version}"
+    return name

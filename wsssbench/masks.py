@@ -12,12 +12,26 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from wsssbench.errors import BadData
+from wsssbench.errors import BadData, first_names
+from wsssbench.files.atomic import atomic_write_bytes
+from wsssbench.types import IGNORE, DatasetCard
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from wsssbench.types import Image, Mask
+
+    Column: TypeAlias = tuple[str, Sequence[NDArray[np.uint8]]]  # title, (H, W, 3) RGB pictures
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
 from wsssbench.files.image_files import LOSSLESS, is_scaled_grey, opened, palette_of
 from wsssbench.files.label_palette import LabelPalettes
 from wsssbench.files.label_palette import voc_palette as voc_palette  # its place for everyone else
 from wsssbench.files.label_png import label_png, plain_picture
-from wsssbench.store import atomic_write_bytes
 from wsssbench.types import Maps
 
 if TYPE_CHECKING:
@@ -163,3 +177,50 @@ def argmax_labels(probs: Planes, shape: tuple[int, int], tags: NDArray[np.bool_]
     allowed = range(count) if tags is None else [0, *(np.flatnonzero(tags) + 1).tolist()]
     planes = probs if tags is None else probs[allowed]
     return _first_largest(planes, allowed, shape, -np.inf)
+
+
+VOID_COLOUR = (225, 225, 225)  # light grey: neither a class nor background
+
+
+def overlay(image: Image, labels: Mask, alpha: float = 0.5) -> Image:
+    """(H, W, 3) uint8: `image` with the labels' colours laid over it at opacity `alpha` in [0, 1].
+
+    Background keeps the image's own pixels; 255 is light grey. ValueError where the sizes differ.
+    """
+    if image.shape[:2] != labels.shape:
+        raise ValueError(f"image {image.shape[:2]} and labels {labels.shape} differ in size")
+    palette = voc_palette().copy()
+    palette[IGNORE] = VOID_COLOUR
+    mixed = (1 - alpha) * image.astype(np.float32) + alpha * palette[labels]
+    return np.where((labels == 0)[..., None], image, np.rint(mixed).astype(np.uint8))
+
+
+def refuse_overlap(
+    fit_split: str, learned: Iterable[str], eval_split: str, judged: Iterable[str], where: object
+) -> None:
+    """BadData where images are both learned from and judged in the `seg` stages.
+
+    The label split may share images with the fit split: there methods label what they learned from.
+    """
+    known = set(learned)
+    shared = [id for id in judged if id in known]
+    if shared:
+        count = f"{len(shared):,} images are" if len(shared) > 1 else "1 image is"
+        what = f"{count} in {fit_split} and in {eval_split}: {first_names(shared)}"
+        hint = "give each split its own list: methods are not judged on what they learned from"
+        raise BadData(what, where=where, hint=hint)
+
+
+def require_masks(card: DatasetCard, split: str, purpose: str) -> None:
+    """BadData where images of `split` have no masks, which `purpose` needs: "full learns from them"."""
+    lacking = card.without_masks.get(split, 0)
+    if lacking:
+        what = f"{without_mask(lacking, f'{card.name}:{split}')}, and {purpose}"
+        name = card.name.partition(":")[0]
+        hint = f"add them (wsssbench prepare {name} counts them); methods that learn from tags, judged on a "
+        raise BadData(what, where=f"masks of {split}", hint=f"{hint}split that has masks, need none")
+
+
+def without_mask(count: int, split: str) -> str:
+    """ "3 images of train have no mask"."""
+    return f"1 image of {split} has no mask" if count == 1 else f"{count:,} images of {split} have no mask"

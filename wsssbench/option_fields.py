@@ -1,6 +1,6 @@
 """An option of a plugin: a field of its Config, with what is said of it and the values that it may have.
 
-Plain data, imported by `wsssbench.types`; raw values become options in `wsssbench.options`.
+Plain data, imported by `wsssbench.types`; raw values become options in `wsssbench.plugins.options`.
 """
 
 from __future__ import annotations

@@ -9,26 +9,27 @@ count of pixels, takes the count of the whole batch, by `wsssbench.distributed.n
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    pass
+
 import math
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any
+from contextlib import suppress
 
 import torch
 from torch import nn
 
 from wsssbench import distributed
-from wsssbench.checkpoints import load_checkpoint, save_checkpoint
-from wsssbench.context import NotesRate
-from wsssbench.crops import Batch, CropBatches
-from wsssbench.hardware import sizes_repeat
-from wsssbench.late_losses import LateLosses, StepReport, steps_late
-from wsssbench.optimizers import Schedule, clipped, make_optimizer, update
-from wsssbench.training_checks import (
+from wsssbench.machine.hardware import sizes_repeat
+from wsssbench.training.checkpoints import load_checkpoint, save_checkpoint
+from wsssbench.training.checks import (
     NOTHING_MINED,
     AliveCheck,
     Losses,
@@ -37,6 +38,9 @@ from wsssbench.training_checks import (
     patience_of,
     tag_frequencies,
 )
+from wsssbench.training.crops import Batch, CropBatches
+from wsssbench.training.late_losses import LateLosses, StepReport, steps_late
+from wsssbench.training.optimizers import Schedule, clipped, make_optimizer, update
 from wsssbench.types import Context
 
 __all__ = [  # what steps import from here, wherever it lives
@@ -268,3 +272,10 @@ def _agreed(asked: bool, due: bool) -> tuple[bool, bool]:
         return asked, due
     asked, due = group.any_of([asked, due])
     return asked, due
+
+
+@runtime_checkable
+class NotesRate(Protocol):
+    """A context that also keeps the learning rate of the step that `progress` reports next."""
+
+    rate: float | None

@@ -19,11 +19,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from wsssbench.errors import BadData, UnknownName, WsssError, nearest
-from wsssbench.files.printable import is_name
-from wsssbench.types import IGNORE, DatasetCard, content_key, option
-
-from .voc_check import PrepareReport, check
+from wsssbench.errors import BadData, UnknownName, WsssError, is_name, nearest
+from wsssbench.identity import content_key
+from wsssbench.types import IGNORE, DatasetCard, option
+from wsssbench_datasets.survey import PrepareReport, check
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,8 +17,7 @@ from filelock import FileLock
 
 from wsssbench.errors import BadData
 from wsssbench.files.file_hashes import file_sha256
-
-from .voc_check import in_threads
+from wsssbench_datasets.survey import in_threads
 
 LONGEST_WAIT = 60.0  # seconds for another process to write its facts
 

@@ -15,8 +15,7 @@ import numpy as np
 
 from wsssbench.errors import BadData
 from wsssbench.files.image_files import RESTORE, FileFault
-
-from .folder_files import read_small_file
+from wsssbench_datasets.image_names import read_small_file
 
 if TYPE_CHECKING:
     from wsssbench.types import Mask

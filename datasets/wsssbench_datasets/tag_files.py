@@ -18,11 +18,9 @@ import numpy as np
 
 from wsssbench.dumps.numpy_pickles import NUMPY_NAMES, StoredArray, StoredScalar, read_npy_header
 from wsssbench.dumps.safe_pickle import load_pickle
-from wsssbench.errors import BadData
-from wsssbench.files.printable import first_names
-
-from .folder_files import read_small_file
-from .voc_lists import voc_id
+from wsssbench.errors import BadData, first_names
+from wsssbench_datasets.id_lists import voc_id
+from wsssbench_datasets.image_names import read_small_file
 
 if TYPE_CHECKING:
     from wsssbench.types import Tags

@@ -12,14 +12,13 @@ import torch
 from torch.nn import functional as F
 
 from wsssbench import distributed
-from wsssbench.crops import Batch, CropBatches, CropRule
 from wsssbench.errors import BadData, WsssError
+from wsssbench.files.digests import file_digest
 from wsssbench.nets.backbones import Backbone, backbone_info, check_stride
 from wsssbench.nets.heads import Classifier
 from wsssbench.nets.inspection import inspect_weights
 from wsssbench.nets.official import load_official
 from wsssbench.nets.weights import weights_digest
-from wsssbench.options import file_digest
 from wsssbench.train import (
     AliveCheck,
     Losses,
@@ -31,6 +30,7 @@ from wsssbench.train import (
     tag_frequencies,
     train,
 )
+from wsssbench.training.crops import Batch, CropBatches, CropRule
 from wsssbench.types import Context, DatasetCard, View, option
 
 

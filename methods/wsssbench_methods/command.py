@@ -24,18 +24,8 @@ from torch import Tensor
 
 from wsssbench.dumps.formats import AUTO
 from wsssbench.errors import WsssError
-from wsssbench.types import (
-    Artifacts,
-    Context,
-    DatasetCard,
-    Kind,
-    Outputs,
-    Sample,
-    StepCard,
-    View,
-    content_key,
-    option,
-)
+from wsssbench.identity import content_key
+from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, Sample, StepCard, View, option
 from wsssbench_methods.foreign_files import (
     FileOptions,
     check_class,

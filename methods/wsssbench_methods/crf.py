@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsssbench.errors import WsssError
+from wsssbench.identity import CrfSet
+from wsssbench.judging.labels import LOWEST, CrfCase, DenseCrf, planes_of_maps
 from wsssbench.masks import tagged_maps
-from wsssbench.refine import LOWEST, CrfCase, DenseCrf, planes_of_maps
-from wsssbench.stages import sigma_scale
-from wsssbench.types import Artifacts, Context, CrfSet, Kind, Outputs, StepCard, View, option
+from wsssbench.planning.stages import sigma_scale
+from wsssbench.types import Artifacts, Context, Kind, Outputs, StepCard, View, option
 
 MINING = "RRM code, tool/imutils.py, crf_inference"
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from wsssbench.dumps import find_dump, list_formats, read_dump
 from wsssbench.dumps.array_files import parse_arrays, read_bytes
-from wsssbench.dumps.formats import AUTO, SUFFIXES
+from wsssbench.dumps.formats import AUTO
 from wsssbench.dumps.label_pictures import is_png
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
+from wsssbench.files.digests import SUFFIXES
 from wsssbench.files.label_palette import LabelPalettes
 from wsssbench.types import SUPERVISION, DatasetCard, Kind, Outputs, option
 

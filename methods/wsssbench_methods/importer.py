@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsssbench.dumps.formats import AUTO, SUFFIXES
+from wsssbench.dumps.formats import AUTO
 from wsssbench.errors import BadData, WsssError
+from wsssbench.files.digests import SUFFIXES
 from wsssbench.masks import found_instead
 from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View, option
 from wsssbench_methods.foreign_files import (

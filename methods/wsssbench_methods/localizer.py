@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsssbench.crops import CropRule
 from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import Classifier, grid_scale, multi_scale_cam, normalise_cam
 from wsssbench.nets.weights import weights_digest
 from wsssbench.train import Schedule, autocast, load_checkpoint, save_checkpoint
+from wsssbench.training.crops import CropRule
 from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Maps, Outputs, StepCard, View, option
 from wsssbench_methods.classifier import (
     ClassifierPlan,

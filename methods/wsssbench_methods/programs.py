@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from wsssbench.errors import UnknownName, WsssError, nearest
-from wsssbench.interrupts import Interrupts
+from wsssbench.machine.interrupts import Interrupts
 
 PLACE = re.compile(r"\{([a-z_]+)\}")
 OURS = ("PYTHONHOME", "PYTHONPATH", "VIRTUAL_ENV")  # of this process's Python, not of the program's

@@ -18,7 +18,7 @@ from wsssbench.errors import WsssError
 from wsssbench.masks import tagged_maps
 from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import normalise_cam, resize
-from wsssbench.stages import sigma_scale
+from wsssbench.planning.stages import sigma_scale
 from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, StepCard, View
 from wsssbench_methods.rrm.config import RuleOptions, reliable_rule
 from wsssbench_methods.rrm.reliable import reliable_labels_batch

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wsssbench import distributed
-from wsssbench.crops import Batch, CropBatches, CropRule, LabelOf
 from wsssbench.errors import TrainingFailed
-from wsssbench.late_losses import on_its_way
 from wsssbench.nets.heads import Segmenter, rescaled, resize
 from wsssbench.train import Losses, Schedule, autocast, make_optimizer, train
-from wsssbench.training_checks import warn
+from wsssbench.training.checks import warn
+from wsssbench.training.crops import Batch, CropBatches, CropRule, LabelOf
+from wsssbench.training.late_losses import on_its_way
 from wsssbench.types import IGNORE, Context, View
 from wsssbench_methods.rrm.losses import EnergyPlan, balanced_cross_entropy, energy_of
 

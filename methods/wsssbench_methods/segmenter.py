@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsssbench.crops import CropRule
 from wsssbench.masks import argmax_labels
 from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.batching import by_size
@@ -24,6 +23,7 @@ from wsssbench.nets.heads import Segmenter
 from wsssbench.nets.segment_heads import logit_stride
 from wsssbench.ops.gaussian import check_filters
 from wsssbench.train import autocast, load_checkpoint
+from wsssbench.training.crops import CropRule
 from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View, option
 from wsssbench_methods.classifier import (
     ClassifierOptions,

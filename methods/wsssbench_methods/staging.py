@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image as PilImage
 
+from wsssbench.files.atomic import atomic_write_text
 from wsssbench.masks import write_labels
-from wsssbench.store import atomic_write_text
 from wsssbench.types import DatasetCard, Sample
 
 if TYPE_CHECKING:

@@ -30,21 +30,21 @@ class Reader:
 
 
 def _list(path: Path) -> Any:
-    from wsssbench_datasets.voc_lists import read_list
+    from wsssbench_datasets.id_lists import read_list
 
     return read_list(path)
 
 
 def _own_list(path: Path) -> Any:
-    from wsssbench_datasets.folder_files import PICTURES, Naming, read_ids
+    from wsssbench_datasets.image_names import PICTURES, Naming, read_ids
 
     return read_ids(path, Naming(PICTURES, ("images",)).id_of)
 
 
 def _tag_table(path: Path) -> Any:
     from wsssbench.errors import WsssError
-    from wsssbench_datasets.folder_files import PICTURES, Naming
-    from wsssbench_datasets.folder_tags import read_tags
+    from wsssbench_datasets.image_names import PICTURES, Naming
+    from wsssbench_datasets.tag_tables import read_tags
 
     table = read_tags(path, NAMES, Naming(PICTURES, ("images",)))
     for id in [*table.vectors, *table.faults]:
@@ -63,7 +63,7 @@ def _tag_pickle(path: Path) -> Any:
 
 def _xml(path: Path) -> Any:
     from wsssbench_datasets.tag_files import read_xml_tags
-    from wsssbench_datasets.voc12 import CLASS_NAMES
+    from wsssbench_datasets.voc12.dataset import CLASS_NAMES
 
     return read_xml_tags(path, CLASS_NAMES)
 
@@ -103,9 +103,9 @@ def _weights(path: Path) -> Any:
 
 def _record(path: Path) -> Any:
     from wsssbench.records import record_archive
-    from wsssbench.report.rows import rows_of
-    from wsssbench.report.tables import FORMATS, render
-    from wsssbench.store import find_records
+    from wsssbench.records.finding import find_records
+    from wsssbench.reporting.rows import rows_of
+    from wsssbench.reporting.tables import FORMATS, render
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # archives are unpacked until a process ends
         tempfile.tempdir, before = folder, tempfile.tempdir
@@ -118,26 +118,26 @@ def _record(path: Path) -> Any:
 
 
 def _baseline(path: Path) -> Any:
-    from wsssbench.compare import gate, read_baseline
+    from wsssbench.reporting.gate import gate, read_baseline
 
     return gate([FILES.fake()["fake_record"]("cam", seed) for seed in range(2)], read_baseline(path))
 
 
 def _settings(path: Path) -> Any:
-    from wsssbench.settings import load_settings
+    from wsssbench.planning.settings import load_settings
 
     return load_settings(path, {})
 
 
 def _description(path: Path) -> Any:
-    from wsssbench_datasets.folder_toml import read_description
+    from wsssbench_datasets.folder.toml import read_description
 
     return read_description(path.parent)
 
 
 def _instances(path: Path) -> Any:
-    from wsssbench_datasets.coco_instances import catalogue, outlines
-    from wsssbench_datasets.coco_masks import painted
+    from wsssbench_datasets.coco14.instances import catalogue, outlines
+    from wsssbench_datasets.coco14.masks import painted
 
     sizes, found = catalogue(path), outlines(path)
     small = [number for number, image in sizes.items() if image.height * image.width < 10**6]
@@ -160,14 +160,14 @@ def _mask(path: Path) -> Any:
 
 
 def _colour_mask(path: Path) -> Any:
-    from wsssbench_datasets.folder_code import read_code
+    from wsssbench_datasets.folder.code import read_code
 
     coloured = zlib.crc32(path.read_bytes()) & 1
     return read_code({"palette": "voc"} if coloured else {}, NAMES, path).read(path)
 
 
 def _counts(path: Path) -> Any:
-    from wsssbench.judging.judge import CountsTable
+    from wsssbench.scores.counts_table import CountsTable
 
     table = CountsTable.load(path)
     return table.total(), [m.total() for metric in table.more.values() for m in metric.values()]

@@ -129,7 +129,7 @@ def tag_pickles() -> list[bytes]:
 
 
 def records() -> list[bytes]:
-    from wsssbench.types import plain
+    from wsssbench.identity import plain
 
     made = fake()
     crf = {"gauss_xy": 3, "gauss_compat": 3, "bilateral_xy": 64, "bilateral_rgb": 5, "bilateral_compat": 10}
@@ -154,8 +154,8 @@ def archives() -> list[bytes]:
 
 
 def counts() -> list[bytes]:
-    from wsssbench.judging.image_counts import ImageArrays
-    from wsssbench.judging.judge import CountsTable
+    from wsssbench.scores.counts_table import CountsTable
+    from wsssbench.scores.image_counts import ImageArrays
 
     triples = {"gold": np.array([0, 1]), "predicted": np.array([0, 255]), "pixels": np.array([9, 3])}
     more = {"boundary": {"hits": ImageArrays((3,), *(np.array([k], np.int64) for k in (0, 2, 5)))}}
@@ -182,7 +182,7 @@ def baselines() -> list[bytes]:
 
 def instances() -> list[bytes]:
     """An instances file with a polygon, a run-length crowd and two images."""
-    from wsssbench_datasets.coco_classes import CATEGORIES
+    from wsssbench_datasets.coco14.classes import CATEGORIES
 
     categories = [{"id": k, "name": CATEGORIES[k]} for k in list(CATEGORIES)[:3]]
     pictures = [{"id": k, "height": 6, "width": 8} for k in (1, 2)]

@@ -49,7 +49,7 @@ def machine(request: pytest.FixtureRequest) -> None:
         return
     import torch
 
-    from wsssbench.process import keep_memory, use_machine
+    from wsssbench.machine.process import keep_memory, use_machine
 
     if hasattr(os, "getloadavg"):
         config.stash[AT_START] = {"load_average": round(os.getloadavg()[0], 2)}
@@ -93,7 +93,7 @@ def crops(shared: Callable[[str], Path]) -> list[dict[str, Any]]:
 
 def pytest_benchmark_update_machine_info(config: pytest.Config, machine_info: dict[str, Any]) -> None:
     """What the page says of the machine, and nothing that names it."""
-    from wsssbench.env import core_count, cpu_name, versions
+    from wsssbench.machine.env import core_count, cpu_name, versions
 
     machine_info.clear()
     alone = config.stash.get(GPU_ALONE, False)

@@ -16,11 +16,11 @@ import torch
 from PIL import Image as Pil
 from speed_turns import Work
 
-from wsssbench.bench.device import instruments_of
-from wsssbench.context import RunContext
 from wsssbench.files.image_files import read_rgb
+from wsssbench.running.context import RunContext
+from wsssbench.throughput.device import instruments_of
 from wsssbench.types import NoConfig
-from wsssbench_datasets.shapes import Shapes, ShapesConfig
+from wsssbench_datasets.shapes.dataset import Shapes, ShapesConfig
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags

@@ -11,11 +11,11 @@ import torch
 from speed_peers import filtered_by_pydensecrf, mined_by_pydensecrf
 from torch import Tensor
 
-from wsssbench.context import RunContext
-from wsssbench.crops import Batch, CropBatches
 from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.heads import Classifier, JointNet
+from wsssbench.running.context import RunContext
 from wsssbench.train import make_optimizer, one_step
+from wsssbench.training.crops import Batch, CropBatches
 from wsssbench.types import Dataset, View
 from wsssbench_methods.rrm import joint
 from wsssbench_methods.rrm.config import RrmConfig, crop_rule, joint_schedule

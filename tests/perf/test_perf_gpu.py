@@ -25,15 +25,16 @@ from speed_peers import filtered_by_pydensecrf
 from speed_training import filtered_by_workers, mined_by_workers, new_net
 from torch.nn.functional import interpolate
 
-from wsssbench.bench.device import instruments_of
-from wsssbench.hardware import compute_full_float32
+from wsssbench.identity import CrfSet
+from wsssbench.machine.hardware import compute_full_float32
 from wsssbench.nets.heads import Classifier
 from wsssbench.ops import energy as energy_module
 from wsssbench.ops.energy import dense_energy
 from wsssbench.ops.mean_field import mean_field
-from wsssbench.options import build_config
-from wsssbench.stages import sigma_scale
-from wsssbench.types import CrfSet, View
+from wsssbench.planning.stages import sigma_scale
+from wsssbench.plugins.options import build_config
+from wsssbench.throughput.device import instruments_of
+from wsssbench.types import View
 from wsssbench_methods.localizer import Cam, CamPredictor
 from wsssbench_methods.rrm import joint
 from wsssbench_methods.rrm.reliable import ReliableRule, reliable_labels_batch

@@ -17,15 +17,15 @@ import torch
 from speed_turns import CORES, Peer, beside
 from torch import Tensor
 
-from wsssbench.context import RunContext
+from wsssbench.judging.labels import CrfCase, DenseCrf
 from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.heads import Classifier, JointNet
-from wsssbench.options import build_config
-from wsssbench.refine import CrfCase, DenseCrf
-from wsssbench.stages import STAGES, sigma_scale
+from wsssbench.planning.stages import STAGES, sigma_scale
+from wsssbench.plugins.options import build_config
+from wsssbench.running.context import RunContext
 from wsssbench.types import Dataset, DatasetCard
-from wsssbench_datasets.shapes import Shapes, ShapesConfig
-from wsssbench_datasets.voc12 import Voc12
+from wsssbench_datasets.shapes.dataset import Shapes, ShapesConfig
+from wsssbench_datasets.voc12.dataset import Voc12
 from wsssbench_methods.localizer import Cam, CamPredictor
 from wsssbench_methods.rrm.step import Rrm, RrmPredictor
 from wsssbench_methods.segment import head_plan

@@ -20,7 +20,7 @@ from speed_turns import CORES, Peer, beside
 from wsssbench.judging.judge import score_split
 from wsssbench.masks import read_labels, voc_palette
 from wsssbench.types import DatasetCard
-from wsssbench_datasets.shapes import Shapes, ShapesConfig
+from wsssbench_datasets.shapes.dataset import Shapes, ShapesConfig
 
 PAIRS, DRAWN, CLASSES = 1449, 100, 20
 

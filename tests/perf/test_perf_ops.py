@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from speed_peers import mined_by_pydensecrf, pydensecrf, smooth_probs
 from speed_turns import CORES, Peer, beside, needs_pydensecrf
 
+from wsssbench.identity import CrfSet
 from wsssbench.ops.energy import dense_energy
 from wsssbench.ops.mean_field import mean_field
-from wsssbench.types import CrfSet
 from wsssbench_methods.rrm.reliable import ReliableRule, reliable_labels_batch
 
 INFERENCE = CrfSet(*speed_peers.INFERENCE)
@@ -159,7 +159,7 @@ MEMORY_OF_A_BATCH = """
 import pathlib, sys
 import numpy as np, torch
 from wsssbench.ops.energy import dense_energy
-from wsssbench.process import use_machine
+from wsssbench.machine.process import use_machine
 from wsssbench_methods.rrm.reliable import reliable_labels_batch
 
 def resident(name):

@@ -12,9 +12,9 @@ import pytest
 from speed_gpu import JpegShapes
 from speed_turns import others_watched
 
-from wsssbench.crops import CropBatches, CropRule
+from wsssbench.training.crops import CropBatches, CropRule
 from wsssbench.types import View
-from wsssbench_datasets.shapes import Shapes, ShapesConfig
+from wsssbench_datasets.shapes.dataset import Shapes, ShapesConfig
 
 DRAWN, CUT = 100, 64  # images a round
 

@@ -22,10 +22,10 @@ from speed_peers import INFERENCE, pydensecrf, smooth_probs
 from speed_training import mined_by_workers, new_step
 from speed_turns import CORES, Peer, beside, needs_pydensecrf, others_watched
 
-from wsssbench.context import RunContext
-from wsssbench.options import build_config
-from wsssbench.stages import sigma_scale
-from wsssbench_datasets.shapes import Shapes, ShapesConfig
+from wsssbench.planning.stages import sigma_scale
+from wsssbench.plugins.options import build_config
+from wsssbench.running.context import RunContext
+from wsssbench_datasets.shapes.dataset import Shapes, ShapesConfig
 from wsssbench_methods.rrm import joint
 from wsssbench_methods.rrm.step import Rrm
 

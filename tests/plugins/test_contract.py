@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from wsssbench.cli import main
+from wsssbench.cli.main import main
 from wsssbench.metrics import Iou, percent
-from wsssbench.options import option_names
-from wsssbench.plugins import Plugins
+from wsssbench.plugins.options import option_names
+from wsssbench.plugins.table import Plugins
 from wsssbench.testing import BrokenContract, check_dataset, check_metric, check_step
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.types import Maps, Outputs, StepCard

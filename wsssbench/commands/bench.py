@@ -9,19 +9,20 @@ from typing import Any
 
 import click
 
-from wsssbench.bench.measure import bench_trial
-from wsssbench.bench.record import BenchProtocol, BenchRecord, write_bench
-from wsssbench.commands.setup import open_settings
 from wsssbench.distributed.launch import find_launch
 from wsssbench.errors import WsssError
-from wsssbench.hardware import resolve_hardware
-from wsssbench.plan import Trial, make_plan
-from wsssbench.plugins import Plugins
-from wsssbench.process import use_machine
-from wsssbench.report.tables import render
-from wsssbench.report.throughput import throughput_tables
-from wsssbench.screen.progress import Progress
-from wsssbench.settings import Settings
+from wsssbench.machine.hardware import resolve_hardware
+from wsssbench.machine.process import use_machine
+from wsssbench.planning.cells import Trial
+from wsssbench.planning.plan import make_plan
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.table import Plugins
+from wsssbench.reporting.tables import render
+from wsssbench.reporting.throughput import throughput_tables
+from wsssbench.running.opening import open_settings
+from wsssbench.running.screen.progress import Progress
+from wsssbench.throughput.measure import bench_trial
+from wsssbench.throughput.record import BenchProtocol, BenchRecord, write_bench
 
 
 def bench_command(flags: Mapping[str, Any]) -> int:

@@ -13,12 +13,12 @@ from typing import Any
 
 import click
 
-from wsssbench.commands.setup import open_settings
 from wsssbench.commands.show import show_command
-from wsssbench.commands.sources import headline, recipe_text
 from wsssbench.errors import UnknownName, nearest
-from wsssbench.plugins import GROUPS, Entry, Group, Plugins
-from wsssbench.settings import Settings
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.sources import headline, recipe_text
+from wsssbench.plugins.table import GROUPS, Entry, Group, Plugins
+from wsssbench.running.opening import open_settings
 from wsssbench.types import Dataset
 
 __all__ = ["check_command", "list_command", "prepare_command", "show_command"]
@@ -53,7 +53,7 @@ def _group_table(group: Group, settings: Settings, plugins: Plugins) -> str:
 
 
 def _stage_table(settings: Settings) -> str:
-    from wsssbench.stages import STAGES, resolve_stages
+    from wsssbench.planning.stages import STAGES, resolve_stages
 
     stages = resolve_stages((*STAGES, *settings.custom_stages), settings.custom_stages)
     lines = [
@@ -115,7 +115,7 @@ def _contract_tests(
     name: str, settings: Settings, plugins: Plugins
 ) -> list[tuple[str, Callable[[], Sequence[str]]]]:
     """A title and a test for everything called `name`: step, data set, metric; each step of a recipe."""
-    from wsssbench.recipes import resolve_recipe
+    from wsssbench.planning.recipes import resolve_recipe
     from wsssbench.testing import check_dataset, check_metric, check_step
 
     tests: list[tuple[str, Callable[[], Sequence[str]]]] = []
@@ -141,7 +141,7 @@ def _contract_tests(
 
 def prepare_command(name: str, options: Sequence[str], config: Path | None) -> int:
     """Check the files of a data set, or say what a generated one would draw; 1 where something is wrong."""
-    from wsssbench.plan import open_dataset
+    from wsssbench.planning.plan import open_dataset
 
     settings, plugins = open_settings({}, config, options)
     dataset = open_dataset(name, plugins, settings, settings.seeds[0])

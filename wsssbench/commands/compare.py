@@ -12,11 +12,14 @@ import click
 import numpy as np
 
 from wsssbench.errors import BadData, NotComparable, UnknownName, WsssError, nearest
-from wsssbench.judging.judge import COUNTS, CountsTable
-from wsssbench.plugins import Plugins
-from wsssbench.report.conditions import FACTS, row_conditions, shared_conditions, unlike_words
-from wsssbench.report.rows import Row, configuration, rows_of
-from wsssbench.report.tables import heading
+from wsssbench.identity import Terms, content_key, plain
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import StoredRecord
+from wsssbench.reporting.conditions import FACTS, row_conditions, shared_conditions, unlike_words
+from wsssbench.reporting.rows import Row, configuration, rows_of
+from wsssbench.reporting.table_parts import heading
+from wsssbench.scores.counts_table import COUNTS, CountsTable
 from wsssbench.statistics.bootstrap import LEVEL
 from wsssbench.statistics.metric_differences import Judged, metric_differences
 from wsssbench.statistics.paired import (
@@ -27,8 +30,7 @@ from wsssbench.statistics.paired import (
     holm,
     what_is_drawn,
 )
-from wsssbench.store import StoredRecord, find_records
-from wsssbench.types import Metric, Terms, content_key, plain
+from wsssbench.types import Metric
 
 RUN_FIRST = "`wsssbench run` makes them"
 MOVERS = 5  # classes that are shown at most

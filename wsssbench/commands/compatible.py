@@ -10,11 +10,12 @@ from typing import Any
 import click
 
 from wsssbench.errors import BadData
-from wsssbench.judging.judge import COUNTS, CountsTable
-from wsssbench.report.evaluators import READING, OthersCount, as_markdown
-from wsssbench.report.rows import rows_of
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import StoredRecord
+from wsssbench.reporting.evaluators import READING, OthersCount, as_markdown
+from wsssbench.reporting.rows import rows_of
 from wsssbench.scores.compatible import Compatible
-from wsssbench.store import StoredRecord, find_records
+from wsssbench.scores.counts_table import COUNTS, CountsTable
 
 
 def compatible_command(runs: Sequence[Path], limited: bool) -> None:

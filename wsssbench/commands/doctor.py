@@ -100,7 +100,8 @@ def device() -> Iterator[Finding]:
 
 def compiled_filters() -> Iterator[Finding]:
     """numba, which the filters on the CPU run on, and the optional reference package."""
-    from wsssbench.env import core_count, densecrf_hint
+    from wsssbench.machine.env import core_count
+    from wsssbench.ops.densecrf_package import densecrf_hint
 
     try:
         import numba
@@ -140,7 +141,7 @@ def writable(what: str, folder: Path, hint: str) -> Finding:
 
 def plugin_files() -> Iterator[Finding]:
     """Distributions whose entry points cannot even be read."""
-    from wsssbench.plugins import GROUPS, Plugins
+    from wsssbench.plugins.table import GROUPS, Plugins
 
     plugins = Plugins()
     count = sum(len(plugins.entries(group)) for group in GROUPS)

@@ -5,16 +5,27 @@ Numbers come in as they are; what they are made of must not enter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from wsssbench.report.tables import grid
-from wsssbench.scores.ladder import KINDS
-from wsssbench.types import plain
+from wsssbench.records.store import StoredRecord
+from wsssbench.scores.counts_table import CountsTable
+from wsssbench.scores.slices import Slice
 
 if TYPE_CHECKING:
-    from wsssbench.commands.errors import MethodErrors
+    from wsssbench.scores.image_counts import ImageArrays
+    from wsssbench.statistics.error_intervals import Estimates
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from wsssbench.identity import plain
+from wsssbench.reporting.table_parts import grid
+from wsssbench.scores.ladder import KINDS
+
+if TYPE_CHECKING:
     from wsssbench.statistics.error_intervals import Estimate, Estimates, Name
 
 LADDER_READING = (
@@ -159,3 +170,27 @@ def _seeds(method: MethodErrors) -> list[int]:
 def _numbers(title: str, estimates: Estimates, **more: Any) -> dict[str, Any]:
     lines = [{"name": list(name), **asdict(estimate)} for name, estimate in estimates.items()]
     return {"title": title, **more, "numbers": lines}
+
+
+@dataclass(frozen=True)
+class CellErrors:
+    """What is known of one cell; `ladder` is `ErrorLadder`'s scores, None where it could not be counted, and
+    `counts` what it has counted in each image."""
+
+    title: str
+    cell: StoredRecord
+    table: CountsTable
+    slices: tuple[Slice, ...]
+    ladder: Mapping[str, Any] | None = None
+    counts: Mapping[str, ImageArrays] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MethodErrors:
+    """The cells of one method and configuration, and its numbers over their seeds with intervals; `less` is
+    the first method's less these."""
+
+    title: str
+    cells: tuple[CellErrors, ...]
+    estimates: Estimates
+    less: Estimates = field(default_factory=dict)

@@ -8,57 +8,35 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 
+from wsssbench.commands.error_tables import CellErrors, MethodErrors
 from wsssbench.commands.judged_data import JudgedData
 from wsssbench.errors import BadData, NotComparable, WsssError
-from wsssbench.judging.judge import COLUMNS, COUNTS, CountsTable, score_split
+from wsssbench.identity import Record, content_key
+from wsssbench.judging.judge import score_split
+from wsssbench.machine.process import keep_memory
 from wsssbench.masks import read_labels
 from wsssbench.metrics import Iou, checked
-from wsssbench.process import keep_memory
-from wsssbench.report.conditions import unlike_words
-from wsssbench.report.rows import configuration
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import StoredRecord
+from wsssbench.reporting.conditions import unlike_words
+from wsssbench.reporting.rows import configuration
+from wsssbench.scores.counts_table import COLUMNS, COUNTS, CountsTable
 from wsssbench.scores.ladder import ErrorLadder
-from wsssbench.scores.slices import Slice, all_slices
+from wsssbench.scores.slices import all_slices
 from wsssbench.statistics.error_intervals import Cell, difference_estimates, method_estimates
-from wsssbench.store import StoredRecord, find_records
-from wsssbench.types import Dataset, Record, content_key
+from wsssbench.types import Dataset
 
 if TYPE_CHECKING:
-    from wsssbench.judging.image_counts import ImageArrays
-    from wsssbench.statistics.error_intervals import Estimates
+    pass
 
 MASKS = "masks"
-
-
-@dataclass(frozen=True)
-class CellErrors:
-    """What is known of one cell; `ladder` is `ErrorLadder`'s scores, None where it could not be counted, and
-    `counts` what it has counted in each image."""
-
-    title: str
-    cell: StoredRecord
-    table: CountsTable
-    slices: tuple[Slice, ...]
-    ladder: Mapping[str, Any] | None = None
-    counts: Mapping[str, ImageArrays] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class MethodErrors:
-    """The cells of one method and configuration, and its numbers over their seeds with intervals; `less` is
-    the first method's less these."""
-
-    title: str
-    cells: tuple[CellErrors, ...]
-    estimates: Estimates
-    less: Estimates = field(default_factory=dict)
 
 
 def errors_command(

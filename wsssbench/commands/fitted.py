@@ -13,31 +13,24 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from wsssbench.artifacts import as_kept
-from wsssbench.commands.sources import stale_keys
-from wsssbench.engine import PREDICT_BATCH, Engine
 from wsssbench.errors import BadData, WsssError
-from wsssbench.fits import chain_of
-from wsssbench.hardware import Hardware, resolve_hardware
+from wsssbench.identity import CrfSet, Record, Stage, StepIdentity
 from wsssbench.judging.cell_judging import judged_labels
-from wsssbench.options import build_config
-from wsssbench.plan import PlannedStep, Trial, judged_kind
-from wsssbench.plugins import Plugins
-from wsssbench.predicting import LabelSource
-from wsssbench.records.recorded import RecordedData, planned_as_recorded
-from wsssbench.screen.progress import Progress
-from wsssbench.settings import load_settings
-from wsssbench.stages import SEVERAL_VIEWS
-from wsssbench.store import FITTED, RECORD, check_claim, read_record
-from wsssbench.types import (
-    CrfSet,
-    DatasetCard,
-    Kind,
-    Outputs,
-    Predictor,
-    Record,
-    Stage,
-    StepIdentity,
-)
+from wsssbench.machine.hardware import Hardware, resolve_hardware
+from wsssbench.planning.cells import PlannedStep, Trial
+from wsssbench.planning.plan import judged_kind
+from wsssbench.planning.settings import load_settings
+from wsssbench.planning.stages import SEVERAL_VIEWS
+from wsssbench.planning.staleness import stale_keys
+from wsssbench.plugins.options import build_config
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.store import FITTED, RECORD, check_claim, read_record
+from wsssbench.running.engine import PREDICT_BATCH, Engine
+from wsssbench.running.fits import chain_of
+from wsssbench.running.predicting import LabelSource
+from wsssbench.running.screen.progress import Progress
+from wsssbench.types import DatasetCard, Kind, Outputs, Predictor
+from wsssbench.verifying.recorded import RecordedData, planned_as_recorded
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask
@@ -84,7 +77,7 @@ class FittedRun:
             raise _no_model(file)
         if self.stage.multi_scale:
             _check_views(self.stage, steps[-1], file)
-            from wsssbench.scales import MultiScale
+            from wsssbench.running.scales import MultiScale
 
             self.predictors[-1] = MultiScale(self.predictors[-1], terms.scales, flip=terms.flip)
 

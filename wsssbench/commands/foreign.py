@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 
 from wsssbench.commands.label_coding import TRUTH, check_meaning, proposing_truth, truth_reader
 from wsssbench.dumps import Dump, find_dump, read_dump
-from wsssbench.dumps.formats import AUTO, SUFFIXES
+from wsssbench.dumps.formats import AUTO
 from wsssbench.dumps.label_pictures import is_png_file
 from wsssbench.errors import BadData, WsssError
+from wsssbench.files.digests import SUFFIXES
 from wsssbench.files.label_palette import LabelPalettes
+from wsssbench.identity import Stage
 from wsssbench.judging.tag_agreement import check_classes
-from wsssbench.judging.thresholds import IN_MAPS
 from wsssbench.masks import (
     argmax_labels,
     lacking_masks,
@@ -28,9 +29,10 @@ from wsssbench.masks import (
     write_labels,
 )
 from wsssbench.option_fields import Range
-from wsssbench.options import check_range
-from wsssbench.stages import sigma_scale
-from wsssbench.types import Dataset, Stage
+from wsssbench.planning.stages import sigma_scale
+from wsssbench.planning.thresholds import IN_MAPS
+from wsssbench.plugins.options import check_range
+from wsssbench.types import Dataset
 
 if TYPE_CHECKING:
     from wsssbench.types import Mask
@@ -173,7 +175,7 @@ def _labels(dump: Dump, dataset: Dataset, id: str, stage: Stage, threshold: floa
     tags = dataset.tags(id) if stage.tags_given else None
     image = dataset.image(id)
     if stage.crf is not None:
-        from wsssbench.refine import DenseCrf, stage_labels  # late: it needs torch
+        from wsssbench.judging.labels import DenseCrf, stage_labels  # late: it needs torch
 
         crf = DenseCrf(stage.crf, sigma_scale(dataset.card), FILTER)
         known = None if tags is None else tags[None]

@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from wsssbench.commands.setup import open_settings
 from wsssbench.errors import NotComparable
-from wsssbench.judging.terms import named_data
-from wsssbench.options import option_names
-from wsssbench.plan import open_dataset
-from wsssbench.plugins import dataset_plugin
-from wsssbench.settings import Settings, with_options
-from wsssbench.types import Dataset, Record, Terms, content_key, plain
+from wsssbench.identity import Record, Terms, content_key, plain
+from wsssbench.planning.plan import open_dataset
+from wsssbench.planning.settings import Settings, with_options
+from wsssbench.planning.terms import named_data
+from wsssbench.plugins.options import option_names
+from wsssbench.plugins.table import dataset_plugin
+from wsssbench.running.opening import open_settings
+from wsssbench.types import Dataset
 
 
 class JudgedData:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsssbench.commands.scoring import Scored, keep_scored, show_record
-from wsssbench.commands.setup import open_settings
 from wsssbench.commands.shards import AGAIN, SHARD, Part, Shard, read_shard
 from wsssbench.errors import BadData, NotComparable
-from wsssbench.store import searched
-from wsssbench.types import Record, content_key
+from wsssbench.identity import Record, content_key
+from wsssbench.records.store import searched
+from wsssbench.running.opening import open_settings
 
 if TYPE_CHECKING:
-    from wsssbench.judging.judge import CountsTable
-    from wsssbench.plugins import Plugins
+    from wsssbench.plugins.table import Plugins
+    from wsssbench.scores.counts_table import CountsTable
 
 SHOWN = 8  # missing shards that are named
 ALIKE = ("metrics", "images", "ids_key")  # of two shards of one row, beside what the key is made of
@@ -64,9 +64,10 @@ def find_shards(folders: Sequence[Path]) -> list[Shard]:
 
 def put_together(shards: Sequence[Shard], plugins: Plugins) -> Scored:
     """The row of all its shards, in any order; errors as of `merged`."""
-    from wsssbench.judging.judge import COUNTS, CountsTable, counted_scores
-    from wsssbench.judging.metric_choice import load_metrics
+    from wsssbench.judging.judge import counted_scores
     from wsssbench.masks import read_labels
+    from wsssbench.planning.metric_choice import load_metrics
+    from wsssbench.scores.counts_table import COUNTS, CountsTable
 
     _check_alike(shards)
     _check_whole(shards)

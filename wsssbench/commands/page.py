@@ -8,11 +8,13 @@ from pathlib import Path
 import click
 
 from wsssbench.commands.judged_data import JudgedData
-from wsssbench.commands.sources import stale_keys
 from wsssbench.errors import WsssError
-from wsssbench.plugins import Plugins
-from wsssbench.store import atomic_write_text, find_records
-from wsssbench.types import Dataset, Record
+from wsssbench.files.atomic import atomic_write_text
+from wsssbench.identity import Record
+from wsssbench.planning.staleness import stale_keys
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.finding import find_records
+from wsssbench.types import Dataset
 
 
 def page_command(
@@ -25,9 +27,9 @@ def page_command(
 
 def page_text(runs: Sequence[Path], limited: bool, options: Sequence[str], published: bool = False) -> str:
     """The page of all records below `runs` in one string."""
-    from wsssbench.bench.record import find_benches
-    from wsssbench.report.page import html_page
-    from wsssbench.report.published import load_published
+    from wsssbench.reporting.page import html_page
+    from wsssbench.reporting.published import load_published
+    from wsssbench.throughput.record import find_benches
 
     cells = [stored for root in runs for stored in find_records(root)]
     benches = [bench for root in runs for bench in find_benches(root)]

@@ -1,6 +1,6 @@
 """`wsssbench paper`: tables, protocol, figure, commands and hashes of a paper, in one folder.
 
-Each file is made by the room that knows it (`wsssbench.report`); here they are put together and named.
+Each file is made by the room that knows it (`wsssbench.reporting`); here they are put together and named.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from pathlib import Path
 
 import click
 
-from wsssbench import __version__
+from wsssbench._version import __version__
 from wsssbench.commands.judged_data import JudgedData
 from wsssbench.commands.plot import chosen_tables
 from wsssbench.commands.qualitative import Choice, chosen_images, draw
 from wsssbench.errors import WsssError
-from wsssbench.process import keep_memory
-from wsssbench.report.figures.cells import Table
-from wsssbench.report.figures.style import save
-from wsssbench.report.latex import HEAD, escaped, latex_document, latex_rows
-from wsssbench.report.protocol_text import protocol_text
-from wsssbench.report.reviewers import commands_text, hashes_text
-from wsssbench.store import StoredRecord, atomic_write_text
+from wsssbench.files.atomic import atomic_write_text
+from wsssbench.machine.process import keep_memory
+from wsssbench.records.store import StoredRecord
+from wsssbench.reporting.figures.cells import Table
+from wsssbench.reporting.figures.style import save
+from wsssbench.reporting.latex import HEAD, escaped, latex_document, latex_rows
+from wsssbench.reporting.protocol_text import protocol_text
+from wsssbench.reporting.reviewers import commands_text, hashes_text
 
 FIGURE = "figure"
 CONTENTS = {

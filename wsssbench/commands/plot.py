@@ -1,6 +1,6 @@
 """`wsssbench plot`: the figures that records (and the logs of their trainings) allow, as files.
 
-What a figure shows is `wsssbench.report.figures`; here records and logs are found and files are named.
+What a figure shows is `wsssbench.reporting.figures`; here records and logs are found and files are named.
 """
 
 from __future__ import annotations
@@ -13,23 +13,25 @@ from pathlib import Path
 import click
 from matplotlib.figure import Figure
 
-from wsssbench.commands.sources import stale_keys
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
-from wsssbench.plugins import Plugins
-from wsssbench.process import keep_memory
-from wsssbench.records.recorded import recorded_steps
-from wsssbench.report.figures.bars import class_figure, ladder_figure, miou_figure
-from wsssbench.report.figures.captions import CAPTIONS
-from wsssbench.report.figures.cells import Table, tables_of
-from wsssbench.report.figures.curves import (
+from wsssbench.files.atomic import atomic_write_text, safe_name
+from wsssbench.machine.process import keep_memory
+from wsssbench.planning.staleness import stale_keys
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import StoredRecord
+from wsssbench.reporting.figures.bars import class_figure, ladder_figure, miou_figure
+from wsssbench.reporting.figures.captions import CAPTIONS
+from wsssbench.reporting.figures.cells import Table, tables_of
+from wsssbench.reporting.figures.curves import (
     Log,
     coverage_figure,
     reliability_figure,
     threshold_figure,
     training_figure,
 )
-from wsssbench.report.figures.style import FORMATS, save
-from wsssbench.store import StoredRecord, atomic_write_text, find_records, safe_name
+from wsssbench.reporting.figures.style import FORMATS, save
+from wsssbench.verifying.recorded import recorded_steps
 
 LOG, STEPS = "log.jsonl", "steps"
 OF_A_TABLE = {

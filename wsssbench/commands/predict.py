@@ -14,12 +14,11 @@ from PIL import Image as PilImage
 
 from wsssbench.commands.export.cells import find_cell
 from wsssbench.commands.fitted import FittedRun
-from wsssbench.commands.setup import open_plugins
 from wsssbench.errors import BadData
+from wsssbench.files.atomic import atomic_write_bytes
 from wsssbench.files.image_files import read_rgb
-from wsssbench.masks import write_labels
-from wsssbench.report.montage import overlay
-from wsssbench.store import atomic_write_bytes
+from wsssbench.masks import overlay, write_labels
+from wsssbench.running.opening import open_plugins
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask

@@ -13,14 +13,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from wsssbench.errors import BadData, NotComparable, WsssError
-from wsssbench.judging.judge import COUNTS, CountsTable
-from wsssbench.masks import missing_masks, read_labels
-from wsssbench.report.figures.cells import Table
-from wsssbench.report.figures.qualitative import masks_figure
-from wsssbench.report.montage import overlay
+from wsssbench.identity import Record
+from wsssbench.masks import missing_masks, overlay, read_labels
+from wsssbench.records.store import StoredRecord
+from wsssbench.reporting.figures.cells import Table
+from wsssbench.reporting.figures.qualitative import masks_figure
+from wsssbench.scores.counts_table import COUNTS, CountsTable
 from wsssbench.scores.images import image_iou
-from wsssbench.store import StoredRecord
-from wsssbench.types import IGNORE, Dataset, Record
+from wsssbench.types import IGNORE, Dataset
 
 if TYPE_CHECKING:
     from wsssbench.types import Image

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import click
 
-from wsssbench.commands.sources import stale_keys
 from wsssbench.errors import NotComparable, WsssError
-from wsssbench.plugins import Plugins
-from wsssbench.store import atomic_write_text, find_records
+from wsssbench.files.atomic import atomic_write_text
+from wsssbench.planning.staleness import stale_keys
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.finding import find_records
 
 NOTHING = "next: `wsssbench run --method constant --dataset shapes` makes a first row"
 
@@ -20,7 +21,7 @@ def report_command(
     runs: Sequence[Path], format: str, out: Path | None, limited: bool, published: bool = False
 ) -> None:
     """Print (or write to `out`) the tables of the records below `runs`; `published`: what others report."""
-    from wsssbench.report import report
+    from wsssbench.reporting import report
 
     records = [stored.record for root in runs for stored in find_records(root)]
     text = report(runs, format, limited, stale_keys(records, Plugins()), published)
@@ -37,7 +38,7 @@ def gate_command(
     runs: Sequence[Path], baseline: Path, write: bool, tolerance: float, interval: bool = False
 ) -> int:
     """Judge `runs` by `baseline` and return the exit code; with `write`, make the baseline from them."""
-    from wsssbench.compare import gate_runs, write_baseline
+    from wsssbench.reporting.gate import gate_runs, write_baseline
 
     if not write:
         result = gate_runs(runs, baseline, interval=interval)

@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsssbench.commands.setup import open_settings
-from wsssbench.demands import Room, disk_line, rooms, too_little
 from wsssbench.distributed.launch import find_launch
-from wsssbench.engine import Engine
 from wsssbench.errors import WsssError
-from wsssbench.executors.request import Switches
-from wsssbench.executors.running import executor_of, prepared, run_jobs
-from wsssbench.hardware import Hardware, compute_deterministically, resolve_hardware
-from wsssbench.isolation.planning import isolated_cells, open_isolation
-from wsssbench.plan import Cell, make_plan, refreshed
-from wsssbench.plugins import Plugins
-from wsssbench.process import use_machine
-from wsssbench.readiness import slow_filter
-from wsssbench.renewal import Renewed
-from wsssbench.report.rows import Row, rows_of
-from wsssbench.report.tables import render
-from wsssbench.screen.board import Board, open_board
-from wsssbench.screen.progress import Progress
-from wsssbench.settings import Settings
-from wsssbench.store import read_record, safe_name
+from wsssbench.files.atomic import safe_name
+from wsssbench.machine.hardware import Hardware, compute_deterministically
+from wsssbench.planning.cells import Cell
+from wsssbench.planning.plan import make_plan, refreshed
+from wsssbench.planning.readiness import slow_filter
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.store import read_record
+from wsssbench.reporting.rows import Row, rows_of
+from wsssbench.reporting.tables import render
+from wsssbench.running.cells import run_plan
+from wsssbench.running.demands import Room, disk_line, rooms, too_little
+from wsssbench.running.executors.request import Switches
+from wsssbench.running.executors.running import prepared
+from wsssbench.running.isolation.planning import isolated_cells
+from wsssbench.running.opening import open_settings
+from wsssbench.running.screen.progress import Progress
 
 if TYPE_CHECKING:
     from wsssbench.distributed.team import Team
@@ -43,7 +41,7 @@ def run_command(flags: Mapping[str, Any]) -> int:
     launch = find_launch()
     if launch is None:
         return run_here(flags)
-    from wsssbench.commands.together import run_together
+    from wsssbench.running.together import run_together
 
     return run_together(flags, launch, lambda team: run_here(flags, team), lambda: open_flags(flags))
 
@@ -86,37 +84,6 @@ def run_here(flags: Mapping[str, Any], team: Team | None = None) -> int:
     for text in (*skipped(cells), *said):
         progress.say(text)
     return 1 if failed else 0
-
-
-def run_plan(
-    cells: Sequence[Cell], settings: Settings, plugins: Plugins, progress: Progress, switches: Switches,
-    *, detach: bool = False, team: Team | None = None,
-) -> int:  # fmt: skip
-    """Run the cells that are not done, in this process or by an executor; the number that failed, of cells
-    or of trials. With `detach` an executor's jobs are not waited for."""
-    if executor_of(settings) != "here":
-        return run_jobs(cells, settings, plugins, progress, switches, detach=detach)
-    board = open_board(settings.runs, progress.say) if switches.tensorboard else None
-    return run_cells(cells, settings, progress, board, isolate=settings.isolate, team=team)
-
-
-def run_cells(
-    cells: Sequence[Cell], settings: Settings, progress: Progress, board: Board | None = None,
-    *, isolate: bool = False, threads: int | None = None, renewed: Renewed | None = None,
-    team: Team | None = None,
-) -> int:  # fmt: skip
-    """Run the cells that are not done; the number of cells that failed. Sets torch's number of threads.
-
-    `renewed` notes what a run of several processes has made anew; a `team` shares the trainings.
-    """
-    threads = team.threads if team else threads
-    use_machine(threads) if threads else use_machine()
-    with board or nullcontext(), open_isolation(isolate, progress.say) as boxes:
-        hardware = resolve_hardware(settings)
-        failed = Engine(hardware, settings.limit, progress, board, boxes, renewed, team).run(cells)
-    if board is not None:
-        progress.say(board.ending())
-    return failed
 
 
 def _settings_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -164,7 +131,7 @@ def show(rows: Sequence[Row], runs: Path, progress: Progress, *, as_json: bool) 
     if as_json or not sys.stdout.isatty():
         click.echo(render(rows, "json" if as_json else "md"))
         return
-    from wsssbench.report.terminal import print_rows
+    from wsssbench.reporting.terminal import print_rows
 
     print_rows(rows)
     progress.say(
@@ -199,8 +166,8 @@ def _said_of_masks(judged: Sequence[Cell], runs: Path) -> list[str]:
 
 def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
     """One picture per data set: image, truth and each method's masks of the first `count` judged images."""
-    from wsssbench.masks import read_labels
-    from wsssbench.report.montage import montage, overlay
+    from wsssbench.masks import overlay, read_labels
+    from wsssbench.reporting.montage import montage
 
     pictures = []
     judged = [c for c in cells if c.stage.judged == "seg" and c.state in ("done", "stale")]

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsssbench.commands.setup import open_settings
-from wsssbench.errors import BadData, UnknownName, WsssError, nearest
-from wsssbench.files.printable import is_name
-from wsssbench.process import keep_memory
-from wsssbench.store import (
+from wsssbench.errors import BadData, UnknownName, WsssError, is_name, nearest
+from wsssbench.identity import Record, RowIdentity, StepIdentity, Terms, content_key, plain
+from wsssbench.machine.process import keep_memory
+from wsssbench.records.store import (
     RECORD,
     cell_folder,
     check_key,
@@ -29,28 +28,16 @@ from wsssbench.store import (
     set_aside_damaged,
     write_record,
 )
-from wsssbench.types import SUPERVISION, Dataset, Record, RowIdentity, StepIdentity, Terms, content_key, plain
+from wsssbench.running.opening import open_settings
+from wsssbench.types import SUPERVISION, Dataset
 
 if TYPE_CHECKING:
     from wsssbench.commands.foreign import LabelFiles, Reading
-    from wsssbench.judging.judge import CountsTable
     from wsssbench.judging.kept_scores import Kept
+    from wsssbench.scores.counts_table import CountsTable
     from wsssbench.types import Mask, Metric, Outputs
 
 UNKNOWN = "unknown"  # what a foreign method has learned from, where nobody says
-
-
-def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
-    """Score the files <folder>/<image id>.* as the row `flags["name"]`, keep it as a cell, print it."""
-    if flags["shard"]:
-        from wsssbench.commands.shards import score_shard
-
-        path, images = score_shard(folder, flags)
-        click.echo(f"shard {flags['shard']} of {flags['name']}: {images} images, kept in {path}")
-        click.echo("next: wsssbench merge puts the shards together when all are there", err=True)
-        return
-    record, path = score_files(folder, flags)
-    show_record(record, path, as_json=flags["as_json"])
 
 
 def show_record(record: Record, path: Path, *, as_json: bool) -> None:
@@ -96,11 +83,11 @@ def judged_files(
     """
     from wsssbench.commands.foreign import Reading, as_label_maps
     from wsssbench.commands.label_coding import coding_note, proposing_truth
-    from wsssbench.judging.metric_choice import load_metrics
-    from wsssbench.judging.terms import terms_of
-    from wsssbench.made_by import judging_code, reading_code
-    from wsssbench.plan import open_dataset
-    from wsssbench.stages import resolve_stages
+    from wsssbench.planning.made_by import judging_code, reading_code
+    from wsssbench.planning.metric_choice import load_metrics
+    from wsssbench.planning.plan import open_dataset
+    from wsssbench.planning.stages import resolve_stages
+    from wsssbench.planning.terms import terms_of
 
     keep_memory()
     asked = {"runs": flags["runs"], "limit": flags["limit"], "seeds": (flags["seed"],)}
@@ -246,8 +233,8 @@ def _files_judged(found: Scored, cell: Path) -> str:
 
 def _is_alike(metric: str, record: Record, labels: Mapping[str, str]) -> bool:
     """Whether the metric would count the same in these `labels` and files as it has for that record."""
-    from wsssbench.judging.metric_choice import load_metrics
-    from wsssbench.plugins import Plugins
+    from wsssbench.planning.metric_choice import load_metrics
+    from wsssbench.plugins.table import Plugins
 
     before = record.provenance.get("labels", {})
     if before.get("sha256") != labels["sha256"]:
@@ -287,7 +274,7 @@ def keep_masks(source: Callable[[str], Mask], target: Path, ids: Sequence[str]) 
 def keep_counts(counts: CountsTable, folder: Path) -> dict[str, str]:
     """Write the counts into `folder`, beside their masks; the sums of these files."""
     from wsssbench.files.file_hashes import write_sums
-    from wsssbench.judging.judge import COUNTS
+    from wsssbench.scores.counts_table import COUNTS
 
     counts.save(folder / COUNTS)
     masks = [folder / "masks" / f"{id}.png" for id in counts.ids]
@@ -297,7 +284,7 @@ def keep_counts(counts: CountsTable, folder: Path) -> dict[str, str]:
 def _provenance(
     found: Scored, labels: Mapping[str, str], hashes: Mapping[str, str], kept: Kept
 ) -> dict[str, Any]:
-    from wsssbench.env import provenance
+    from wsssbench.machine.env import provenance
 
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     return {
@@ -313,8 +300,8 @@ def _provenance(
 
 
 def _as_table(record: Record) -> str:
-    from wsssbench.report.rows import rows_of
-    from wsssbench.report.tables import render
+    from wsssbench.reporting.rows import rows_of
+    from wsssbench.reporting.tables import render
 
     table = render(rows_of([record], limited=True), "md")
     return f"{table}\n{details}" if (details := _details(record)) else table
@@ -322,8 +309,8 @@ def _as_table(record: Record) -> str:
 
 def _details(record: Record) -> str:
     """All that metrics beside IoU say of the whole split; lists by class are in the record and in --json."""
-    from wsssbench.report.rows import MAIN, flat_scores
-    from wsssbench.report.tables import grid
+    from wsssbench.reporting.rows import MAIN, flat_scores
+    from wsssbench.reporting.table_parts import grid
 
     lines = [
         {"metric": metric, "number": name, "value": text}

@@ -18,9 +18,10 @@ import click
 
 from wsssbench.commands.scoring import Scored, judged_files, keep_counts, keep_masks
 from wsssbench.errors import BadData, WsssError
+from wsssbench.files.atomic import atomic_write_text, read_json
 from wsssbench.files.locks import hold
-from wsssbench.store import atomic_write_text, check_key, identity_from_plain, read_json, replacing
-from wsssbench.types import RowIdentity, content_key, plain
+from wsssbench.identity import RowIdentity, content_key, plain
+from wsssbench.records.store import check_key, identity_from_plain, replacing
 
 SHARD, SUFFIX, SCHEMA = "shard.json", ".shards", 1
 AGAIN = "score this shard again"

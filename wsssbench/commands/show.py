@@ -10,11 +10,12 @@ from typing import Any
 
 import click
 
-from wsssbench.commands.setup import open_settings
 from wsssbench.errors import UnknownName, WsssError, nearest
-from wsssbench.plugins import GROUPS, Plugins
-from wsssbench.settings import WITH_OPTIONS, Settings
-from wsssbench.types import DatasetCard, Stage, StepCard, plain
+from wsssbench.identity import Stage, plain
+from wsssbench.planning.settings import WITH_OPTIONS, Settings
+from wsssbench.plugins.table import GROUPS, Plugins
+from wsssbench.running.opening import open_settings
+from wsssbench.types import DatasetCard, StepCard
 
 SLURM_NEEDS = "submitit (pip install 'wsssbench[slurm]') and Slurm's commands"
 
@@ -24,7 +25,7 @@ def show_command(name: str, files: Sequence[Path]) -> None:
     settings, plugins = open_settings({"plugins": tuple(files)}, None, ())
     sections = list(_sections(name, settings, plugins))
     if not sections:
-        from wsssbench.stages import STAGES
+        from wsssbench.planning.stages import STAGES
 
         known = {n for group in GROUPS for n in plugins.names(group)}
         known |= {*settings.recipes, *STAGES, *settings.custom_stages, *WITH_OPTIONS}
@@ -49,13 +50,13 @@ def _sections(name: str, settings: Settings, plugins: Plugins) -> Iterator[str]:
     if stage:
         yield f"stage {name} (version {stage.version})\n{_stage(stage)}"
     if name in WITH_OPTIONS:
-        from wsssbench.executors.slurm_options import Slurm
+        from wsssbench.running.executors.slurm_options import Slurm
 
         yield f"executor {name}\n{_blocks(Slurm, {'needs': SLURM_NEEDS})}"
 
 
 def _recipe(name: str, settings: Settings, plugins: Plugins) -> str:
-    from wsssbench.recipes import resolve_recipe
+    from wsssbench.planning.recipes import resolve_recipe
 
     entry = plugins.find("methods", name)
     origin = f"{entry.value}, {entry.origin}" if entry and name not in settings.recipes else settings.source
@@ -92,7 +93,7 @@ def _needs(needs: Sequence[str]) -> str:
 
 
 def _dataset(name: str, plugins: Plugins, given: Mapping[str, Any]) -> str:
-    from wsssbench.options import build_config
+    from wsssbench.plugins.options import build_config
 
     cls = plugins.load("datasets", name)
     try:
@@ -124,7 +125,7 @@ def _metric(cls: Any) -> str:
 
 
 def _stage_called(name: str, settings: Settings) -> Stage | None:
-    from wsssbench.stages import STAGES, custom_stage
+    from wsssbench.planning.stages import STAGES, custom_stage
 
     if name in settings.custom_stages:
         return custom_stage(name, settings.custom_stages[name])
@@ -167,7 +168,7 @@ def _facts(facts: Mapping[str, str]) -> str:
 def _options(cls: type) -> str:
     from tabulate import tabulate
 
-    from wsssbench.options import describe_options
+    from wsssbench.plugins.options import describe_options
 
     rows = [
         [o.name, o.type, _value(o.default), str(o.range), o.help, o.origin] for o in describe_options(cls)

@@ -1,6 +1,6 @@
 """What `wsssbench verify` does: opens records and data sets, and prints a line for each record.
 
-What is compared is `wsssbench.records.verify`'s.
+What is compared is `wsssbench.verifying.verify`'s.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import click
 from wsssbench.commands.judged_data import JudgedData
 from wsssbench.errors import BadData, NotComparable
 from wsssbench.files.file_hashes import file_sha256
-from wsssbench.process import keep_memory
-from wsssbench.records.verification import Difference, Verdict, Verification
-from wsssbench.records.verify import verify_record
-from wsssbench.settings import parse_weights
-from wsssbench.store import StoredRecord, find_records
-from wsssbench.types import plain
+from wsssbench.identity import plain
+from wsssbench.machine.process import keep_memory
+from wsssbench.planning.settings import parse_weights
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import StoredRecord
+from wsssbench.verifying.verification import Difference, Verdict, Verification
+from wsssbench.verifying.verify import verify_record
 
 CODES: Mapping[Verdict, int] = {"ok": 0, "differs": 1, "cannot be verified": 3}
 CHECKED = ("images", "numbers", "files")

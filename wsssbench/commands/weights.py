@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from wsssbench.files.printable import printable
+from wsssbench.errors import printable
 from wsssbench.nets.inspection import PURPOSES, WeightReport, inspect_weights
 from wsssbench.nets.matching import Fit, choice
 

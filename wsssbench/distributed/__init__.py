@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,14 +39,6 @@ def leads() -> bool:
     """Whether this process writes: the first of several, or the only one."""
     own = group()
     return own is None or own.leads
-
-
-def trains_together(step: Any) -> bool:
-    """Whether a step says (`trains_together = True`) that every process may run its `fit` at once.
-
-    All that such a `fit` writes goes through `wsssbench.train`, or is written where `leads()`.
-    """
-    return bool(getattr(step, "trains_together", False))
 
 
 def normaliser(counts: Tensor, images: int) -> Tensor:

@@ -5,16 +5,20 @@ Only environment variables and flags are read here, neither torch nor files.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    pass
+
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from wsssbench.distributed import trains_together
 from wsssbench.errors import WsssError
 
 if TYPE_CHECKING:
-    from wsssbench.plan import Cell
+    from wsssbench.planning.cells import Cell
 
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them
 BATCHES = {"batch": "steps", "classifier_batch": "classifier_steps"}  # options of a training, and its length
@@ -100,3 +104,11 @@ def device_of(asked: str, launch: Launch, gpus: int) -> str:
             hint=f"start {gpus}, or use --device cpu",
         )
     return f"cuda:{launch.local_rank}"
+
+
+def trains_together(step: Any) -> bool:
+    """Whether a step says (`trains_together = True`) that every process may run its `fit` at once.
+
+    All that such a `fit` writes goes through `wsssbench.train`, or is written where `leads()`.
+    """
+    return bool(getattr(step, "trains_together", False))

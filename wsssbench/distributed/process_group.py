@@ -15,15 +15,15 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from wsssbench.distributed.faults import LOST, PeerFailed, heard, told
-from wsssbench.distributed.team import Team
+from wsssbench.distributed.launch import Launch
 
 LONGEST = timedelta(minutes=30)  # that one process may be behind the others in a training
 WORD_SECONDS = 3.0  # to wait for the word of a process whose connection has closed
@@ -34,10 +34,27 @@ LOOK = timedelta(seconds=0.5)  # between two looks whether another process has f
 T = TypeVar("T")
 
 
+class Peers(Protocol):
+    """What a group asks of its launch: its place among the processes, and words through their store."""
+
+    launch: Launch
+    store: Store
+    complete: bool
+
+    @property
+    def others(self) -> list[int]: ...
+
+    def say(self, key: str, text: str) -> None: ...
+
+    def look(self, key: str) -> str | None: ...
+
+    def wait(self, key: str, meanwhile: Callable[[], None] = ..., seconds: float = ...) -> str: ...
+
+
 class Group:
     """The processes that share the training with `number`; made by all of them at once."""
 
-    def __init__(self, team: Team, number: int, device: str) -> None:
+    def __init__(self, team: Peers, number: int, device: str) -> None:
         self.team, self.number, self.device = team, number, device
         self.rank, self.size = team.launch.rank, team.launch.size
         self.decisions = 0

@@ -18,15 +18,15 @@ from wsssbench.distributed import at_work
 from wsssbench.distributed.faults import LOST, PeerFailed, told
 from wsssbench.distributed.launch import Launch, device_of, refuse_small_batches, refuse_unshared
 from wsssbench.errors import WsssError
-from wsssbench.process import usable_cores
-from wsssbench.types import content_key
+from wsssbench.identity import content_key
+from wsssbench.machine.process import usable_cores
 
 if TYPE_CHECKING:
     from torch.distributed.distributed_c10d import Store
 
     from wsssbench.distributed.process_group import Group
-    from wsssbench.plan import Cell
-    from wsssbench.settings import Settings
+    from wsssbench.planning.cells import Cell
+    from wsssbench.planning.settings import Settings
 
 LONGEST_PAUSE = 0.2  # seconds between two looks into the store
 FAREWELL_SECONDS = 10.0  # that the leader waits for the others to have read the last order

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wsssbench.files.atomic import atomic_write_bytes
 from wsssbench.masks import resize_bilinear
-from wsssbench.store import atomic_write_bytes
 from wsssbench.types import Maps
 
 if TYPE_CHECKING:

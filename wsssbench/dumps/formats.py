@@ -19,6 +19,7 @@ from wsssbench.dumps.prob_formats import is_crf_dict, sums_to_one
 from wsssbench.dumps.registry import FORMATS, DumpFormat, Picture
 from wsssbench.dumps.source import Source
 from wsssbench.errors import BadData, UnknownName, nearest
+from wsssbench.files.digests import SUFFIXES
 from wsssbench.files.label_palette import LabelPalettes
 from wsssbench.types import Maps, Outputs
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from wsssbench.types import Mask
 
 AUTO = "auto"
-SUFFIXES = (".npy", ".npz", ".png", ".pt", ".pth")
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from PIL import Image as PilImage
 
 from wsssbench.dumps.label_pictures import png_header
 from wsssbench.errors import BadData
+from wsssbench.files.atomic import atomic_write_bytes
 from wsssbench.masks import voc_palette, write_labels
-from wsssbench.store import atomic_write_bytes
 
 if TYPE_CHECKING:
     from wsssbench.types import Mask

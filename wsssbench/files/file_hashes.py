@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wsssbench.errors import BadData
-from wsssbench.store import atomic_write_bytes
+from wsssbench.files.atomic import atomic_write_bytes
 
 if TYPE_CHECKING:
     from wsssbench.types import Mask

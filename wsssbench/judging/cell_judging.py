@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsssbench.artifacts import ArtifactFolder
-from wsssbench.judging.judge import CountsTable, score_folder
-from wsssbench.judging.thresholds import chosen_threshold
+from wsssbench.identity import Stage
+from wsssbench.judging.judge import score_folder
 from wsssbench.masks import tagged_maps
-from wsssbench.plan import Cell, judged_kind, judged_step
-from wsssbench.stages import sigma_scale
-from wsssbench.types import DatasetCard, Kind, Maps, Outputs, Stage
+from wsssbench.planning.cells import Cell
+from wsssbench.planning.plan import judged_kind, judged_step
+from wsssbench.planning.stages import sigma_scale
+from wsssbench.planning.thresholds import chosen_threshold
+from wsssbench.scores.counts_table import CountsTable
+from wsssbench.types import DatasetCard, Kind, Maps, Outputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,7 +102,7 @@ def judged_labels(
 
     The judge goes it, and so does whoever gives labels to others (`predict`, `export`).
     """
-    from wsssbench.refine import DenseCrf, stage_labels  # late: it needs torch
+    from wsssbench.judging.labels import DenseCrf, stage_labels  # late: it needs torch
 
     crf = DenseCrf(stage.crf, sigma_scale(card), backend, device) if stage.crf else None
     return stage_labels(found, images, crf, threshold=threshold, tags=tags)

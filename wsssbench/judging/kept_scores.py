@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.file_hashes import SUMS, compare_sums, file_sha256, labels_sha256, read_sums
-from wsssbench.judging.image_counts import ImageArrays
-from wsssbench.judging.judge import COUNTS, CountsTable
-from wsssbench.made_by import metric_key
 from wsssbench.masks import read_labels
-from wsssbench.store import read_record
+from wsssbench.planning.made_by import metric_key
+from wsssbench.records.store import read_record
+from wsssbench.scores.counts_table import COUNTS, CountsTable
+from wsssbench.scores.image_counts import ImageArrays
 
 if TYPE_CHECKING:
-    from wsssbench.plan import Cell
-    from wsssbench.types import Record
+    from wsssbench.identity import Record
+    from wsssbench.planning.cells import Cell
 
 MASKS = "masks"
 

@@ -5,6 +5,7 @@ stands before the names. Every tensor that a method uses comes from the file, or
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -15,9 +16,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from wsssbench import distributed
-from wsssbench.errors import BadData
-from wsssbench.files.printable import printable
+from wsssbench.errors import BadData, printable
 from wsssbench.nets.weights import read_state_dict
 
 COUNTERS = "num_batches_tracked"  # of BatchNorm, which old files lack
@@ -202,7 +201,7 @@ def load_backbone_weights(
 
 def tell(found: Fit, path: str | Path, name: str) -> None:
     """A line on stderr where the file is more or less than the network."""
-    if found.remark and distributed.leads():
+    if found.remark and os.environ.get("RANK", "0") == "0":  # of torchrun's processes the first says it
         print(printable(f"weights of {name} from {path}: {found.remark}"), file=sys.stderr, flush=True)
 
 

@@ -48,9 +48,9 @@ def compile_all() -> None:
     """Call what mining, the energy and the CRF call, on a picture of a few pixels."""
     import torch
 
+    from wsssbench.identity import CrfSet
     from wsssbench.ops.energy import dense_energy
     from wsssbench.ops.mean_field import mean_field
-    from wsssbench.types import CrfSet
 
     image = torch.arange(SIDE * SIDE * 3).reshape(1, SIDE, SIDE, 3).to(torch.uint8)
     for width in (0.5, 3.0):  # a stencil of a few pixels, a lattice

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from wsssbench.errors import WsssError
+from wsssbench.identity import CrfSet
 from wsssbench.ops.gaussian import (
     bilateral_features,
     check_backend,
@@ -21,7 +22,6 @@ from wsssbench.ops.gaussian import (
     spatial_features,
 )
 from wsssbench.ops.triton_launch import runs_triton
-from wsssbench.types import CrfSet
 
 
 @torch.no_grad()

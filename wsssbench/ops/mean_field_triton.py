@@ -12,11 +12,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from wsssbench.identity import CrfSet
 from wsssbench.ops import lattice_triton, mean_field_triton_kernels
 from wsssbench.ops.gaussian import bilateral_features, spatial_features
 from wsssbench.ops.lattice_triton import TILES, Lattice, power_of_two
 from wsssbench.ops.triton_launch import launch
-from wsssbench.types import CrfSet
 
 
 class Normalised(NamedTuple):

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsssbench.env import densecrf_hint
 from wsssbench.errors import WsssError
-from wsssbench.types import CrfSet
+from wsssbench.identity import CrfSet
+from wsssbench.ops.densecrf_package import densecrf_hint
 
 
 def pydensecrf_marginals(unary: Tensor, image: Tensor, params: CrfSet) -> Tensor:

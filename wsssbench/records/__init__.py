@@ -1,4 +1,4 @@
 """Records after they were written: read back, checked field by field, verified, handed on.
 
-How a record comes into its folder is `wsssbench.store`.
+How a record comes into its folder is `wsssbench.records.store`.
 """

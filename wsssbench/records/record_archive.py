@@ -22,8 +22,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from wsssbench.errors import BadData
-from wsssbench.store import RECORD, StoredRecord, atomic_write_bytes
-from wsssbench.types import Record, plain
+from wsssbench.files.atomic import atomic_write_bytes
+from wsssbench.identity import Record, plain
+from wsssbench.records.store import RECORD, StoredRecord
 
 COUNTS = "counts.npz"
 SUFFIX = ".zip"

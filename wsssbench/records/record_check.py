@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from wsssbench.files.printable import is_name, printable
+from wsssbench.errors import is_name, printable
+from wsssbench.identity import Record, RowIdentity, StepIdentity, Terms
 from wsssbench.records.score_lists import check_score_lists
-from wsssbench.types import Record, RowIdentity, StepIdentity, Terms
 
 NAMES = ("stage", "dataset", "dataset_version", "split", "threshold_policy", "resolution")  # of the terms
 PERCENTAGES = ("miou", "miou_foreground", "precision", "recall", "coverage", "pixel_accuracy")

@@ -18,7 +18,7 @@ from wsssbench.types import Counts, Kind
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from wsssbench.judging.judge import CountsTable
+    from wsssbench.scores.counts_table import CountsTable
     from wsssbench.types import Mask
 
     Floats = NDArray[np.float64]
@@ -48,7 +48,7 @@ class PerImage:
 
     def score(self, counts: Counts, classes: int) -> Mapping[str, Any]:
         """`score_images` of one image, without its name."""
-        from wsssbench.judging.judge import CountsTable
+        from wsssbench.scores.counts_table import CountsTable
 
         return self.score_table(CountsTable.of(["image"], [counts]), classes)
 

@@ -19,7 +19,7 @@ from wsssbench.types import IGNORE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from wsssbench.judging.judge import CountsTable
+    from wsssbench.scores.counts_table import CountsTable
 
     Ints = NDArray[np.int64]
     Bools = NDArray[np.bool_]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsssbench.judging.judge import CountsTable
+from wsssbench.scores.counts_table import CountsTable
 from wsssbench.scores.ladder import KINDS
 from wsssbench.scores.slices import Part, Pixels, slice_parts
 from wsssbench.statistics.bootstrap import interval_of, rarest_class, replicates
@@ -21,7 +21,7 @@ from wsssbench.statistics.paired import class_iou, mean_known
 if TYPE_CHECKING:
     from typing import TypeAlias
 
-    from wsssbench.judging.image_counts import ImageArrays
+    from wsssbench.scores.image_counts import ImageArrays
     from wsssbench.statistics.bootstrap import Columns, Floats, Score
 
     Name: TypeAlias = tuple[str, ...]  # ("ladder", "part_only"), ("size of the class", "over 20 %", "iou")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from wsssbench.judging.judge import CountsTable
+    from wsssbench.scores.counts_table import CountsTable
     from wsssbench.statistics.bootstrap import Columns, Floats, Score
     from wsssbench.types import Counts, Metric
 

@@ -136,7 +136,7 @@ def _check_sums(contracts: Contracts, metric: Any, counts: Sequence[Counts], cla
         if not contracts.expect(triples, rule, f"there are {', '.join(counts[0])}"):
             contracts.settle()
     if whole is not None:
-        from wsssbench.judging.judge import CountsTable
+        from wsssbench.scores.counts_table import CountsTable
 
         ids = [f"image_{number}" for number in range(len(counts))]
         _scored(contracts, whole, CountsTable.of(ids, list(counts)), classes)

@@ -52,7 +52,7 @@ def _ask(
 ) -> Sequence[Outputs]:
     import torch
 
-    from wsssbench.predicting import outputs_of
+    from wsssbench.running.predicting import outputs_of
 
     images = [torch.from_numpy(data.scene(id)[0].transpose(2, 0, 1).copy()) for id in ids]
     copies = [image.clone() for image in images]

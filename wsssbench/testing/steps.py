@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
-from wsssbench.plan import chosen_kinds
+from wsssbench.identity import StepIdentity, content_key
+from wsssbench.planning.cells import chosen_kinds
 from wsssbench.testing.contracts import Contracts
 from wsssbench.testing.outputs import ask_all, same
 from wsssbench.testing.tiny import TinyDataset, made_up_outputs
-from wsssbench.types import KINDS, SUPERVISION, NoConfig, StepCard, StepIdentity, View, content_key
+from wsssbench.types import KINDS, SUPERVISION, NoConfig, StepCard, View
 
 if TYPE_CHECKING:
-    from wsssbench.context import RunContext
+    from wsssbench.running.context import RunContext
 
 ROLES = get_args(get_type_hints(StepCard)["role"])
 FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=@-]*")
@@ -78,7 +79,7 @@ def _check_card(contracts: Contracts, card: Any, name: str) -> None:
 
 def check_config(contracts: Contracts, cls: Any, options: Mapping[str, Any], name: str) -> Any:
     """The configuration for the test run, after a look at the class behind it and its presets."""
-    from wsssbench.options import build_config, describe_options, key_options
+    from wsssbench.plugins.options import build_config, describe_options, key_options
 
     kind, who = getattr(cls, "Config", NoConfig), name or cls.__name__
     frozen = dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
@@ -131,11 +132,11 @@ def _check_run(contracts: Contracts, cls: type, config: Any, folder: Path) -> No
 
 def _context(data: TinyDataset, step: Any, config: Any, folder: Path) -> RunContext:
     """The engine's own context, on the CPU, with `folder`/step as its folder."""
-    from wsssbench.engine import Engine
-    from wsssbench.hardware import Hardware
-    from wsssbench.options import key_options
-    from wsssbench.plan import PlannedStep, Trial
-    from wsssbench.screen.progress import Progress
+    from wsssbench.machine.hardware import Hardware
+    from wsssbench.planning.cells import PlannedStep, Trial
+    from wsssbench.plugins.options import key_options
+    from wsssbench.running.engine import Engine
+    from wsssbench.running.screen.progress import Progress
 
     identity = StepIdentity(step.card.name, step.card.version, key_options(config))
     workdir = folder / "step"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from wsssbench.errors import UnknownName, nearest
-from wsssbench.types import IGNORE, DatasetCard, Kind, Maps, NoConfig, Outputs, content_key
+from wsssbench.identity import content_key
+from wsssbench.types import IGNORE, DatasetCard, Kind, Maps, NoConfig, Outputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

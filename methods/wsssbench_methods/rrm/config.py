@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from wsssbench.crops import MEAN_COLOUR, CropRule
 from wsssbench.train import Schedule
+from wsssbench.training.crops import MEAN_COLOUR, CropRule
 from wsssbench.types import option
 from wsssbench_methods.classifier import ClassifierOptions, schedule_of
 from wsssbench_methods.rrm.losses import EnergyPlan, check_energy

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsssbench.crops import Batch, CropBatches
 from wsssbench.nets.backbones import IMAGENET_MEAN, IMAGENET_STD
 from wsssbench.nets.heads import JointNet, multi_scale_cam, normalise_cam, resize
-from wsssbench.stages import sigma_scale
+from wsssbench.planning.stages import sigma_scale
 from wsssbench.train import (
     AliveCheck,
     Losses,
@@ -21,6 +20,7 @@ from wsssbench.train import (
     tag_frequencies,
     train,
 )
+from wsssbench.training.crops import Batch, CropBatches
 from wsssbench.types import Context, View
 from wsssbench_methods.rrm.config import RrmConfig, crop_rule, energy_plan, joint_schedule, reliable_rule
 from wsssbench_methods.rrm.losses import balanced_cross_entropy, energy_of

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from wsssbench.distributed import normaliser
 from wsssbench.ops.energy import PAPER_WEIGHT, Gradient, dense_energy, energy_weight
-from wsssbench.stages import sigma_scale
+from wsssbench.planning.stages import sigma_scale
 from wsssbench.types import IGNORE, Context
 
 

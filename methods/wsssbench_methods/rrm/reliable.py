@@ -13,8 +13,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from wsssbench.identity import CrfSet
 from wsssbench.ops.mean_field import mean_field
-from wsssbench.types import IGNORE, CrfSet
+from wsssbench.types import IGNORE
 
 PROBABILITY_FLOOR = 1e-5  # pydensecrf.utils.unary_from_softmax, which the published code calls
 SMALLEST = 1e-30  # so that no logarithm is infinite

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from wsssbench.crops import Batch
 from wsssbench.masks import argmax_labels
 from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import (
@@ -27,6 +26,7 @@ from wsssbench.nets.heads import (
 from wsssbench.nets.segment_heads import logit_stride
 from wsssbench.ops.gaussian import check_filters
 from wsssbench.train import autocast, load_checkpoint
+from wsssbench.training.crops import Batch
 from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View
 from wsssbench_methods.classifier import (
     check_network,

@@ -10,15 +10,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wsssbench.artifacts import ArtifactFolder
+from wsssbench.artifacts import ArtifactFolder, artifact_name
 from wsssbench.errors import BadData
-from wsssbench.judging.judge import COUNTS, CountsTable
-from wsssbench.plan import PlannedStep, judged_step
-from wsssbench.predicting import artifact_name
-from wsssbench.records.recorded import recorded_steps
-from wsssbench.stages import STAGES
-from wsssbench.store import StoredRecord, find_records
-from wsssbench.types import Record, Stage
+from wsssbench.identity import Record, Stage
+from wsssbench.planning.cells import PlannedStep
+from wsssbench.planning.plan import judged_step
+from wsssbench.planning.stages import STAGES
+from wsssbench.records.finding import find_records
+from wsssbench.records.store import StoredRecord
+from wsssbench.scores.counts_table import COUNTS, CountsTable
+from wsssbench.verifying.recorded import recorded_steps
 
 SHOWN = 5  # names in an error
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from wsssbench.dumps.voc_server import Competition
 from wsssbench.errors import WsssError
-from wsssbench.records.recorded import recorded_card
-from wsssbench.types import Record
+from wsssbench.identity import Record
+from wsssbench.verifying.recorded import recorded_card
 
 VOC, AUGMENTED = "voc12", "SegmentationClassAug"  # the latter are masks of SBD, which VOC does not give
 OWN_PRETRAINING = ("none", "voc", "voc12")

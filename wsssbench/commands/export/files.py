@@ -16,11 +16,11 @@ from wsssbench.dumps.exporters import write_psa_dict
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.image_files import picture_size
 from wsssbench.masks import lacking_masks, missing_masks, read_labels, write_labels
-from wsssbench.plan import PlannedStep
-from wsssbench.plugins import dataset_plugin
-from wsssbench.records.recorded import recorded_steps
-from wsssbench.screen.progress import Progress
-from wsssbench.store import StoredRecord
+from wsssbench.planning.cells import PlannedStep
+from wsssbench.plugins.table import dataset_plugin
+from wsssbench.records.store import StoredRecord
+from wsssbench.running.screen.progress import Progress
+from wsssbench.verifying.recorded import recorded_steps
 
 MASKS = "masks"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from wsssbench.errors import BadData
+from wsssbench.records.finding import find_records
 from wsssbench.records.record_archive import SUFFIX, pack
-from wsssbench.store import find_records
 
 
 def records_command(runs: Sequence[Path], out: Path) -> None:

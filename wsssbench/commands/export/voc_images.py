@@ -15,9 +15,9 @@ import click
 from wsssbench.commands.export.cells import some
 from wsssbench.commands.export.competition import VOC
 from wsssbench.errors import BadData
-from wsssbench.plan import open_dataset
-from wsssbench.plugins import Plugins
-from wsssbench.settings import Settings
+from wsssbench.planning.plan import open_dataset
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.table import Plugins
 
 if TYPE_CHECKING:
     from wsssbench.types import Dataset

@@ -15,14 +15,15 @@ import click
 from wsssbench.commands.export.cells import find_cell, title
 from wsssbench.commands.export.competition import VOC, competition_of
 from wsssbench.commands.export.voc_images import test_images
-from wsssbench.commands.setup import open_settings
 from wsssbench.dumps.voc_server import Competition, verify_voc_archive, write_voc_archive
 from wsssbench.errors import BadData, WsssError
+from wsssbench.files.atomic import safe_name
 from wsssbench.files.image_files import picture_size, read_rgb
-from wsssbench.plugins import Plugins
-from wsssbench.screen.progress import Progress
-from wsssbench.settings import Settings
-from wsssbench.store import StoredRecord, safe_name
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.store import StoredRecord
+from wsssbench.running.opening import open_settings
+from wsssbench.running.screen.progress import Progress
 
 if TYPE_CHECKING:
     from wsssbench.commands.fitted import FittedRun

@@ -1,0 +1,5 @@
+"""The data set `shapes`."""
+
+from wsssbench_datasets.shapes.dataset import Shapes
+
+__all__ = ["Shapes"]

@@ -1,0 +1,112 @@
+"""The words of `wsssbench compare`, `errors`, `gate` and `merge`: arguments and options alone, so that --help
+imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from wsssbench.commands.scoring import score_files, show_record
+
+if TYPE_CHECKING:
+    pass
+
+import sys
+
+from wsssbench.cli.completion import complete_rows, complete_stages
+from wsssbench.cli.option_groups import A_PATH, DATA_HELP, options, settings_file
+
+
+@click.command()
+@click.argument("methods", nargs=-1, required=True, shell_complete=complete_rows)
+@click.option("--runs", multiple=True, type=A_PATH, help="A folder of records. Repeatable.")
+@click.option("--stage", help="One stage only, as seg.", shell_complete=complete_stages)
+@click.option("--resamples", type=int, default=10_000, show_default=True, help="Draws of the bootstrap.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap's draws."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
+def compare(
+    methods: tuple[str, ...],
+    runs: tuple[Path, ...],
+    stage: str | None,
+    resamples: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Say whether the first of METHODS is better than each other one: differences with intervals.
+
+    Cells are paired by seed and image; unlike protocols are refused, with the fields that differ.
+    """
+    from wsssbench.commands.compare import compare_command
+    from wsssbench.running.opening import default_runs
+
+    compare_command(methods, runs or (default_runs(),), stage, resamples, seed, as_json)
+
+
+@click.command()
+@click.argument("cells", nargs=-1, required=True, type=A_PATH)
+@options(DATA_HELP)
+@settings_file
+@click.option("--no-ladder", is_flag=True, help="Slices alone: no masks and no data set are opened.")
+@click.option("--resamples", type=click.IntRange(100), default=2000, show_default=True, help="Of intervals.")
+@click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
+def errors(**flags: Any) -> None:
+    """Say what each kind of error costs in finished CELLS, and where they err.
+
+    A cell is a folder with a record. Those of one table need equal terms.
+    """
+    from wsssbench.commands.errors import errors_command
+
+    errors_command(**flags)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, type=A_PATH)
+@click.option("--baseline", required=True, type=A_PATH, help="A file of expected rows.")
+@click.option("--write", is_flag=True, help="Write the baseline from RUNS instead of judging them.")
+@click.option(
+    "--tolerance", type=float, default=1.0, show_default=True, help="With --write: allowed loss, points."
+)
+@click.option(
+    "--interval", is_flag=True, help="Judge by the interval over paired seeds, not by the tolerance."
+)
+def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float, interval: bool) -> None:
+    """Judge RUNS (default: `runs` of wsssbench.toml) against a baseline.
+
+    Exit code 0: no regression, 1: a regression, 2: bad input, 3: not comparable or no baseline.
+    """
+    from wsssbench.commands.results import gate_command
+    from wsssbench.running.opening import default_runs
+
+    sys.exit(gate_command(runs or (default_runs(),), baseline, write, tolerance, interval))
+
+
+@click.command()
+@click.argument("folders", nargs=-1, required=True, type=A_PATH)
+@click.option("--runs", type=A_PATH, help="Folder for records.")
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def merge(folders: tuple[Path, ...], runs: Path | None, as_json: bool) -> None:
+    """Put what `wsssbench score --shard` left below FOLDERS together to rows: the numbers of a single pass.
+
+    Every shard has to be there once. Neither the data set nor the files that were scored are needed.
+    """
+    from wsssbench.commands.merging import merge_command
+
+    merge_command(folders, runs, as_json=as_json)
+
+
+def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
+    """Score the files <folder>/<image id>.* as the row `flags["name"]`, keep it as a cell, print it."""
+    if flags["shard"]:
+        from wsssbench.commands.shards import score_shard
+
+        path, images = score_shard(folder, flags)
+        click.echo(f"shard {flags['shard']} of {flags['name']}: {images} images, kept in {path}")
+        click.echo("next: wsssbench merge puts the shards together when all are there", err=True)
+        return
+    record, path = score_files(folder, flags)
+    show_record(record, path, as_json=flags["as_json"])

@@ -1,0 +1,308 @@
+"""The command line. A command parses and delegates: its body lives in `wsssbench.commands`, imported when it
+runs, so that --help needs neither torch, pandas nor scipy. stdout carries results, stderr talk."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from wsssbench.machine.interrupts import ended_by_signals
+
+with ended_by_signals():  # Ctrl-C and SIGTERM may come early
+    from pathlib import Path
+    from typing import Any
+
+    import click
+
+    from wsssbench._version import __version__
+    from wsssbench.cli.completion import (
+        complete_checked,
+        complete_datasets,
+        complete_device,
+        complete_metrics,
+        complete_shown,
+        complete_stages,
+        complete_supervision,
+    )
+    from wsssbench.cli.completion_command import completion
+    from wsssbench.cli.export import export
+    from wsssbench.cli.judging import compare, errors, gate, merge
+    from wsssbench.cli.new import new
+    from wsssbench.cli.option_groups import A_PATH, listed, options, plugin_files, settings_file
+    from wsssbench.cli.publishing import paper, plot
+    from wsssbench.cli.running import bench, run
+    from wsssbench.cli.teaching import example_of, teach, write_sections
+    from wsssbench.cli.verify import verify
+
+# torch and numba each keep a pool of threads: one that spins while it waits slows the other, one that sleeps
+# at once wakes late for every small operation. So they spin for some microseconds. Only effective before
+# either is imported.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+
+class Group(click.Group):
+    """Turns every WsssError into one message and its exit code; Ctrl-C and SIGTERM into 130. Its help has
+    sections."""
+
+    def main(self, *args: Any, **more: Any) -> Any:
+        with ended_by_signals():
+            return super().main(*args, **more)
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        with ended_by_signals():  # click would take Ctrl-C for itself
+            return super().make_context(*args, **more)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        write_sections(ctx, self, formatter)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from wsssbench.errors import WsssError
+
+        try:
+            with ended_by_signals():
+                return super().invoke(ctx)
+        except click.UsageError as error:
+            example = example_of(error.ctx) if error.ctx and error.ctx is not ctx else ""
+            if not example:
+                raise
+            raise click.UsageError(f"{error.format_message()}\n  as: {example}", error.ctx) from None
+        except WsssError as error:
+            if ctx.params.get("verbose"):
+                import traceback
+
+                traceback.print_exc()
+            click.echo(f"error: {error}", err=True)
+            sys.exit(error.code)
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="wsssbench")
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+def main(verbose: bool) -> None:
+    """Benchmark weakly supervised semantic segmentation under one protocol."""
+
+
+@main.command()
+@click.argument("runs", nargs=-1, type=A_PATH)
+@click.option(
+    "--format",
+    type=click.Choice(["md", "csv", "json", "tex"]),
+    default="md",
+    show_default=True,
+    help="Of the tables.",
+)
+@click.option("--out", type=A_PATH, help="Write to this file instead of stdout.")
+@click.option("--limited", is_flag=True, help="Also show runs made with --limit.")
+@click.option("--html", type=A_PATH, help="Write one page with charts and pictures to this file instead.")
+@options("With --html: of a data set.")
+@click.option(
+    "--with-published",
+    "published",
+    is_flag=True,
+    help="Below each table, published numbers of the same terms, and why others are left out.",
+)
+@click.option("--compatible", is_flag=True, help="Instead: mIoU as other repositories' evaluators count it.")
+def report(
+    runs: tuple[Path, ...],
+    format: str,
+    out: Path | None,
+    limited: bool,
+    html: Path | None,
+    options: tuple[str, ...],
+    published: bool,
+    compatible: bool,
+) -> None:
+    """Print the tables of RUNS (folders of records; default: `runs` of wsssbench.toml)."""
+    from wsssbench.commands.results import report_command
+    from wsssbench.running.opening import default_runs
+
+    if compatible:
+        from wsssbench.commands.compatible import compatible_command
+
+        compatible_command(runs or (default_runs(),), limited)
+        return
+    if html is not None:
+        from wsssbench.commands.page import page_command
+
+        page_command(runs or (default_runs(),), html, limited, options, published)
+    if html is None or out is not None:
+        report_command(runs or (default_runs(),), format, out, limited, published)
+
+
+@main.command()
+@click.argument("folder", type=A_PATH)
+@click.option(
+    "--dataset",
+    required=True,
+    help="The data set that the labels belong to.",
+    shell_complete=complete_datasets,
+)
+@click.option(
+    "--stage",
+    default="seg",
+    show_default=True,
+    help="The protocol that they were made under.",
+    shell_complete=complete_stages,
+)
+@click.option("--as", "name", required=True, help="Name of the row.")
+@listed("--supervision", "What the method learned from, as tags.", complete_supervision)
+@listed("--metrics", "Metrics beside iou, as compatible,boundary_iou.", complete_metrics)
+@click.option("--format", default="auto", show_default=True, help="Of the files; --format help lists them.")
+@click.option(
+    "--coding",
+    type=click.Choice(["classes", "truth"]),
+    help="Of label pictures: class numbers (the default), or as the data set's masks are coded.",
+)
+@click.option("--threshold", type=float, help="For maps: the value above which a pixel is foreground.")
+@click.option("--class-index", type=int, help="For files with one bare map: its class, from 0.")
+@click.option("--rescale", is_flag=True, help="For maps beyond 0..1: divide each by its largest value.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Its seed; draws a generated data set.")
+@click.option("--runs", type=A_PATH, help="Folder for records.")
+@click.option("--limit", type=int, help="Only the first N images of the split.")
+@click.option(
+    "--shard", metavar="N/M", help="Only part N of M of the images; `wsssbench merge` adds them up."
+)
+@options()
+@settings_file
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def score(folder: Path, **flags: Any) -> None:
+    """Score a FOLDER with one file per image, named by its id, and record it as a row.
+
+    Label PNGs, or what other repositories write: class maps, probabilities, logits (.npy, .npz, .pt).
+    Pickles in them are read without executing anything.
+    """
+    if flags["format"] == "help":
+        from wsssbench.dumps import list_formats
+
+        click.echo("\n".join(map(str, list_formats())))
+        return
+    from wsssbench.cli.judging import score_command
+
+    score_command(folder, flags)
+
+
+@main.command(name="list")
+@click.option(
+    "--check", is_flag=True, help="Import every plugin in a process of its own and show what is broken."
+)
+@plugin_files
+def list_(check: bool, plugins: tuple[Path, ...]) -> None:
+    """List methods, steps, data sets, metrics and stages."""
+    from wsssbench.commands.catalogue import list_command
+
+    sys.exit(list_command(check, plugins))
+
+
+@main.command()
+@click.argument("name", shell_complete=complete_shown)
+@plugin_files
+def show(name: str, plugins: tuple[Path, ...]) -> None:
+    """Show a method, step, data set or stage: card, options, defaults and where each comes from."""
+    from wsssbench.commands.catalogue import show_command
+
+    show_command(name, plugins)
+
+
+@main.command()
+@click.argument("name", shell_complete=complete_checked)
+@plugin_files
+@options()
+def check(name: str, plugins: tuple[Path, ...], options: tuple[str, ...]) -> None:
+    """Test a step, data set or metric against its contract, on tiny data, in under a minute."""
+    from wsssbench.commands.catalogue import check_command
+
+    sys.exit(check_command(name, plugins, options))
+
+
+@main.command()
+@click.argument("dataset", shell_complete=complete_datasets)
+@options()
+@settings_file
+def prepare(dataset: str, options: tuple[str, ...], config: Path | None) -> None:
+    """Check the files of a data set: counts, missing or damaged files, masks, tags."""
+    from wsssbench.commands.catalogue import prepare_command
+
+    sys.exit(prepare_command(dataset, options, config))
+
+
+@main.command()
+def doctor() -> None:
+    """Say what this installation has and what it lacks."""
+    from wsssbench.commands.doctor import doctor_command
+
+    sys.exit(doctor_command())
+
+
+@main.command()
+@click.argument("runs", type=A_PATH, required=False)
+@click.option("--artifacts", is_flag=True, help="Remove the steps' artifacts (maps, probabilities, labels).")
+@click.option(
+    "--checkpoints", is_flag=True, help="Remove the steps' checkpoints as well; they must be fitted again."
+)
+@click.option("--failed", is_flag=True, help="Remove the cells that failed.")
+@click.option("--yes", is_flag=True, help="Remove; without it, only show what would go.")
+def clean(runs: Path | None, artifacts: bool, checkpoints: bool, failed: bool, yes: bool) -> None:
+    """Show what RUNS takes on disk, and remove parts of it by rule.
+
+    Records and counts of cells that did not fail always stay.
+    """
+    from wsssbench.commands.clean import clean_command
+    from wsssbench.running.opening import default_runs
+
+    clean_command(
+        runs or default_runs(), artifacts=artifacts, checkpoints=checkpoints, failed=failed, yes=yes
+    )
+
+
+@main.command()
+@click.argument("images", nargs=-1, required=True, type=A_PATH)
+@click.option("--run", "cell", required=True, type=A_PATH, help="A cell's folder or record.json.")
+@click.option(
+    "--out",
+    type=A_PATH,
+    default=Path("predictions"),
+    show_default=True,
+    help="Folder for masks and overlays.",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, cuda or cuda:N.",
+    shell_complete=complete_device,
+)
+@plugin_files
+def predict(images: tuple[Path, ...], cell: Path, out: Path, device: str, plugins: tuple[Path, ...]) -> None:
+    """Segment your own IMAGES with a fitted run: a mask and an overlay each."""
+    from wsssbench.commands.predict import predict_command
+
+    predict_command(images, cell, out, device, plugins)
+
+
+@main.group()
+def weights() -> None:
+    """Look into weight files."""
+
+
+@weights.command()
+@click.argument("file", type=A_PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+def inspect(file: Path, as_json: bool) -> None:
+    """Say what a weight FILE is, which backbones it fits, and which heads it holds.
+
+    It may be a torch checkpoint, a safetensors file or an MXNet .params file; no code in it runs.
+    """
+    from wsssbench.commands.weights import inspect_command
+
+    inspect_command(file, as_json)
+
+
+for command in (bench, compare, completion, errors, export, gate, merge, new, paper, plot, run, verify):
+    main.add_command(command)
+teach(main)
+if "_WSSSBENCH_COMPLETE" in os.environ:
+    from wsssbench.cli import shells  # noqa: F401  (the shells' ways of asking, which click looks up by name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""From settings to a plan: recipes, stages, cells with their keys and states. Nothing is trained here."""

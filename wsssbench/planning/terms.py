@@ -1,0 +1,50 @@
+"""The terms of a row: what must be equal before two rows are ranked or compared. Only what concerns the
+judged split enters: what a method learned from is part of its key, and of no term."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wsssbench.identity import Stage, Terms, plain
+from wsssbench.masks import require_masks
+from wsssbench.planning.stages import sigma_scale
+from wsssbench.planning.thresholds import RULE_VERSIONS
+from wsssbench.types import Dataset, DatasetCard
+
+
+def terms_of(
+    dataset: Dataset, stage: Stage, policy: str, limit: int | None, *, earlier: bool = False
+) -> Terms:
+    """What rows of `stage` on `dataset` must have in common to be ranked together.
+
+    `earlier` gives them as rows of before have them, so that such a row can still be verified.
+    """
+    card = dataset.card
+    split = card.label_split if stage.split == "label" else card.eval_split
+    require_masks(card, split, f"the stage {stage.name} is judged by them")
+    return Terms(
+        **named_data(card, split, earlier=earlier),
+        stage=stage.name,
+        stage_version=stage.version,
+        custom=stage.custom,
+        classes=card.class_names,
+        split=split,
+        split_fingerprint="" if card.generated else dataset.fingerprint(split),
+        tags_at_evaluation=stage.tags_given,
+        threshold_policy=policy,
+        crf={**plain(stage.crf), "xy_scale": sigma_scale(card)} if stage.crf else None,
+        scales=stage.scales,
+        flip=stage.flip,
+        resolution="image",
+        limit=limit,
+        judged="" if earlier else stage.judged,
+        threshold_rule="" if earlier else RULE_VERSIONS.get(policy, ""),
+    )
+
+
+def named_data(card: DatasetCard, split: str, *, earlier: bool = False) -> dict[str, Any]:
+    """Name, version and options by which terms know the data of a split; `earlier`: all that a card says."""
+    if earlier:
+        return {"dataset": card.name, "dataset_version": card.version, "dataset_options": plain(card.options)}
+    version, options = card.judged_version or card.version, plain(card.options_of(split))
+    return {"dataset": card.name, "dataset_version": version, "dataset_options": options}

@@ -1,0 +1,271 @@
+"""A plugin owns its options: its frozen `Config` dataclass is the only list of names, types and defaults.
+
+Here raw values (TOML, command line, presets) become a checked instance of that class, a row's key and the
+lines of `wsssbench show`. No option of any plugin is known in this room.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+from wsssbench.errors import UnknownName, WsssError, nearest
+from wsssbench.files.digests import file_digest, folder_digest
+from wsssbench.identity import plain
+from wsssbench.option_fields import Range, range_of
+from wsssbench.types import NoConfig
+
+PRESET = "preset"  # the key that chooses a preset; reserved in every plugin
+NO_PRESET = "none"
+
+
+class OptionRow(NamedTuple):
+    """One option as `wsssbench show` prints it."""
+
+    name: str
+    type: str
+    default: Any
+    range: Range
+    help: str
+    origin: str  # paper, code, tuned on which ids; may be empty
+
+
+def build_config(plugin: str, cls: type, *layers: Mapping[str, Any], dataset: str = "") -> Any:
+    """An instance of `cls.Config`: defaults < preset < `layers`, the last layer first in rank.
+
+    The preset is the one that the last `preset` key in the layers names ("none" for no preset), else the
+    one called like `dataset` where the class has it. Raises UnknownName for an unknown option or preset, and
+    WsssError for a value of the wrong type, out of the option's range or that `Config` itself refuses.
+    """
+    config_class = _config_class(plugin, cls)
+    kinds, fields = _kinds(plugin, config_class), {f.name: f for f in _fields(config_class)}
+    values: dict[str, Any] = {}
+    for layer in (_preset(plugin, cls, layers, dataset), *layers):
+        for key, value in layer.items():
+            if key == PRESET:
+                continue
+            if key not in fields:
+                hint = nearest(key, tuple(fields))
+                raise UnknownName(f"{plugin} has no option {key!r}", where=f"{plugin}.{key}", hint=hint)
+            where, default = f"{plugin}.{key}", default_of(fields[key])
+            values[key] = coerce(value, kinds[key], where, default)
+            check_range(values[key], range_of(fields[key].metadata), where, default)
+    return _construct(plugin, config_class, values)
+
+
+def option_names(cls: type) -> tuple[str, ...]:
+    """The names of the options of the plugin class `cls`, in the order of its Config."""
+    return tuple(f.name for f in _fields(_config_class(cls.__name__, cls)))
+
+
+def describe_options(cls: type) -> list[OptionRow]:
+    """The options of the plugin class `cls` for `wsssbench show`, in the order of its Config."""
+    config_class = _config_class(cls.__name__, cls)
+    kinds = _kinds(cls.__name__, config_class)
+    return [
+        OptionRow(
+            f.name,
+            type_text(kinds[f.name]),
+            default_of(f),
+            range_of(f.metadata),
+            f.metadata.get("help", ""),
+            f.metadata.get("origin", ""),
+        )
+        for f in _fields(config_class)
+    ]
+
+
+def key_options(config: Any) -> dict[str, Any]:
+    """The options that enter a row's key, as JSON values: all but those declared with `key=False`.
+
+    A file enters as {"sha256": hex} of its bytes, so that moving it changes nothing, and a folder likewise;
+    an empty path as "". Raises BadData where it is missing.
+    """
+    options = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        if not f.metadata.get("key", True):
+            continue
+        if f.metadata.get("folder", False):
+            options[f.name] = {"sha256": folder_digest(Path(value))} if str(value) else ""
+        elif f.metadata.get("file", False):
+            options[f.name] = {"sha256": file_digest(Path(value))} if value and str(value) != "." else ""
+        else:
+            options[f.name] = plain(value)
+    return options
+
+
+# ---------------------------------------------------------------------------------------------- the class
+
+
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """The default of a dataclass field; `dataclasses.MISSING` where it must be given."""
+    factory = field.default_factory
+    return field.default if factory is dataclasses.MISSING else factory()
+
+
+def _fields(config_class: type) -> list[dataclasses.Field[Any]]:
+    return [f for f in dataclasses.fields(config_class) if f.init]
+
+
+def _config_class(plugin: str, cls: type) -> type:
+    config_class = getattr(cls, "Config", NoConfig)
+    if not (isinstance(config_class, type) and dataclasses.is_dataclass(config_class)):
+        raise WsssError(
+            "Config is not a dataclass", where=plugin, hint="@dataclass(frozen=True) class Config"
+        )
+    return config_class
+
+
+@functools.cache
+def _kinds(plugin: str, config_class: type) -> dict[str, Any]:
+    try:
+        return get_type_hints(config_class)
+    except Exception as error:  # a stranger's annotation may name anything
+        hint = "import the types of the options outside of `if TYPE_CHECKING`"
+        raise WsssError(f"cannot read the types of Config: {error}", where=plugin, hint=hint) from error
+
+
+def _preset(plugin: str, cls: type, layers: tuple[Mapping[str, Any], ...], dataset: str) -> Mapping[str, Any]:
+    presets: Mapping[str, Mapping[str, Any]] = getattr(cls, "presets", {})
+    chosen = [layer[PRESET] for layer in layers if PRESET in layer]
+    name = chosen[-1] if chosen else (dataset if dataset in presets else NO_PRESET)
+    if name == NO_PRESET:
+        return {}
+    if not isinstance(name, str) or name not in presets:
+        known = (*presets, NO_PRESET)
+        where = f"{plugin}.{PRESET}"
+        raise UnknownName(f"{plugin} has no preset {name!r}", where=where, hint=nearest(str(name), known))
+    return presets[name]
+
+
+def _construct(plugin: str, config_class: type, values: Mapping[str, Any]) -> Any:
+    for f in _fields(config_class):
+        if f.name not in values and default_of(f) is dataclasses.MISSING:
+            where = f"{plugin}.{f.name}"
+            raise WsssError("this option must be given", where=where, hint=f"-o {where}=VALUE")
+    try:
+        return config_class(**values)
+    except ValueError as error:  # Config's own check in __post_init__
+        hint = f"`wsssbench show {plugin}` lists the options"
+        raise WsssError(str(error), where=plugin, hint=hint) from error
+
+
+# ---------------------------------------------------------------------------------------------- the types
+
+
+def parse_value(text: str) -> Any:
+    """`text` as a TOML value (448, true, 1e-7, [1, 2], "a"), or else as the string that it is."""
+    import tomllib
+
+    try:
+        value = tomllib.loads(f"value = {text}")["value"] if "\n" not in text else text
+    except (ValueError, RecursionError):  # no TOML, or a number of thousands of digits
+        return text
+    return value if isinstance(value, (bool, int, float, str, list, dict)) else text  # no dates
+
+
+def coerce(value: Any, kind: Any, where: str, default: Any = dataclasses.MISSING) -> Any:
+    """`value` as the annotation `kind` says: int for float, list for tuple, "a,b" for tuple, "none" for None.
+
+    Raises WsssError with the expected type and the default.
+    """
+    try:
+        return _convert(value, kind)
+    except ValueError as error:
+        known = "" if default is dataclasses.MISSING else f", default {plain(default)!r}"
+        quote = f'; quote a string: "{value}"' if _is_quotable(value, kind) else ""
+        detail = str(error) or f"{value!r} is not {type_text(kind)}"
+        raise WsssError(detail, where=where, hint=f"expected {type_text(kind)}{known}{quote}") from None
+
+
+def check_range(value: Any, allowed: Range, where: str, default: Any = dataclasses.MISSING) -> None:
+    """Raise WsssError, with what is allowed and the default, where `value` is out of its range."""
+    if not allowed.holds(value):
+        known = "" if default is dataclasses.MISSING else f", default {plain(default)!r}"
+        what = f"{plain(value)!r} is out of range" if plain(value) not in ([], "") else "this is empty"
+        raise WsssError(what, where=where, hint=f"allowed: {allowed}{known}")
+
+
+def type_text(kind: Any) -> str:
+    """An annotation in the words of a TOML file: "int", "list of float", "lattice | exact", "int | none"."""
+    args = get_args(kind)
+    if kind is Any:
+        return "any value"
+    if get_origin(kind) is Literal:
+        return " | ".join(str(a) for a in args)
+    if get_origin(kind) in (Union, types.UnionType):
+        return " | ".join(type_text(a) for a in args)
+    if get_origin(kind) is tuple and args:
+        many = args[-1] is Ellipsis
+        return f"list of {type_text(args[0])}" if many else f"[{', '.join(type_text(a) for a in args)}]"
+    words = {types.NoneType: "none", bool: "true | false", Path: "path", tuple: "list"}
+    return words.get(kind) or str(getattr(kind, "__name__", kind))
+
+
+def _convert(value: Any, kind: Any) -> Any:
+    """`value` as `kind`; ValueError (empty, or with a better text) where it is none."""
+    origin, args = get_origin(kind), get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        return _convert_union(value, args)
+    if origin is Literal:
+        return _choice(value, args)
+    if kind is tuple or origin is tuple:
+        return _convert_tuple(value, args or (Any, ...))
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if kind is Path and isinstance(value, (str, Path)):
+        return Path(value)
+    if kind in (bool, int, float, str):  # no silent bool -> int; nan and inf have no place in a key
+        ok = type(value) is kind and not (kind is float and not math.isfinite(value))
+    else:
+        ok = isinstance(value, origin or kind)
+    if not ok:
+        raise ValueError
+    return value
+
+
+def _convert_union(value: Any, args: tuple[Any, ...]) -> Any:
+    if types.NoneType in args and value in (None, "none"):  # TOML has no null
+        return None
+    for kind in sorted(args, key=lambda a: a is not type(value)):  # the exact type first: 3 stays an int
+        try:
+            return _convert(value, kind)
+        except ValueError:
+            continue
+    raise ValueError
+
+
+def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
+    for choice in choices:
+        if value == choice and type(value) is type(choice):
+            return choice
+    raise ValueError(f"{value!r} is none of: {', '.join(str(c) for c in choices)}")
+
+
+def _convert_tuple(value: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A list, or the command line's "a,b,c"; one value alone where any number will do."""
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(",")] if value else []
+        items: list[Any] = parts if args[0] is str else [parse_value(part) for part in parts]
+    elif isinstance(value, (list, tuple)):
+        items = list(value)
+    elif args[-1] is Ellipsis and isinstance(value, (bool, int, float, Path)):
+        items = [value]
+    else:
+        raise ValueError
+    kinds = (args[0],) * len(items) if args[-1] is Ellipsis else args
+    if len(items) != len(kinds):
+        raise ValueError(f"{len(items)} values where {len(kinds)} are expected")
+    return tuple(_convert(item, kind) for item, kind in zip(items, kinds, strict=True))
+
+
+def _is_quotable(value: Any, kind: Any) -> bool:
+    return kind is str and type(value) in (bool, int, float)

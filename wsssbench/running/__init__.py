@@ -1,0 +1,1 @@
+"""A plan carried out: steps fitted and asked, cells judged and recorded, here or in other processes."""

@@ -1,0 +1,162 @@
+"""From a plan to the end of its trials, whatever runs them: the one way into this room for a command."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import uuid
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from wsssbench.errors import WsssError
+from wsssbench.machine.hardware import Hardware, resolve_hardware
+from wsssbench.machine.process import usable_cores
+from wsssbench.planning.cells import Cell
+from wsssbench.planning.plan import state_of
+from wsssbench.planning.settings import Settings
+from wsssbench.plugins.table import Plugins
+from wsssbench.records.store import read_record
+from wsssbench.running.executors.jobs import FOLDER, Job, jobs_of
+from wsssbench.running.executors.outcome import Ended, told
+from wsssbench.running.executors.request import Request, Switches, write_request
+from wsssbench.running.executors.schedule import owners, seats, seats_text
+from wsssbench.running.executors.slurm_options import slurm_config
+from wsssbench.running.renewal import Renewed
+from wsssbench.running.screen.progress import Progress
+
+
+def executor_of(settings: Settings) -> str:
+    """Where the trials run: here, local or slurm. Several at a time are never in this process."""
+    return "local" if settings.executor == "here" and settings.jobs > 1 else settings.executor
+
+
+def prepared(settings: Settings, progress: Progress, *, detach: bool = False) -> tuple[Settings, Hardware]:
+    """The settings with device and precision named, and what the trials run on. Nothing is started.
+
+    On a cluster the GPU is that of another machine: it is not looked for here. WsssError for options that
+    do not fit the executor, and where it cannot be used.
+    """
+    name = executor_of(settings)
+    if detach and name != "slurm":
+        raise WsssError("only jobs of a cluster can be left alone", where="--detach", hint="--executor slurm")
+    config = slurm_config(settings.executor_options.get("slurm", {}))
+    if name != "slurm":
+        return settings, resolve_hardware(settings)
+    from wsssbench.running.executors.slurm import check_slurm
+
+    check_slurm()
+    if settings.jobs > 1:
+        progress.say("--jobs is for processes of this machine: Slurm decides how many jobs run at a time")
+    if settings.device == "auto" and not config.wants_gpu:
+        progress.say("jobs use the CPU: no GPU is asked for (-o slurm.gpus_per_node=1, or --device cuda)")
+    return _on_nodes(settings, "cuda" if config.wants_gpu else "cpu")
+
+
+def _on_nodes(settings: Settings, auto: str) -> tuple[Settings, Hardware]:
+    """What `resolve_hardware` will find on a node, where the device `auto` is that one."""
+    device = auto if settings.device == "auto" else settings.device
+    here = resolve_hardware(replace(settings, device="cpu"))
+    on_gpu = settings.precision == "auto" and device != "cpu"
+    precision: Literal["fp32", "bf16"] = "bf16" if on_gpu or here.precision == "bf16" else "fp32"
+    named = replace(settings, device=device, precision=precision)
+    return named, Hardware(device, precision, here.filter_backend)
+
+
+def run_jobs(
+    cells: Sequence[Cell], settings: Settings, plugins: Plugins, progress: Progress, switches: Switches,
+    *, detach: bool = False,
+) -> int:  # fmt: skip
+    """Run the cells that are not done in processes or jobs; the number of trials that did not end well.
+
+    With `detach` nothing is waited for.
+    """
+    jobs = jobs_of(cells, settings, plugins)
+    if not jobs:
+        progress.say("nothing to run; --rerun all runs what is done again")
+        return 0
+    notes = settings.runs / FOLDER / f"renewed-{uuid.uuid4().hex[:8]}" if settings.rerun else None
+    write = _Writer(switches, notes)
+    slurm = executor_of(settings) == "slurm"
+    failed = 0
+    ends = (
+        _slurm(jobs, settings, progress, write, detach) if slurm else _local(jobs, settings, progress, write)
+    )
+    with closing(ends):
+        for job, ended in ends:
+            for text in _cell_lines(job) if slurm else ():
+                progress.say(text)
+            if not ended.well:
+                failed += 1
+                loud = Progress(progress.stream) if progress.quiet else progress
+                loud.say(told(job.title, ended))
+    if notes is not None and not slurm:
+        shutil.rmtree(notes, ignore_errors=True)
+    return failed
+
+
+class _Writer:
+    """Writes what a job's worker is asked for."""
+
+    def __init__(self, switches: Switches, notes: Path | None) -> None:
+        self.switches, self.notes = switches, notes and notes.absolute()
+
+    def __call__(self, job: Job) -> None:
+        keys = tuple(cell.key for cell in job.cells)
+        words = tuple(sys.argv[1:])
+        write_request(job.folder, Request(job.settings, keys, Path.cwd(), words, self.switches, self.notes))
+
+
+def _local(
+    jobs: Sequence[Job], settings: Settings, progress: Progress, write: _Writer
+) -> Generator[tuple[Job, Ended]]:
+    from wsssbench.running.executors.local import Pool
+
+    for job in jobs:
+        write(job)
+    device, gpus = resolve_hardware(settings).device, 0
+    if device == "cuda":
+        import torch
+
+        gpus = torch.cuda.device_count()
+    places = seats(settings.jobs, device, usable_cores(), gpus)
+    if settings.jobs > 1:
+        progress.say(seats_text(places))
+    with closing(Pool(jobs, places, progress, Renewed(write.notes)).run()) as ends:
+        yield from ends
+
+
+def _slurm(
+    jobs: Sequence[Job], settings: Settings, progress: Progress, write: _Writer, detach: bool
+) -> Generator[tuple[Job, Ended]]:
+    from wsssbench.running.executors.slurm import Cluster
+
+    config = slurm_config(settings.executor_options.get("slurm", {}))
+    cluster, before = Cluster(config, progress), owners(jobs, Renewed(write.notes))
+    loud = Progress(progress.stream) if progress.quiet else progress
+    try:
+        for job in jobs:
+            cluster.take(job, write, before[job.title])
+        if detach:
+            loud.say(cluster.commands())
+            return
+        yield from cluster.ends()
+    except (KeyboardInterrupt, WsssError):
+        if cluster.open:
+            loud.say(cluster.commands())
+        raise
+
+
+def _cell_lines(job: Job) -> Iterator[str]:
+    """What was found of each cell that was to be run, as far as it was."""
+    for cell in job.pending:
+        state = state_of(cell)
+        record = None if state == "missing" else read_record(cell.folder)
+        if record is not None and record.reason:
+            yield f"FAILED [{job.title}] {cell.stage.name} on {cell.split}: {record.reason}"
+        elif record is not None and state == "done":
+            miou = record.scores["iou"]["miou"]
+            shown = "undefined" if miou is None else f"{miou:.1f}"
+            yield f"[{job.title}] {cell.stage.name} on {cell.split}: mIoU {shown}"

@@ -1,0 +1,160 @@
+"""What `wsssbench run --tensorboard` writes: the numbers of trainings, and a few masks of judged cells.
+
+Event files below runs/tensorboard/<data set>/<method>/seed<N>, one folder a training and one a cell, called
+as theirs are. Nothing is read back, nothing of it enters a record or a key, and where it cannot be written
+the run goes on without it. Needs the package `tensorboard`, which is imported where one is asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wsssbench.errors import WsssError
+from wsssbench.files.atomic import safe_name
+from wsssbench.masks import overlay, read_labels
+
+if TYPE_CHECKING:
+    from wsssbench.planning.cells import Cell, Trial
+    from wsssbench.types import Image
+
+FOLDER = "tensorboard"  # in the folder of runs
+PICTURES = 4  # of each cell: its first images
+PACE_SECONDS = 1.0  # over which images/s are counted at least
+FLUSH_SECONDS = 10
+GAP_PX = 4  # between image, truth and prediction
+
+
+def open_board(runs: Path, say: Callable[[str], None]) -> Board:
+    """The board of a folder of runs; WsssError where TensorBoard cannot be used."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        hint = "pip install 'wsssbench[tensorboard]', or run without --tensorboard"
+        raise WsssError(f"TensorBoard is not there ({error})", where="--tensorboard", hint=hint) from error
+    return Board(runs / FOLDER, SummaryWriter, say)
+
+
+class Board:
+    """Writers by folder; `with` it they are closed at the end, also after an interruption."""
+
+    def __init__(self, root: Path, writer: Callable[..., Any], say: Callable[[str], None]) -> None:
+        self.root, self.say, self._make = root, say, writer
+        self._writers: dict[str, Any] = {}
+        self.broken = False  # it could not be written to: nothing more is tried
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._guarded(lambda: [writer.close() for writer in self._writers.values()])
+
+    def ending(self) -> str:
+        """What to type to look at it, or why there is nothing to look at."""
+        if not self._writers:
+            return "TensorBoard: nothing had to be run, so nothing is written (--rerun all runs it again)"
+        return f"TensorBoard: tensorboard --logdir {self.root}"
+
+    def training(self, trial: Trial) -> TrainingBoard:
+        """What the trainings of one trial write to."""
+        return TrainingBoard(self, place_of(trial))
+
+    def cell(self, cell: Cell, scores: Mapping[str, Mapping[str, Any]]) -> None:
+        """The numbers of a judged cell, and image, truth and labels of its first images side by side."""
+
+        def write() -> None:
+            writer = self.writer(f"{place_of(cell.trial)}/{cell.folder.name}", 0)
+            for name, value in scores["iou"].items():
+                if isinstance(value, float):
+                    writer.add_scalar(f"iou/{name}", value, 0)
+            for id in cell.ids[:PICTURES]:
+                writer.add_image(f"masks/{id}", strip(cell, id), 0, dataformats="HWC")
+            writer.flush()
+
+        self._guarded(write)
+
+    def numbers(self, place: str, step: int, numbers: Mapping[str, float], first: int) -> None:
+        """Scalars at `step`; what an earlier session wrote from the step `first` on is void."""
+
+        def write() -> None:
+            writer = self.writer(place, first)
+            for name, value in numbers.items():
+                writer.add_scalar(name, value, step)
+
+        self._guarded(write)
+
+    def writer(self, place: str, first: int) -> Any:
+        """The writer of a folder, made at its first use."""
+        if place not in self._writers:
+            folder = self.root / place
+            self._writers[place] = self._make(str(folder), purge_step=first, flush_secs=FLUSH_SECONDS)
+        return self._writers[place]
+
+    def _guarded(self, write: Callable[[], object]) -> None:
+        if self.broken:
+            return
+        try:
+            write()
+        except OSError as error:
+            self.broken = True
+            self.say(f"TensorBoard: cannot write to {self.root} ({error}); the run goes on without it")
+
+
+class TrainingBoard:
+    """The numbers of one trial's trainings, each told apart by its folder of work."""
+
+    def __init__(self, board: Board, place: str) -> None:
+        self.board, self.place = board, place
+        self._parts: dict[str, Part] = {}
+
+    def progress(
+        self, work: str, done: int, images: int, losses: Mapping[str, float], rate: float | None
+    ) -> None:
+        """`done` units are done, `images` seen since the last call; `rate` is the learning rate."""
+        part = self._parts.get(work)
+        if part is None or done < part.last:  # a training that counts from the start again is another part
+            number = part.number + 1 if part else 1
+            part = self._parts[work] = Part(number, done, time.perf_counter())
+        numbers = {f"loss/{name}": value for name, value in losses.items()}
+        if rate is not None:
+            numbers["learning_rate"] = rate
+        numbers |= part.pace(done, images)
+        name = f"{self.place}/{work}" + (f"-part{part.number}" if part.number > 1 else "")
+        self.board.numbers(name, done, numbers, part.first)
+
+
+class Part:
+    """Where one training stands in this session."""
+
+    def __init__(self, number: int, first: int, now: float) -> None:
+        self.number, self.first, self.last, self.since, self.images = number, first, first, now, 0
+
+    def pace(self, done: int, images: int) -> dict[str, float]:
+        """Images per second, where enough time has passed to tell."""
+        self.last = done
+        self.images += images
+        passed = time.perf_counter() - self.since
+        if passed < PACE_SECONDS or not self.images:
+            return {}
+        found = {"images_per_s": self.images / passed}
+        self.since, self.images = time.perf_counter(), 0
+        return found
+
+
+def place_of(trial: Trial) -> str:
+    """`shapes/cam/seed0`."""
+    return f"{safe_name(trial.dataset.card.name)}/{safe_name(trial.method)}/seed{trial.seed}"
+
+
+def strip(cell: Cell, id: str) -> Image:
+    """(H, 3 W + gaps, 3) uint8: image, truth and predicted labels, these laid over the image."""
+    data = cell.trial.dataset
+    image = data.image(id)
+    labels = read_labels(cell.folder / "masks" / f"{id}.png")
+    gap = np.full((image.shape[0], GAP_PX, 3), 255, np.uint8)
+    parts = [image, gap, overlay(image, data.mask(id)), gap, overlay(image, labels)]
+    return np.concatenate(parts, axis=1)

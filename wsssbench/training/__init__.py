@@ -1,0 +1,1 @@
+"""What the training loop of `wsssbench.train` is made of: crops, checkpoints, optimizers, losses, checks."""

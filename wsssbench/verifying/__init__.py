@@ -1,0 +1,1 @@
+"""Finished records judged again from the files on disk."""
