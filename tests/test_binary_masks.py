@@ -100,6 +100,24 @@ def test_where_no_mask_can_be_read_the_reason_is_given(binary: Path) -> None:
         opened(binary).fingerprint("val")
 
 
+def test_which_of_several_classes_255_is_is_left_to_the_owner(binary: Path) -> None:
+    describe(binary, classes='"lesion", "scar"')
+    with pytest.raises(BadData, match="255 = NAME, one of lesion, scar"):
+        opened(binary).fingerprint("val")
+
+
+def test_masks_of_one_bit_hold_0_and_1(binary: Path) -> None:
+    for id in IDS:
+        path = binary / "masks" / f"{id}.png"
+        Pil.open(path).convert("1").save(path)
+    describe(binary, LABELS)
+    with pytest.raises(BadData, match=r"a mask with the value 1, not in dataset\.toml"):
+        opened(binary).fingerprint("val")
+    describe(binary, '[labels]\n0 = "background"\n1 = "lesion"\n')
+    data = opened(binary)
+    assert set(np.unique(data.mask("case3"))) == {0, 1}
+
+
 def test_judged_masks_of_background_alone_are_refused(binary: Path) -> None:
     redraw(binary, np.zeros_like)
     describe(binary, tags="tags.json")

@@ -328,3 +328,12 @@ def test_annotations_elsewhere_are_found_by_the_option(coco_tree: Any, tmp_path:
     expected = opened(coco_tree).fingerprint("val")
     (coco_tree.root / "annotations").rename(tmp_path / "apart")
     assert opened(coco_tree, annotations=str(tmp_path / "apart")).fingerprint("val") == expected
+
+
+def test_a_split_without_images_is_a_fault(coco_tree: Any) -> None:
+    path = coco_tree.root / "annotations" / "instances_val2014.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "annotations": []}))
+    survey = opened(coco_tree).prepare()
+    assert not survey.ok
+    assert "without an image: 1 split" in "\n".join(survey.lines())

@@ -112,7 +112,8 @@ def test_a_metric_that_fails_leaves_the_result_as_it_was_and_is_told(tmp_path: P
     assert refreshed([cell])[0].state == "failed"
     text = report([tmp_path])
     assert "[a later attempt failed]" in text
-    assert "first: ZeroDivisionError: by nothing" in text
+    assert "first: ZeroDivisionError: by nothing, in the metric faulty" in text
+    assert "`wsssbench clean --failed` forgets the attempt" in text
     assert json.loads(report([tmp_path], "json"))[0]["rows"][0]["numbers"]["miou"]["mean"] > 0
     assert verdict(cell) == "ok"
 

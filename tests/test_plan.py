@@ -462,3 +462,10 @@ def test_a_registered_stage_cannot_be_redefined_and_an_unknown_one_is_named() ->
     with pytest.raises(UnknownName, match="no stage 'sge'") as caught:
         resolve_stages(("sge",), {})
     assert "did you mean" in caught.value.hint
+
+
+@pytest.mark.parametrize("change", [{"flip": True}, {"scales": [0.5, 1.0]}])
+def test_a_stage_that_would_mirror_or_scale_what_only_maps_have_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(WsssError, match="maps are judged at one scale"):
+        custom_stage("mine", {"base": "seed", **change})
+    assert custom_stage("mine", {"base": "pseudo", **change}).multi_scale

@@ -487,3 +487,19 @@ def test_cut_and_changed_pickles_are_said_in_plain_words() -> None:
         said |= {said_of(data) for data in (whole[:at], *changed)}
     assert len(said) > 5
     assert not [text for text in said if any(word in text for word in PYTHON)]
+
+
+def test_an_array_of_labels_whose_sides_are_exchanged_is_named_by_its_own_file() -> None:
+    Path("turned").mkdir()
+    for id in SHAPES.ids("val"):
+        np.save(f"turned/{id}.npy", np.zeros((7, 9), np.uint8))
+    text = refused("turned")
+    assert "turned/" in text
+    assert ".npy]" in text
+
+
+def test_an_array_of_no_known_form_is_told_what_to_save() -> None:
+    Path("odd").mkdir()
+    for id in SHAPES.ids("val"):
+        np.save(f"odd/{id}.npy", np.zeros((1, *SHAPES.mask(id).shape), bool))
+    assert "save labels as a PNG or one (H, W) array of uint8" in refused("odd")

@@ -206,3 +206,10 @@ def test_a_bad_file_is_one_clear_error_with_exit_code_2(
         assert words in result.stderr
         assert str(path) in result.stderr
         assert "next: " in result.stderr
+
+
+def test_a_network_that_was_never_trained_is_named_with_what_is_wrong(tmp_path: Path) -> None:
+    torch.save(torchvision_state("resnet18"), tmp_path / "new.pth")
+    text = inspect(tmp_path / "new.pth").output
+    assert "fits backbone  none" in text
+    assert "resnet18: every key fits; BatchNorm is folded, or was never trained" in text

@@ -282,6 +282,8 @@ def check(dataset: Surveyed, splits: Sequence[str]) -> PrepareReport:
     idle = [id for id, fault in found if fault.kind == MISSING and id not in needed]
     faults = [fault for id, fault in found if fault.kind != MISSING or id in needed]
     faults += class_faults(card, of_split, INDICES)
+    used = dict.fromkeys((card.fit_split, card.eval_split))
+    faults += [Finding("without an image", name, "splits") for name in used if name in ids and not ids[name]]
     notes = [note for id, look in seen.items() for note in tag_notes(card.class_names, id, look)]
     notes += [Finding(TURNED, id) for id, look in seen.items() if look.turned]
     notes += [Finding(UNMASKED, id) for id in idle]

@@ -176,7 +176,8 @@ def _check_fit(backbone: str, weights: str, sha256: str) -> None:
     found = inspect_weights(weights)
     if backbone not in found.fits:
         other = f"BatchNorm is {found.batchnorm} in this file, so its pixel range is another"
-        why = found.misfits.get(backbone) or other
+        near = found.misfits.get(backbone)
+        why = near if near is not None and not near.usable else other
         hint = f"it fits backbone {' or '.join(found.fits)}" if found.fits else "it fits no backbone here"
         hint += "; `wsssbench weights inspect FILE` tells more"
         raise BadData(f"these weights do not fit {backbone}: {why}", where=weights, hint=hint)

@@ -92,7 +92,7 @@ def judged_files(
     keep_memory()
     asked = {"runs": flags["runs"], "limit": flags["limit"], "seeds": (flags["seed"],)}
     settings, plugins = open_settings(asked, flags["config"], flags["options"])
-    (stage,) = resolve_stages((flags["stage"],), settings.custom_stages)
+    (stage,) = resolve_stages((flags["stage"],), settings.custom_stages, "--stage")
     supervision = _supervision(flags["supervision"])
     if not flags["name"].strip():
         raise WsssError("the row has no name", where="--as", hint="as --as my-method")
@@ -180,9 +180,16 @@ def _judged(
 
     by_labels = [metric for metric in metrics if metric.needs == "labels"]
     others = [metric for metric in metrics if metric.needs != "labels"]
-    scores, counts = score_folder(
-        dataset, terms.split, files.folder, by_labels, ids=ids, threads=2, read=files.read
-    )
+    try:
+        scores, counts = score_folder(
+            dataset, terms.split, files.folder, by_labels, ids=ids, threads=2, read=files.read
+        )
+    except BadData as error:
+        place = Path(error.where)
+        if files.folder == folder or place.parent != files.folder:
+            raise
+        # labels that were made of arrays lie in a folder of ours: the array is what its owner knows
+        raise BadData(error.what, where=find_dump(folder, place.stem), hint=error.hint) from error
     return {**scores, **score_outputs(dataset, ids, outputs, others)}, counts
 
 

@@ -74,6 +74,8 @@ def _misfit_facts(name: str, near: Fit, file: Path) -> list[tuple[str, str]]:
             ("undecided", f"{len(near.rivals)} networks in it fit {name}: {', '.join(near.rivals)}"),
             ("  next", choice(file)),
         ]
+    if not near.misfits:
+        return [("nearest", f"{name}: every key fits; BatchNorm is folded, or was never trained")]
     sides = (
         ("missing", near.missing),
         ("unexpected", near.unexpected),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wsssbench.types import Mask
 
 AUTO = "auto"
+PLAIN = "save labels as a PNG or one (H, W) array of uint8, probabilities as one (K + 1, H, W) float array"
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def _checked(source: Source, content: Any, wanted: DumpFormat) -> DumpFormat:
     """The format that the user has named, if the file has its form."""
     if not wanted.fits(content):
         what = f"this is no {wanted.name} file ({wanted.values}), but {_description(content)}"
-        raise source.bad(what, f"it could be: {_fitting(content)}")
+        raise source.bad(what, f"it could be: {_fitting(content) or 'none of the known formats'}")
     return wanted
 
 
@@ -106,7 +107,8 @@ def _recognised(source: Source, content: Any) -> DumpFormat:
     """The one format that the content has."""
     found = [known for known in FORMATS if known.automatic and known.fits(content)]
     if len(found) != 1:
-        hint = f"name the format; it could be: {_fitting(content)}"
+        known = _fitting(content)
+        hint = f"name the format; it could be: {known}" if known else PLAIN
         raise source.bad(f"its format is not clear: {_description(content)}", hint)
     if found[0].name == "psa" and _could_be_crf(source, content):
         what = "this could be class maps (psa) or the marginals of a CRF (psa-crf), whose 0 is the background"
@@ -123,7 +125,7 @@ def _could_be_crf(source: Source, content: dict[int, Any]) -> bool:
 
 
 def _fitting(content: Any) -> str:
-    return ", ".join(known.name for known in FORMATS if known.fits(content)) or "none of the known ones"
+    return ", ".join(known.name for known in FORMATS if known.fits(content))
 
 
 def _description(content: Any) -> str:

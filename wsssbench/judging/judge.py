@@ -56,7 +56,7 @@ def score_split(
     def count(id: str) -> tuple[Counts, list[Counts]]:
         gold, labels = dataset.mask(id), read(id)
         confusion = confusion_counts(gold, labels, classes, where(id), f"{dataset.card.name} mask {id}")
-        return confusion, [metric.count(labels, gold, classes) for metric in others]
+        return confusion, [counts_of(metric, labels, gold, classes) for metric in others]
 
     sums: dict[str, Counts] = {}
     each: dict[str, list[Any]] = {metric.name: [] for metric in others}
@@ -80,6 +80,15 @@ def score_split(
 def is_of_counts(metric: Metric) -> bool:
     """Whether the confusions of the images, counted anyway, are all that the metric scores."""
     return type(metric) is Iou or any(getattr(metric, mark, 0) for mark in ("from_confusion", "score_table"))
+
+
+def counts_of(metric: Metric, value: Any, gold: Mask, classes: int) -> Counts:
+    """What a metric counts in one image; an error of its own code says which metric it was."""
+    try:
+        return metric.count(value, gold, classes)
+    except Exception as error:
+        error.add_note(f"in the metric {metric.name}")
+        raise
 
 
 def table_scores(table: CountsTable, metrics: Sequence[Metric], classes: int) -> dict[str, dict[str, Any]]:

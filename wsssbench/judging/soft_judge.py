@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from wsssbench.errors import BadData, WsssError
+from wsssbench.judging.judge import counts_of
 from wsssbench.masks import tagged_maps
 from wsssbench.metrics import add_counts
 from wsssbench.types import Counts, Dataset, Metric, Outputs
@@ -56,6 +57,6 @@ def _counted(metric: Metric, outputs: Outputs, gold: Mask, classes: int, where: 
         what = f"metric {metric.name} needs {metric.needs}, and the step gave no {metric.needs}"
         raise WsssError(what, where=where, hint=hint)
     try:
-        return metric.count(value, gold, classes)
+        return counts_of(metric, value, gold, classes)
     except BadData as error:
         raise BadData(error.what, where=error.where or where, hint=error.hint) from error

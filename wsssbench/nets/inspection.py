@@ -34,7 +34,7 @@ class WeightReport:
     batchnorm: str  # "folded", "as trained" or "none"
     fits: tuple[str, ...]  # backbones, every tensor of theirs that is used
     fit: Fit | None  # of the first of these
-    misfits: dict[str, Fit]  # of backbones that lack something, or of which the file holds several
+    misfits: dict[str, Fit]  # of the others: keys lack, there are several, or BatchNorm is folded
     classifier: tuple[str, int] | None
     segmentation: tuple[str, int] | None
 
@@ -53,7 +53,7 @@ def inspect_weights(path: str | Path) -> WeightReport:
     usable = {n: one for n, one in found.items() if one.usable}
     folded = {n: is_folded(taken(one, state)) for n, one in usable.items()}
     matching = [n for n in usable if BACKBONES[n].folded == folded[n]]
-    misfits = {n: one for n, one in found.items() if not one.usable}
+    misfits = {n: one for n, one in found.items() if n not in matching}
     shown = usable[matching[0]] if matching else None
     best = shown or max(found.values(), key=lambda one: (one.matched, -one.misfits))
     under = beneath(state, best.prefix)

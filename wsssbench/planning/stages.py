@@ -61,14 +61,15 @@ def sigma_scale(card: DatasetCard) -> float:
     return card.image_px / VOC_PX
 
 
-def resolve_stages(names: tuple[str, ...], custom: Mapping[str, Mapping[str, Any]]) -> tuple[Stage, ...]:
-    """The stages called `names`; `custom` are the [stages.NAME] tables of wsssbench.toml."""
+def resolve_stages(
+    names: tuple[str, ...], custom: Mapping[str, Mapping[str, Any]], where: str = "--stages"
+) -> tuple[Stage, ...]:
+    """The stages called `names`; `custom` are the [stages.NAME] tables of wsssbench.toml. UnknownName, for
+    the option `where`, for another name."""
     known = {**STAGES, **{name: custom_stage(name, table) for name, table in custom.items()}}
     for name in names:
         if name not in known:
-            raise UnknownName(
-                f"there is no stage {name!r}", where="--stages", hint=nearest(name, list(known))
-            )
+            raise UnknownName(f"there is no stage {name!r}", where=where, hint=nearest(name, list(known)))
     return tuple(known[name] for name in names)
 
 
@@ -97,6 +98,9 @@ def custom_stage(name: str, table: Mapping[str, Any]) -> Stage:
         raise WsssError("scales are positive numbers", where=f"{where} scales", hint="scales = [0.5, 1.0]")
     flip = coerce(given.get("flip", STAGES[base].flip), bool, f"{where} flip")
     stage = dataclasses.replace(STAGES[base], name=name, crf=crf, scales=scales, flip=flip, custom=True)
+    if stage.multi_scale and stage.judged == "maps":
+        hint = 'take base = "pseudo" or "seg", or leave scales and flip out'
+        raise WsssError("maps are judged at one scale, and are not mirrored", where=where, hint=hint)
     return dataclasses.replace(stage, version=SEVERAL_VIEWS) if stage.multi_scale else stage
 
 

@@ -132,7 +132,9 @@ def _judge(expected: Mapping[str, Any], rows: Sequence[Row], interval: bool) -> 
         return GateLine(expected, "failed", row.reasons[0], row=row)
     number = row.numbers.get(expected["metric"])
     if number is None:
-        return GateLine(expected, "not comparable", f"the row has no {expected['metric']}", row=row)
+        return GateLine(
+            expected, "not comparable", f"the row has no number {expected['metric']} of iou", row=row
+        )
     better = expected.get("better") or better_of(expected["metric"])
     if better is None:
         why = f"whether more {expected['metric']} is better is not known: {SAY_BETTER}"

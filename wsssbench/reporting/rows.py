@@ -51,6 +51,9 @@ class Number:
         return len(self.values)
 
 
+LATER = "a later attempt; the result before it is shown; `wsssbench clean --failed` forgets the attempt"
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of a table: the cells of one method and configuration that differ by their seed alone."""
@@ -91,7 +94,7 @@ class Row:
     @property
     def failures(self) -> tuple[str, ...]:
         """What failed, with its row: cells, and later attempts at cells whose result stays."""
-        later = (f"{reason} (a later attempt; the result before it is shown)" for reason in self.later)
+        later = (f"{reason} ({LATER})" for reason in self.later)
         return tuple(f"{self.title}: {reason}" for reason in (*self.reasons, *later))
 
 

@@ -22,7 +22,7 @@ from wsssbench_datasets.coco14.classes import CATEGORIES
 from wsssbench_datasets.file_facts import cache_file, remembered
 from wsssbench_datasets.image_names import json_fault
 
-HINT = "unpack annotations_trainval2014.zip of cocodataset.org again"
+HINT = "mend it, or unpack annotations_trainval2014.zip of cocodataset.org again"
 LABELS = {category: k + 1 for k, category in enumerate(CATEGORIES)}  # 1..90 with gaps -> 1..80
 STORE = "coco-catalogues-1.json"  # the number changes with the form of its entries
 FEWEST_NUMBERS = 6  # a polygon of fewer has no area; pycocotools would take four for a box

@@ -166,7 +166,8 @@ class FolderFiles:
         """What to do about masks of background and void alone."""
         if not self.described.code.is_plain:
             return f"see labels, palette and ignore in {FILE}"
-        named = f'255 = "{self.described.classes[0]}"'
+        classes = self.described.classes
+        named = f'255 = "{classes[0]}"' if len(classes) == 1 else f"255 = NAME, one of {first_names(classes)}"
         return f'say what the values mean: under [labels] in {FILE} write 0 = "background" and {named}'
 
     def _tag_texts(self, split: str) -> list[str]:

@@ -132,7 +132,7 @@ def _indices(picture: Pil.Image, path: Path) -> NDArray[Any]:
     values = np.asarray(picture)
     if values.ndim != 2 or (values.size and (int(values.min()) < 0 or int(values.max()) > MOST_INDEX)):
         raise ValueError("indices outside 0..65535")
-    return values
+    return values.astype(np.uint8) if values.dtype == bool else values  # of 1 bit: 0 and 1
 
 
 def _colours(picture: Pil.Image, path: Path) -> NDArray[Any]:

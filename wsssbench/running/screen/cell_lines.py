@@ -22,7 +22,7 @@ def counted(cells: Sequence[Cell]) -> str:
 
 def reason_of(error: BaseException, trace: Path) -> str:
     """One line on why a cell failed."""
-    reason = str(error).strip().partition("\n")[0]
+    reason = ", ".join([str(error).strip().partition("\n")[0], *getattr(error, "__notes__", ())])
     return reason if isinstance(error, WsssError) else f"{type(error).__name__}: {reason} (see {trace})"
 
 
