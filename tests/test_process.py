@@ -24,7 +24,7 @@ faults(1)
 without = faults(5)
 assert keep_memory()
 faults(5)
-print(without, faults(5))
+print(without, min(faults(5) for _ in range(3)))  # once a block may be needed beside one that is cut up
 """
 
 
