@@ -20,7 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "methods"), str(ROOT / "datasets")]
 project = "wsssbench"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
 root_doc = "docs/index"
-include_patterns = ["README.md", "docs/**.md", "reports/*.md"]
+include_patterns = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/**.md", "reports/*.md"]
 exclude_patterns = [
     *(path.name for path in ROOT.iterdir() if path.is_dir() and path.name not in ("docs", "reports")),
     "reports/README.md",
