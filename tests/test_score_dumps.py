@@ -15,9 +15,10 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image as Pil
 
+import wsssbench
 from wsssbench.cli.main import main
 from wsssbench.dumps import read_dump
-from wsssbench.errors import BadData
+from wsssbench.errors import BadData, UnknownName
 from wsssbench.masks import threshold_labels, write_labels
 from wsssbench.planning.plan import open_dataset
 from wsssbench.planning.settings import Settings
@@ -503,3 +504,9 @@ def test_an_array_of_no_known_form_is_told_what_to_save() -> None:
     for id in SHAPES.ids("val"):
         np.save(f"odd/{id}.npy", np.zeros((1, *SHAPES.mask(id).shape), bool))
     assert "save labels as a PNG or one (H, W) array of uint8" in refused("odd")
+
+
+def test_a_coding_that_does_not_exist_is_refused_from_python() -> None:
+    Path("labels").mkdir()
+    with pytest.raises(UnknownName, match="there is no coding 'trut'"):
+        wsssbench.score("labels", "shapes", "theirs", coding="trut", options={"shapes.preset": "tiny"})

@@ -6,21 +6,12 @@ are palette PNGs. Nothing here knows what the numbers mean, and nothing imports 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-from wsssbench.identity import Stage, content_key
-from wsssbench.types import Kind, Outputs
-
-if TYPE_CHECKING:
-    import numpy as np
-
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,8 +19,13 @@ from wsssbench.dumps.array_files import read_npz
 from wsssbench.errors import BadData
 from wsssbench.files.atomic import atomic_write_bytes, atomic_write_text, read_bytes
 from wsssbench.files.image_files import LOSSLESS, opened
+from wsssbench.identity import Stage, content_key
 from wsssbench.masks import read_labels, write_labels
-from wsssbench.types import KINDS, Maps
+from wsssbench.types import KINDS, Kind, Maps, Outputs
+
+if TYPE_CHECKING:
+    import numpy as np
+
 
 AGAIN = "remove it; the next run makes it again"
 SUFFIX = {"maps": ".npz", "probs": ".npz", "labels": ".png", "mined": ".png", "tag_scores": ".npz"}

@@ -14,31 +14,20 @@ import numpy as np
 
 from wsssbench.errors import BadData, first_names
 from wsssbench.files.atomic import atomic_write_bytes
-from wsssbench.types import IGNORE, DatasetCard
+from wsssbench.files.image_files import LOSSLESS, is_scaled_grey, opened, palette_of
+from wsssbench.files.label_palette import LabelPalettes
+from wsssbench.files.label_palette import voc_palette as voc_palette  # its place for everyone else
+from wsssbench.files.label_png import label_png, plain_picture
+from wsssbench.types import IGNORE, DatasetCard, Maps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wsssbench.types import Image, Mask
 
-    Column: TypeAlias = tuple[str, Sequence[NDArray[np.uint8]]]  # title, (H, W, 3) RGB pictures
-
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-import numpy as np
-
-from wsssbench.files.image_files import LOSSLESS, is_scaled_grey, opened, palette_of
-from wsssbench.files.label_palette import LabelPalettes
-from wsssbench.files.label_palette import voc_palette as voc_palette  # its place for everyone else
-from wsssbench.files.label_png import label_png, plain_picture
-from wsssbench.types import Maps
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     Labels: TypeAlias = NDArray[np.uint8]  # (H, W) in {0..K, 255}
     Planes: TypeAlias = NDArray[np.float32]  # (T, h, w)
+
 
 AGAIN = "write the file again"
 MODES = ("P", "L", "1", "I;16", "I")  # one channel; the wide ones only with values that fit into a byte

@@ -3,18 +3,12 @@ imports nothing heavy."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-from wsssbench.commands.scoring import score_files, show_record
-
-if TYPE_CHECKING:
-    pass
-
-import sys
 
 from wsssbench.cli.completion import complete_rows, complete_stages
 from wsssbench.cli.option_groups import A_PATH, DATA_HELP, options, settings_file
@@ -101,6 +95,8 @@ def merge(folders: tuple[Path, ...], runs: Path | None, as_json: bool) -> None:
 
 def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
     """Score the files <folder>/<image id>.* as the row `flags["name"]`, keep it as a cell, print it."""
+    from wsssbench.commands.scoring import score_files, show_record
+
     if flags["shard"]:
         from wsssbench.commands.shards import score_shard
 

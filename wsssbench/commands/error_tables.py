@@ -5,28 +5,21 @@ Numbers come in as they are; what they are made of must not enter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from wsssbench.identity import plain
 from wsssbench.records.store import StoredRecord
+from wsssbench.reporting.table_parts import grid
 from wsssbench.scores.counts_table import CountsTable
+from wsssbench.scores.ladder import KINDS
 from wsssbench.scores.slices import Slice
 
 if TYPE_CHECKING:
     from wsssbench.scores.image_counts import ImageArrays
-    from wsssbench.statistics.error_intervals import Estimates
-
-from collections.abc import Iterable
-from dataclasses import asdict
-from typing import TYPE_CHECKING
-
-from wsssbench.identity import plain
-from wsssbench.reporting.table_parts import grid
-from wsssbench.scores.ladder import KINDS
-
-if TYPE_CHECKING:
     from wsssbench.statistics.error_intervals import Estimate, Estimates, Name
+
 
 LADDER_READING = (
     "A wrong pixel has one kind: abstained (no label), wrong tag (a class that the image does not have), "

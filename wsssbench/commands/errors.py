@@ -10,7 +10,6 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -32,9 +31,6 @@ from wsssbench.scores.ladder import ErrorLadder
 from wsssbench.scores.slices import all_slices
 from wsssbench.statistics.error_intervals import Cell, difference_estimates, method_estimates
 from wsssbench.types import Dataset
-
-if TYPE_CHECKING:
-    pass
 
 MASKS = "masks"
 

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsssbench.commands.label_coding import TRUTH, check_meaning, proposing_truth, truth_reader
+from wsssbench.commands.label_coding import CODINGS, TRUTH, check_meaning, proposing_truth, truth_reader
 from wsssbench.dumps import Dump, find_dump, read_dump
 from wsssbench.dumps.formats import AUTO
 from wsssbench.dumps.label_pictures import is_png_file
-from wsssbench.errors import BadData, WsssError
+from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.files.digests import SUFFIXES
 from wsssbench.files.label_palette import LabelPalettes
 from wsssbench.identity import Stage
@@ -52,9 +52,13 @@ class Reading:
     coding: str | None = None  # of label pictures (`label_coding`); None: nobody has said
 
     def __post_init__(self) -> None:
-        """Raise WsssError for a threshold that no map can be compared with, or a class before the first."""
+        """Raise WsssError for a threshold that no map can be compared with, a class before the first, or a
+        coding that does not exist."""
         check_range(self.threshold, IN_MAPS, "--threshold")
         check_range(self.class_index, Range(low=0), "--class-index")
+        if self.coding not in (None, *CODINGS):
+            hint = nearest(str(self.coding), CODINGS)
+            raise UnknownName(f"there is no coding {self.coding!r}", where="--coding", hint=hint)
 
     @property
     def asks_truth(self) -> bool:

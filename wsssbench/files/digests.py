@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from wsssbench.errors import BadData
-
-if TYPE_CHECKING:
-    pass
-
 
 SUFFIXES = (".npy", ".npz", ".png", ".pt", ".pth")
 
@@ -31,8 +26,6 @@ def folder_digest(path: Path) -> str:
     Array files are those that `wsssbench.dumps` reads. Raises BadData. Remembered while names, sizes and
     times of change stay.
     """
-    from wsssbench.files.digests import SUFFIXES  # late: it needs numpy and PIL, options alone do not
-
     path = path.expanduser()
     if not path.is_dir():
         problem = "is a file, not a folder" if path.is_file() else "no such folder"

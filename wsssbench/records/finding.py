@@ -13,7 +13,7 @@ def find_records(root: Path | str) -> list[StoredRecord]:
 
     `root` may be an archive that `wsssbench export records` wrote.
     """
-    from wsssbench.records.record_archive import is_archive, unpacked  # it writes by this module
+    from wsssbench.records.record_archive import is_archive, unpacked  # late: few read archives
 
     start = Path(root)
     if is_archive(start):

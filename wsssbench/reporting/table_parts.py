@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wsssbench.errors import printable
 from wsssbench.identity import Terms
@@ -18,10 +18,6 @@ from wsssbench.reporting.conditions import (
     unlike_terms,
 )
 from wsssbench.reporting.rows import Number, Row
-
-if TYPE_CHECKING:
-    pass
-
 
 DETAILS = ("compatible", "error_ladder")  # metrics that repeat the protocol's own number: in no column
 

@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 LINE_SECONDS = 10.0  # between two plain lines of one task
 
