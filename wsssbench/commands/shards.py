@@ -20,8 +20,9 @@ from wsssbench.commands.scoring import Scored, judged_files, keep_counts, keep_m
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.atomic import atomic_write_text, read_json
 from wsssbench.files.locks import hold
+from wsssbench.files.typed import read_as
 from wsssbench.identity import RowIdentity, content_key, plain
-from wsssbench.records.store import check_key, identity_from_plain, replacing
+from wsssbench.records.store import check_key, replacing
 
 SHARD, SUFFIX, SCHEMA = "shard.json", ".shards", 1
 AGAIN = "score this shard again"
@@ -130,7 +131,8 @@ def read_shard(folder: Path) -> Shard:
         if said["schema"] != SCHEMA:
             raise ValueError(f"schema {said['schema']!r}")
         return Shard(
-            folder, Part.parse(said["part"]), str(said["name"]), identity_from_plain(said["identity"]),
+            folder, Part.parse(said["part"]), str(said["name"]),
+            read_as(said["identity"], RowIdentity, "identity"),
             tuple(map(str, said["metrics"])), str(said["source"]), dict(said["dataset"]),
             int(said["images"]), str(said["ids_key"]),
             {str(name): str(code) for name, code in said.get("judged_by", {}).items()},

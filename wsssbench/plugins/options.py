@@ -6,6 +6,7 @@ lines of `wsssbench show`. No option of any plugin is known in this room.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -16,6 +17,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 from wsssbench.errors import UnknownName, WsssError, nearest
 from wsssbench.files.digests import file_digest, folder_digest
+from wsssbench.files.typed import typed
 from wsssbench.identity import plain
 from wsssbench.option_fields import Range, range_of
 from wsssbench.types import NoConfig
@@ -177,11 +179,14 @@ def coerce(value: Any, kind: Any, where: str, default: Any = dataclasses.MISSING
     """
     try:
         return _convert(value, kind)
-    except ValueError as error:
+    except ValueError:
         known = "" if default is dataclasses.MISSING else f", default {plain(default)!r}"
-        quote = f'; quote a string: "{value}"' if _is_quotable(value, kind) else ""
-        detail = str(error) or f"{value!r} is not {type_text(kind)}"
-        raise WsssError(detail, where=where, hint=f"expected {type_text(kind)}{known}{quote}") from None
+        quote = f'; quote a string: "{value}"' if kind is str and type(value) in (bool, int, float) else ""
+        what = f"{plain(value)!r} is {'none of:' if get_origin(kind) is Literal else 'not'} {type_text(kind)}"
+        raise WsssError(what, where=where, hint=f"expected {type_text(kind)}{known}{quote}") from None
+    except TypeError as error:
+        hint = "give the option a type such as int, float | None, Literal[...] or tuple[str, ...]"
+        raise WsssError(f"its type cannot be read ({error})", where=where, hint=hint) from error
 
 
 def check_range(value: Any, allowed: Range, where: str, default: Any = dataclasses.MISSING) -> None:
@@ -209,63 +214,30 @@ def type_text(kind: Any) -> str:
 
 
 def _convert(value: Any, kind: Any) -> Any:
-    """`value` as `kind`; ValueError (empty, or with a better text) where it is none."""
-    origin, args = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return value
-    if origin in (Union, types.UnionType):
-        return _convert_union(value, args)
-    if origin is Literal:
-        return _choice(value, args)
-    if kind is tuple or origin is tuple:
-        return _convert_tuple(value, args or (Any, ...))
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if kind is Path and isinstance(value, (str, Path)):
-        return Path(value)
-    if kind in (bool, int, float, str):  # no silent bool -> int; nan and inf have no place in a key
-        ok = type(value) is kind and not (kind is float and not math.isfinite(value))
-    else:
-        ok = isinstance(value, origin or kind)
-    if not ok:
-        raise ValueError
-    return value
-
-
-def _convert_union(value: Any, args: tuple[Any, ...]) -> Any:
-    if types.NoneType in args and value in (None, "none"):  # TOML has no null
-        return None
-    for kind in sorted(args, key=lambda a: a is not type(value)):  # the exact type first: 3 stays an int
-        try:
-            return _convert(value, kind)
-        except ValueError:
-            continue
+    """`value` as `kind`, or as the first member of a union that it fits, its own type before the others: a
+    list may be written short, and None as "none", which TOML lacks. ValueError where it fits none."""
+    members = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    for member in sorted(members, key=lambda member: member is not type(value)):
+        with contextlib.suppress(ValueError):
+            found = typed(_written_out(value, member), member)
+            if _is_finite(found):  # nan and inf have no place in a key
+                return found
     raise ValueError
 
 
-def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
-    for choice in choices:
-        if value == choice and type(value) is type(choice):
-            return choice
-    raise ValueError(f"{value!r} is none of: {', '.join(str(c) for c in choices)}")
+def _written_out(value: Any, kind: Any) -> Any:
+    """The list that "a,b,c", or one value alone, stands for where `kind` is a tuple; "none" as None."""
+    if kind is types.NoneType and value == "none":
+        return None
+    if (get_origin(kind) or kind) is not tuple or isinstance(value, (list, tuple)):
+        return value
+    if not isinstance(value, str):
+        return [value]
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    return parts if get_args(kind)[:1] == (str,) else [parse_value(part) for part in parts]
 
 
-def _convert_tuple(value: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A list, or the command line's "a,b,c"; one value alone where any number will do."""
-    if isinstance(value, str):
-        parts = [part.strip() for part in value.split(",")] if value else []
-        items: list[Any] = parts if args[0] is str else [parse_value(part) for part in parts]
-    elif isinstance(value, (list, tuple)):
-        items = list(value)
-    elif args[-1] is Ellipsis and isinstance(value, (bool, int, float, Path)):
-        items = [value]
-    else:
-        raise ValueError
-    kinds = (args[0],) * len(items) if args[-1] is Ellipsis else args
-    if len(items) != len(kinds):
-        raise ValueError(f"{len(items)} values where {len(kinds)} are expected")
-    return tuple(_convert(item, kind) for item, kind in zip(items, kinds, strict=True))
-
-
-def _is_quotable(value: Any, kind: Any) -> bool:
-    return kind is str and type(value) in (bool, int, float)
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
