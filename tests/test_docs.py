@@ -194,7 +194,7 @@ def test_methods_data_sets_and_options_of_shown_runs_exist(
 
 def resolve(flags: dict[str, Any]) -> None:
     """Look up everything that a run names; WsssError for what is not there. No file is opened."""
-    taken = {"method": flags["methods"], "dataset": flags["datasets"], "stages": flags["stages"]}
+    taken = {name: flags[name] for name in ("methods", "datasets", "stages", "metrics")}
     settings, plugins = open_settings(taken, None, flags["options"], flags["weights"])
     for method in settings.methods:
         recipe = resolve_recipe(method, plugins, settings)
@@ -202,7 +202,7 @@ def resolve(flags: dict[str, Any]) -> None:
             build_config(name, cls, options, dataset=next(iter(settings.datasets), ""))
     for name in settings.datasets:
         build_config(name, plugins.load("datasets", name), settings.dataset_options.get(name, {}))
-    assert {name for name in flags["metrics"] or () if name != "NAME"} <= set(plugins.names("metrics"))
+    assert {name for name in settings.metrics if name != "NAME"} <= set(plugins.names("metrics"))
 
 
 @on_each_page(DOCS)

@@ -90,7 +90,7 @@ BOTH: dict[str, dict[str, Any]] = {  # change the fit, and so the row
     "the seed": {"seeds": (1,)},
     "the limit": {"limit": 2},
     "the precision": {"precision": "bf16"},
-    "the filter backend": {"filter_backend": "exact"},
+    "the filter backend": {"filter": "exact"},
 }
 WIDE = {"gauss_xy": 4, "gauss_compat": 3, "bilateral_xy": 83, "bilateral_rgb": 5, "bilateral_compat": 4}
 ROW_ALONE: dict[str, dict[str, Any]] = {  # change what is judged of the same fit
@@ -387,8 +387,7 @@ def test_a_damaged_record_is_a_missing_one(tmp_path: Path) -> None:
     ("asked", "word"),
     [
         ({"device": "cuda"}, "no CUDA device"),
-        ({"filter_backend": "fast"}, "no filter backend"),
-        ({"filter_backend": "pydensecrf"}, "not installed"),
+        ({"filter": "pydensecrf"}, "not installed"),
     ],
 )
 def test_hardware_that_is_not_there_is_refused(

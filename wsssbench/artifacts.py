@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.dumps.array_files import read_npz
 from wsssbench.errors import BadData
 from wsssbench.files.atomic import atomic_write_bytes, atomic_write_text, read_bytes
 from wsssbench.files.image_files import LOSSLESS, opened
@@ -93,6 +92,8 @@ class ArtifactFolder:
         return Outputs(**{kind: self._read(id, kind) for kind in kinds})
 
     def _read(self, id: str, kind: Kind) -> Any:
+        from wsssbench.dumps.array_files import read_npz  # late: a plan reads no artifact
+
         path = self.path(id, kind)
         try:
             return read_labels(path) if kind in ("labels", "mined") else _unpacked(kind, read_npz(path))

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from wsssbench.option_fields import NoConfig as NoConfig
 from wsssbench.option_fields import option as option
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
     Mask: TypeAlias = NDArray[np.uint8]  # (H, W) in 0..K or 255
     Tags: TypeAlias = NDArray[np.bool_]  # (K,)
+
+FilterBackend: TypeAlias = Literal["lattice", "exact", "pydensecrf"]  # of the Gaussian filter
+BACKENDS: tuple[FilterBackend, ...] = get_args(FilterBackend)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from wsssbench.verifying.verification import Verification  # noqa: F401  (likewise)
 
 T = TypeVar("T")
-Place: TypeAlias = "Path | str"
+Place: TypeAlias = Path | str
 
 
 @dataclass(frozen=True, repr=False)

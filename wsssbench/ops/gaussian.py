@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from wsssbench.errors import UnknownName, WsssError, nearest
+from wsssbench.identity import BACKENDS
 from wsssbench.ops.triton_launch import runs_triton
 
 if TYPE_CHECKING:
     from wsssbench.ops.lattice_cpu import Lattice
 
 Filter: TypeAlias = Callable[[Tensor], Tensor]
-BACKENDS = ("lattice", "exact", "pydensecrf")
 GROUP_POINTS = 2**17  # points in one compiled lattice: enough to fill the cores, few enough for the cache
 
 

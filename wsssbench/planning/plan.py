@@ -18,10 +18,10 @@ from wsssbench.planning.made_by import is_of_today, judging_code
 from wsssbench.planning.metric_choice import applicable, check_used, judged_before, load_metrics
 from wsssbench.planning.readiness import check_ready, why_mining_fails
 from wsssbench.planning.recipes import RecipeSpec, batches_of, resolve_recipe
-from wsssbench.planning.settings import Settings
+from wsssbench.planning.settings import Policy, Settings
 from wsssbench.planning.stages import resolve_stages
 from wsssbench.planning.terms import terms_of
-from wsssbench.planning.thresholds import Policy, held_out_ids, judged_ids, planned_threshold
+from wsssbench.planning.thresholds import held_out_ids, judged_ids, planned_threshold
 from wsssbench.plugins.options import build_config, key_options
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.store import RECORD, cell_folder, check_claim, check_key, read_record

@@ -54,10 +54,15 @@ def build_config(plugin: str, cls: type, *layers: Mapping[str, Any], dataset: st
             if key not in fields:
                 hint = nearest(key, tuple(fields))
                 raise UnknownName(f"{plugin} has no option {key!r}", where=f"{plugin}.{key}", hint=hint)
-            where, default = f"{plugin}.{key}", default_of(fields[key])
-            values[key] = coerce(value, kinds[key], where, default)
-            check_range(values[key], range_of(fields[key].metadata), where, default)
+            values[key] = field_value(fields[key], kinds[key], value, f"{plugin}.{key}")
     return _construct(plugin, config_class, values)
+
+
+def field_value(f: dataclasses.Field[Any], kind: Any, value: Any, where: str) -> Any:
+    """`value` as the field `f` of type `kind` takes it. WsssError for a wrong type, or out of its range."""
+    found = coerce(value, kind, where, default_of(f))
+    check_range(found, range_of(f.metadata), where, default_of(f))
+    return found
 
 
 def option_names(cls: type) -> tuple[str, ...]:
@@ -234,7 +239,7 @@ def _written_out(value: Any, kind: Any) -> Any:
     if not isinstance(value, str):
         return [value]
     parts = [part.strip() for part in value.split(",") if part.strip()]
-    return parts if get_args(kind)[:1] == (str,) else [parse_value(part) for part in parts]
+    return parts if get_args(kind)[:1] in ((str,), (Path,)) else [parse_value(part) for part in parts]
 
 
 def _is_finite(value: Any) -> bool:
