@@ -18,8 +18,8 @@ from click.testing import CliRunner
 from wsssbench.cli.main import main
 from wsssbench.cli.shells import CLASSES, VARIABLE, Bash, Zsh
 from wsssbench.cli.teaching import LESSONS, SECTIONS
-from wsssbench.plugins.option_sources import choices_of
 from wsssbench.plugins.options import PRESET, option_names
+from wsssbench.plugins.sources import choices_of
 from wsssbench.plugins.table import Plugins
 
 HEAVY = {"torch", "torchvision", "pandas", "scipy", "numba", "matplotlib", "numpy", "PIL"}

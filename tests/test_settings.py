@@ -96,8 +96,8 @@ def test_an_unknown_table_or_key_names_file_path_and_nearest(
     [
         ("run = 5\n", "run"),
         ("[steps]\ncam = 3\n", "steps.cam"),
-        ("[methods.a]\n", "methods.a"),
-        ("[methods.a]\nsteps = []\n", "methods.a"),
+        ("[methods.a]\n", "methods.a.steps"),
+        ("[methods.a]\nsteps = []\n", "methods.a.steps"),
         ("[methods.a]\nsteps = [3]\n", "methods.a.steps"),
         ('[methods.a]\nsteps = ["cam"]\noptions = 3\n', "methods.a.options"),
         ('[methods.a]\nsteps = ["cam"]\noptions.cam = 3\n', "methods.a.options.cam"),

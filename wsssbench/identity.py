@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -27,12 +27,12 @@ BACKENDS: tuple[FilterBackend, ...] = get_args(FilterBackend)
 class CrfSet:
     """Parameters of one dense CRF: Potts compatibilities, widths in pixels (and 0..255 colour units)."""
 
-    gauss_xy: float
-    gauss_compat: float
-    bilateral_xy: float
-    bilateral_rgb: float
-    bilateral_compat: float
-    iterations: int = 10
+    gauss_xy: float = option(MISSING, "width of the smoothness kernel, pixels", above=0)
+    gauss_compat: float = option(MISSING, "its weight", low=0)
+    bilateral_xy: float = option(MISSING, "width of the appearance kernel, pixels", above=0)
+    bilateral_rgb: float = option(MISSING, "its width in colours of 0..255", above=0)
+    bilateral_compat: float = option(MISSING, "its weight", low=0)
+    iterations: int = option(10, "of mean field", low=1)
 
 
 @dataclass(frozen=True)

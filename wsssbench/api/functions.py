@@ -99,7 +99,7 @@ def run(
     plan = plan_run(*_opened(methods, datasets, settings), progress)
     run_plan(plan, progress, Switches(tensorboard=tensorboard))
     judged = judged_cells(refreshed(plan.cells))
-    return Rows(tuple(rows_of_cells(judged, limited=plan.settings.limit is not None)))
+    return Rows(rows_of_cells(judged, limited=plan.settings.limit is not None))
 
 
 def dry_run(methods: Names = (), datasets: Names = (), **settings: Unpack[RunSettings]) -> Cells:
@@ -107,7 +107,7 @@ def dry_run(methods: Names = (), datasets: Names = (), **settings: Unpack[RunSet
     from wsssbench.running.cells import plan_run
     from wsssbench.running.screen.progress import Progress
 
-    return Cells(tuple(plan_run(*_opened(methods, datasets, settings), Progress(quiet=True)).cells))
+    return Cells(plan_run(*_opened(methods, datasets, settings), Progress(quiet=True)).cells)
 
 
 def bench(
@@ -136,7 +136,9 @@ def bench(
         bench_trials(used, plugins), used, BenchProtocol(warmup=warmup, repeats=repeats),
         Progress(quiet=quiet), lambda title, error: failures.update({title: str(error)}),
     )  # fmt: skip
-    return Benches(tuple(records), failures)
+    benches = Benches(records)
+    benches.failures = failures
+    return benches
 
 
 def _opened(methods: Names, datasets: Names, settings: RunSettings) -> tuple[Settings, Plugins]:
@@ -187,7 +189,7 @@ def score(
         "runs": as_path(runs), "limit": limit, "options": as_texts(options), "config": as_path(config),
     }  # fmt: skip
     record, _ = score_files(Path(folder), flags)
-    return Rows(tuple(rows_of([record], limited=True)))
+    return Rows(rows_of([record], limited=True))
 
 
 def merge(folders: Place | Sequence[Place], runs: Place | None = None) -> Rows:
@@ -199,7 +201,7 @@ def merge(folders: Place | Sequence[Place], runs: Place | None = None) -> Rows:
     from wsssbench.reporting.rows import rows_of
 
     kept = merged(as_folders(folders), as_path(runs))
-    return Rows(tuple(rows_of([record for record, _ in kept], limited=True)))
+    return Rows(rows_of([record for record, _ in kept], limited=True))
 
 
 def predict(
@@ -216,7 +218,7 @@ def predict(
     fitted = fitted_run(Path(run), device, as_paths(plugins))
     names = fitted.card.class_names
     found = zip(files, pictures, fitted.labels(pictures), strict=True)
-    return Predictions(tuple(Prediction(f.stem, image, labels, names) for f, image, labels in found))
+    return Predictions(Prediction(f.stem, image, labels, names) for f, image, labels in found)
 
 
 def report(
@@ -237,14 +239,9 @@ def report(
         from wsssbench.commands.page import page_text
 
         return Report(page_text(as_folders(runs), limited, as_texts(options), published), format)
-    from wsssbench.planning.staleness import stale_keys
-    from wsssbench.plugins.table import Plugins
-    from wsssbench.records.finding import find_records
     from wsssbench.reporting import report as text_of
 
-    folders = as_folders(runs)
-    stale = stale_keys([found.record for root in folders for found in find_records(root)], Plugins())
-    return Report(text_of(folders, format, limited, stale, published), format)
+    return Report(text_of(as_folders(runs), format, limited, published), format)
 
 
 def compare(
@@ -257,7 +254,7 @@ def compare(
     """
     from wsssbench.commands.compare import compare_runs
 
-    return Comparisons(tuple(compare_runs(methods, as_folders(runs), stage, resamples, seed)))
+    return Comparisons(compare_runs(methods, as_folders(runs), stage, resamples, seed))
 
 
 def find_errors(
@@ -273,10 +270,10 @@ def find_errors(
     """
     from wsssbench.commands.errors import found_errors
 
-    found = found_errors(
-        as_paths(cells), as_texts(options), as_path(config), resamples=resamples, ladder=ladder
+    places = [Path(cell) for cell in cells]
+    return Errors(
+        tuple(found_errors(places, as_texts(options), as_path(config), resamples=resamples, ladder=ladder))
     )
-    return Errors(tuple(found))
 
 
 def verify(
@@ -295,7 +292,7 @@ def verify(
 
     stored, files = records_below(as_folders(runs)), as_files(weights)
     found = verified(stored, as_texts(options), files, as_path(config), from_masks=from_masks)
-    return Verifications(tuple(found))
+    return Verifications(found)
 
 
 def prepare(dataset: str, *, options: Options | None = None, config: Place | None = None) -> Any:
@@ -323,7 +320,9 @@ def gate(baseline: Place, runs: Places = None, *, interval: bool = False) -> Gat
     from wsssbench.reporting.gate import gate_runs
 
     result = gate_runs(as_folders(runs), Path(baseline), interval=interval)
-    return Gate(result.lines, result)
+    gate = Gate(result.lines)
+    gate.result = result
+    return gate
 
 
 def write_baseline(baseline: Place, runs: Places = None, *, tolerance: float = 1.0) -> Path:

@@ -114,7 +114,7 @@ def complete_option(ctx: Context, param: Parameter, incomplete: str) -> list[str
 
 def _options(incomplete: str, given: dict[str, Any]) -> list[str]:
     from wsssbench.planning.settings import WITH_OPTIONS
-    from wsssbench.plugins.option_sources import choices_of
+    from wsssbench.plugins.sources import choices_of
     from wsssbench.plugins.table import Plugins
 
     plugins = Plugins()

@@ -20,13 +20,12 @@ from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.files.toml_file import MOST_BYTES, parse_toml
 from wsssbench.identity import FilterBackend
 from wsssbench.option_fields import option
-from wsssbench.plugins.options import coerce, field_value, parse_value
+from wsssbench.plugins.options import build, field_value, parse_value
 
 FILE_NAME = "wsssbench.toml"
 TABLES = ("run", "steps", "datasets", "methods", "stages", "executors")
 OPTION_TABLES = {"steps": "options", "datasets": "dataset_options", "executors": "executor_options"}
 WITH_OPTIONS = ("slurm",)  # executors
-METHOD_KEYS = ("steps", "options")
 TABLE_NAMES = {"steps": "a step", "datasets": "a data set", "executors": "an executor"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # of a method or stage: it becomes a folder
 
@@ -135,10 +134,11 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> Settings:
     given = {name: value for name, value in flags.items() if value is not None and value != ()}
     values |= _values(given, {name: (f, flag_of(f)) for name, f in FIELDS.items()}, "")
     values |= {attribute: _subtables(tables, name, path) for name, attribute in OPTION_TABLES.items()}
+    methods = {n: _method(n, t, path) for n, t in _subtables(tables, "methods", path).items()}
     settings = Settings(
         **values,
-        recipes={n: _recipe(n, t, path) for n, t in _subtables(tables, "methods", path).items()},
-        recipe_options={n: _recipe_options(n, t, path) for n, t in tables.get("methods", {}).items()},
+        recipes={name: method.steps for name, method in methods.items()},
+        recipe_options={name: method.options or {} for name, method in methods.items()},
         custom_stages=_subtables(tables, "stages", path),
         source=path,
     )
@@ -281,28 +281,23 @@ def _require_table(value: Any, where: str) -> None:
         raise WsssError("a table is expected here", where=where, hint=f"write [{where.rpartition(': ')[2]}]")
 
 
-def _recipe(name: str, table: Raw, path: Path | None) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class MethodTable:
+    """What a [methods.NAME] table holds."""
+
+    steps: tuple[str, ...] = option(dataclasses.MISSING, "the steps in order", filled=True)
+    options: Mapping[str, Any] | None = option(None, "options that the method sets for its own steps")
+
+
+def _method(name: str, table: Raw, path: Path | None) -> MethodTable:
     where = f"{path}: methods.{name}"
-    for key in table:
-        if key not in METHOD_KEYS:
-            raise UnknownName(f"unknown key {key!r}", where=f"{where}.{key}", hint=nearest(key, METHOD_KEYS))
-    steps = coerce(table.get("steps"), tuple[str, ...], f"{where}.steps") if "steps" in table else ()
-    if not steps or not all(steps):
-        raise WsssError("a method needs its steps", where=where, hint='steps = ["cam", "crf"]')
-    return tuple(steps)
-
-
-def _recipe_options(name: str, table: Raw, path: Path | None) -> Tables:
-    """The options that a method sets for its own steps."""
-    where = f"{path}: methods.{name}.options"
-    given = table.get("options", {})
-    _require_table(given, where)
-    for step, options in given.items():
-        _require_table(options, f"{where}.{step}")
-        if step not in table["steps"]:
-            hint = f"its steps are {', '.join(table['steps'])}"
-            raise UnknownName(f"the method has no step {step!r}", where=f"{where}.{step}", hint=hint)
-    return dict(given)
+    found = build(where, MethodTable, table, missing='write steps = ["cam", "crf"]')
+    for step, options in (found.options or {}).items():
+        _require_table(options, f"{where}.options.{step}")
+        if step not in found.steps:
+            hint = f"its steps are {', '.join(found.steps)}"
+            raise UnknownName(f"the method has no step {step!r}", where=f"{where}.options.{step}", hint=hint)
+    return found
 
 
 def _values(

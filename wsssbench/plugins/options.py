@@ -13,7 +13,7 @@ import math
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from wsssbench.errors import UnknownName, WsssError, nearest
 from wsssbench.files.digests import file_digest, folder_digest
@@ -22,6 +22,7 @@ from wsssbench.identity import plain
 from wsssbench.option_fields import Range, range_of
 from wsssbench.types import NoConfig
 
+T = TypeVar("T")
 PRESET = "preset"  # the key that chooses a preset; reserved in every plugin
 NO_PRESET = "none"
 
@@ -44,18 +45,36 @@ def build_config(plugin: str, cls: type, *layers: Mapping[str, Any], dataset: st
     one called like `dataset` where the class has it. Raises UnknownName for an unknown option or preset, and
     WsssError for a value of the wrong type, out of the option's range or that `Config` itself refuses.
     """
-    config_class = _config_class(plugin, cls)
-    kinds, fields = _kinds(plugin, config_class), {f.name: f for f in _fields(config_class)}
+    layers = (_preset(plugin, cls, layers, dataset), *layers)
+    given = {key: value for layer in layers for key, value in layer.items() if key != PRESET}
+    return build(plugin, _config_class(plugin, cls), given, missing="-o {}=VALUE")
+
+
+def build(
+    where: str, config_class: type[T], given: Mapping[str, Any], *, missing: str = "write {} = VALUE"
+) -> T:
+    """An instance of a dataclass from the table `given`, whose place is `where`.
+
+    Raises UnknownName for an unknown key, and WsssError for a value of the wrong type, out of its range or
+    lacking (`missing` says how it is given), and for what the class itself refuses.
+    """
+    own: type = config_class  # hashable, where a class of the type variable is not known to be
+    kinds, fields = _kinds(where, own), {f.name: f for f in _fields(config_class)}
     values: dict[str, Any] = {}
-    for layer in (_preset(plugin, cls, layers, dataset), *layers):
-        for key, value in layer.items():
-            if key == PRESET:
-                continue
-            if key not in fields:
-                hint = nearest(key, tuple(fields))
-                raise UnknownName(f"{plugin} has no option {key!r}", where=f"{plugin}.{key}", hint=hint)
-            values[key] = field_value(fields[key], kinds[key], value, f"{plugin}.{key}")
-    return _construct(plugin, config_class, values)
+    for key, value in given.items():
+        if key not in fields:
+            hint = nearest(key, tuple(fields))
+            raise UnknownName(f"{where} has no option {key!r}", where=f"{where}.{key}", hint=hint)
+        values[key] = field_value(fields[key], kinds[key], value, f"{where}.{key}")
+    for key, f in fields.items():
+        if key not in values and default_of(f) is dataclasses.MISSING:
+            place = f"{where}.{key}"
+            raise WsssError("this option must be given", where=place, hint=missing.format(place))
+    try:
+        return config_class(**values)
+    except ValueError as error:  # the class's own check in __post_init__
+        hint = f"`wsssbench show {where}` lists the options"
+        raise WsssError(str(error), where=where, hint=hint) from error
 
 
 def field_value(f: dataclasses.Field[Any], kind: Any, value: Any, where: str) -> Any:
@@ -151,18 +170,6 @@ def _preset(plugin: str, cls: type, layers: tuple[Mapping[str, Any], ...], datas
     return presets[name]
 
 
-def _construct(plugin: str, config_class: type, values: Mapping[str, Any]) -> Any:
-    for f in _fields(config_class):
-        if f.name not in values and default_of(f) is dataclasses.MISSING:
-            where = f"{plugin}.{f.name}"
-            raise WsssError("this option must be given", where=where, hint=f"-o {where}=VALUE")
-    try:
-        return config_class(**values)
-    except ValueError as error:  # Config's own check in __post_init__
-        hint = f"`wsssbench show {plugin}` lists the options"
-        raise WsssError(str(error), where=plugin, hint=hint) from error
-
-
 # ---------------------------------------------------------------------------------------------- the types
 
 
@@ -214,8 +221,8 @@ def type_text(kind: Any) -> str:
     if get_origin(kind) is tuple and args:
         many = args[-1] is Ellipsis
         return f"list of {type_text(args[0])}" if many else f"[{', '.join(type_text(a) for a in args)}]"
-    words = {types.NoneType: "none", bool: "true | false", Path: "path", tuple: "list"}
-    return words.get(kind) or str(getattr(kind, "__name__", kind))
+    words = {types.NoneType: "none", bool: "true | false", Path: "path", tuple: "list", Mapping: "table"}
+    return words.get(get_origin(kind) or kind) or str(getattr(kind, "__name__", kind))
 
 
 def _convert(value: Any, kind: Any) -> Any:
