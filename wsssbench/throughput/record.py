@@ -15,6 +15,7 @@ from typing import Any
 
 from wsssbench.errors import BadData
 from wsssbench.files.atomic import atomic_write_text, read_json, safe_name
+from wsssbench.files.typed import read_as
 from wsssbench.identity import StepIdentity, content_key, plain
 from wsssbench.records.store import check_key, searched
 
@@ -155,22 +156,10 @@ def read_bench(path: Path | str) -> BenchRecord:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise BadData("not a bench record that this version reads", where=path, hint="measure again")
     try:
-        return bench_from_plain(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        known = {f.name: content[f.name] for f in dataclasses.fields(BenchRecord) if f.name in content}
+        return read_as(known, BenchRecord, "record")
+    except ValueError as error:
         raise BadData(f"bench record is damaged ({error})", where=path, hint="measure again") from error
-
-
-def bench_from_plain(content: Mapping[str, Any]) -> BenchRecord:
-    """The BenchRecord that `types.plain` turned into `content`; keys that it does not know are ignored."""
-    known = {f.name: content[f.name] for f in dataclasses.fields(BenchRecord)}
-    known |= {"steps": tuple(StepIdentity(**step) for step in content["steps"])}
-    known |= {"machine": Machine(**content["machine"]), "protocol": BenchProtocol(**content["protocol"])}
-    return BenchRecord(**{**known, "lines": tuple(_line_from_plain(line) for line in content["lines"])})
-
-
-def _line_from_plain(content: Mapping[str, Any]) -> BenchLine:
-    low, high = content["quartiles_ms"]
-    return BenchLine(**{**content, "quartiles_ms": (low, high), "times_ms": tuple(content["times_ms"])})
 
 
 def find_benches(root: Path | str) -> list[BenchRecord]:
