@@ -12,7 +12,6 @@ from importlib.util import find_spec
 from typing import Protocol
 
 from wsssbench.errors import WsssError
-from wsssbench.ops.densecrf_package import densecrf_hint
 
 # cuBLAS repeats its sums only with a workspace of fixed size, named before CUDA starts
 CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -57,6 +56,8 @@ def resolve_hardware(settings: AskedHardware) -> Hardware:
     if precision == "auto":
         precision = "bf16" if device.startswith("cuda") else "fp32"
     if settings.filter == "pydensecrf" and find_spec("pydensecrf") is None:
+        from wsssbench.ops.densecrf_package import densecrf_hint
+
         raise WsssError("pydensecrf is not installed", where="--filter", hint=densecrf_hint())
     if device.startswith("cuda"):
         compute_full_float32()

@@ -189,6 +189,25 @@ def judged_kind(planned: PlannedStep, stage: Stage) -> Kind | None:
     return next((kind for kind in order if kind in planned.gives), None)
 
 
+def label_kind(cell: Cell) -> Kind | None:
+    """The output of the judged step that the cell's labels are made from."""
+    return judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
+
+
+def cell_kinds(cell: Cell) -> list[Kind]:
+    """The outputs that a cell reads: what its stage judges, and what its metrics ask for beside labels."""
+    kind = label_kind(cell)
+    more = {metric.needs for metric in cell.metrics if metric.needs != "labels"}
+    return sorted(more | {kind}) if kind else []
+
+
+def is_tuned_elsewhere(cell: Cell) -> bool:
+    """Whether its threshold is chosen on maps of another split than the judged one."""
+    known = cell.identity.threshold
+    chosen = known is not None and "value" not in known
+    return chosen and bool(cell.tuned_on) and cell.trial.dataset.card.label_split != cell.split
+
+
 def skip_reason(planned: PlannedStep, stage: Stage) -> str:
     """Why a stage does not apply to this step, or nothing."""
     if judged_kind(planned, stage) is not None:

@@ -23,7 +23,6 @@ from pathlib import Path
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.atomic import STEPS, _sync_names, atomic_write_text, read_json, safe_name
 from wsssbench.identity import Record, plain
-from wsssbench.records.record_check import checked_record
 
 RECORD, TRACE = "record.json", "traceback.txt"
 FAILURE = "failure.json"  # beside a result: the record of a later attempt that failed
@@ -170,6 +169,8 @@ def read_record(path: Path | str) -> Record:
 
 
 def _read_record(file: Path) -> Record:
+    from wsssbench.records.record_check import checked_record  # late: a first plan reads no record
+
     content = read_json(file, "record")
     if not isinstance(content, dict) or "identity" not in content:
         raise BadData("not a record of wsssbench", where=file, hint="remove or rename this file")

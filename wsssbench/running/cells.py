@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Literal
 
 from wsssbench.errors import WsssError
 from wsssbench.machine.hardware import Hardware, resolve_hardware
-from wsssbench.machine.process import use_machine
 from wsssbench.planning.cells import Cell
 from wsssbench.planning.plan import make_plan
 from wsssbench.planning.settings import Settings
@@ -67,6 +66,7 @@ def run_plan(
         from wsssbench.running.executors.running import run_jobs
 
         return run_jobs(plan.cells, settings, plan.plugins, plan.hardware, progress, switches, detach=detach)
+    from wsssbench.machine.process import use_machine
     from wsssbench.running.engine import Engine
     from wsssbench.running.isolation.planning import open_isolation
     from wsssbench.running.screen.board import open_board

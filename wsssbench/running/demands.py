@@ -10,9 +10,8 @@ from pathlib import Path
 
 from wsssbench.artifacts import artifact_name, most_bytes
 from wsssbench.errors import WsssError, size_text
-from wsssbench.judging.cell_judging import cell_kinds, is_tuned_elsewhere
 from wsssbench.planning.cells import Cell, PlannedStep
-from wsssbench.planning.plan import judged_step
+from wsssbench.planning.plan import cell_kinds, is_tuned_elsewhere, judged_step
 from wsssbench.running.fits import chain_of, read_fit
 from wsssbench.types import Dataset, Kind
 
