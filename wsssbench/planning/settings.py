@@ -181,7 +181,7 @@ def with_options(
     """
     for text in texts:
         name, key, value = parse_option(text)
-        table, name = _table_of(name, text, steps, datasets)
+        table, name = _table_of(name, text, _known_names(steps, datasets))
         settings = _with_value(settings, table, name, key, value)
     return settings
 
@@ -213,30 +213,26 @@ def with_weights(settings: Settings, texts: Sequence[str], candidates: Collectio
     return settings
 
 
-def _table_of(name: str, text: str, steps: Collection[str], datasets: Collection[str]) -> tuple[str, str]:
-    """Which table `name` belongs to, and its name without the table."""
-    known = _known_names(steps, datasets)
+def _table_of(name: str, text: str, known: Mapping[str, Collection[str]]) -> tuple[str, str]:
+    """Which table of `known` names `name` belongs to, and its name without the table."""
     head, _, rest = name.partition(".")
     if rest and head in known:
-        return _known(head, rest, text, known[head])
+        known, name = {head: known[head]}, rest
     tables = [table for table, names in known.items() if name in names]
+    if not tables:
+        what = head.removesuffix("s") if len(known) == 1 else "step or data set"
+        hint = nearest(name, tuple({each for names in known.values() for each in names}))
+        raise UnknownName(f"unknown {what} {name!r}", where=f"-o {text}", hint=hint)
     if len(tables) > 1:
         hint = f"write {' or '.join(f'{table}.{name}.KEY=VALUE' for table in tables)}"
         what = " and ".join(TABLE_NAMES[table] for table in tables)
         raise WsssError(f"{name!r} is {what}", where=f"-o {text}", hint=hint)
-    return _known(tables[0] if tables else "step or data set", name, text, {*steps, *datasets, *WITH_OPTIONS})
+    return tables[0], name
 
 
 def _known_names(steps: Collection[str], datasets: Collection[str]) -> dict[str, Collection[str]]:
     """The names that have options, by table."""
     return {"steps": steps, "datasets": datasets, "executors": WITH_OPTIONS}
-
-
-def _known(table: str, name: str, text: str, names: Collection[str]) -> tuple[str, str]:
-    if name not in names:
-        what = table.removesuffix("s")
-        raise UnknownName(f"unknown {what} {name!r}", where=f"-o {text}", hint=nearest(name, tuple(names)))
-    return table, name
 
 
 def _with_value(settings: Settings, table: str, name: str, key: str, value: Any) -> Settings:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 import uuid
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from wsssbench.errors import WsssError
@@ -38,15 +39,16 @@ def run_jobs(
     if not jobs:
         progress.say("nothing to run; --rerun all runs what is done again")
         return 0
-    notes = settings.runs / FOLDER / f"renewed-{uuid.uuid4().hex[:8]}" if settings.rerun else None
-    write = _Writer(switches, notes)
-    slurm = settings.executor == "slurm"
-    failed = 0
-    ends = (
-        _slurm(jobs, settings, progress, write, detach)
-        if slurm
-        else _local(jobs, settings.jobs, hardware.device, progress, write)
+    notes = (
+        (settings.runs / FOLDER).absolute() / f"renewed-{uuid.uuid4().hex[:8]}" if settings.rerun else None
     )
+    slurm, failed, write = settings.executor == "slurm", 0, partial(_write, switches, notes)
+    if slurm:
+        ends = _slurm(jobs, settings, progress, write, Renewed(notes), detach)
+    else:
+        for job in jobs:
+            write(job)
+        ends = _local(jobs, settings.jobs, hardware.device, progress, Renewed(notes))
     with closing(ends):
         for job, ended in ends:
             for text in _cell_lines(job) if slurm else ():
@@ -60,25 +62,17 @@ def run_jobs(
     return failed
 
 
-class _Writer:
-    """Writes what a job's worker is asked for."""
-
-    def __init__(self, switches: Switches, notes: Path | None) -> None:
-        self.switches, self.notes = switches, notes and notes.absolute()
-
-    def __call__(self, job: Job) -> None:
-        keys = tuple(cell.key for cell in job.cells)
-        words = tuple(sys.argv[1:])
-        write_request(job.folder, Request(job.settings, keys, Path.cwd(), words, self.switches, self.notes))
+def _write(switches: Switches, notes: Path | None, job: Job) -> None:
+    """Write what the job's worker is asked for."""
+    keys, words = tuple(cell.key for cell in job.cells), tuple(sys.argv[1:])
+    write_request(job.folder, Request(job.settings, keys, Path.cwd(), words, switches, notes))
 
 
 def _local(
-    jobs: Sequence[Job], at_a_time: int, device: str, progress: Progress, write: _Writer
+    jobs: Sequence[Job], at_a_time: int, device: str, progress: Progress, renewed: Renewed
 ) -> Generator[tuple[Job, Ended]]:
     from wsssbench.running.executors.local import Pool
 
-    for job in jobs:
-        write(job)
     gpus = 0
     if device == "cuda":
         import torch
@@ -87,17 +81,22 @@ def _local(
     places = seats(at_a_time, device, usable_cores(), gpus)
     if at_a_time > 1:
         progress.say(seats_text(places))
-    with closing(Pool(jobs, places, progress, Renewed(write.notes)).run()) as ends:
+    with closing(Pool(jobs, places, progress, renewed).run()) as ends:
         yield from ends
 
 
 def _slurm(
-    jobs: Sequence[Job], settings: Settings, progress: Progress, write: _Writer, detach: bool
+    jobs: Sequence[Job],
+    settings: Settings,
+    progress: Progress,
+    write: Callable[[Job], None],
+    renewed: Renewed,
+    detach: bool,
 ) -> Generator[tuple[Job, Ended]]:
     from wsssbench.running.executors.slurm import Cluster
 
     config = slurm_config(settings.executor_options.get("slurm", {}))
-    cluster, before = Cluster(config, progress), owners(jobs, Renewed(write.notes))
+    cluster, before = Cluster(config, progress), owners(jobs, renewed)
     loud = Progress(progress.stream) if progress.quiet else progress
     try:
         for job in jobs:
