@@ -19,7 +19,10 @@ T = TypeVar("T")
 def typed(value: Any, kind: Any) -> Any:
     """`value` as the annotation `kind`. ValueError with the place where it does not fit, as "Expected `int`,
     got `str` - at `$.seed`"; TypeError for an annotation that cannot be read."""
-    return msgspec.convert(value, kind, dec_hook=_other)
+    try:
+        return msgspec.convert(value, kind, dec_hook=_other)
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from None
 
 
 def read_as(content: Any, kind: type[T], where: str) -> T:
@@ -30,7 +33,7 @@ def read_as(content: Any, kind: type[T], where: str) -> T:
     """
     try:
         found: T = typed(content, kind)
-    except msgspec.ValidationError as error:
+    except ValueError as error:
         what, _, place = str(error).partition(" - at `$")
         raise ValueError(printable(f"{where}{place.rstrip('`')}: {what}")) from None
     _refuse_unread(content, found, where)

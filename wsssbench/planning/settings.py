@@ -70,10 +70,12 @@ class Settings:
         "fixed", "How the threshold of maps is chosen; rows of each policy are ranked apart."
     )
     runs: Path = setting(Path("runs"), "Folder for artifacts and records.")
-    device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
-    precision: Precision = setting("auto", "Of computing; auto is fp32 on a CPU and bf16 on a GPU.")
+    device: str = setting("auto", "Where to compute: auto, cpu, cuda or cuda:N.")
+    precision: Precision = setting(
+        "auto", "Number format of networks; auto is fp32 on a CPU and bf16 on a GPU."
+    )
     filter: FilterBackend = setting(
-        "lattice", "Gaussian filter of the dense CRF; exact gives other labels at 1 to 6 % of the pixels."
+        "lattice", "Gaussian filter; exact gives other labels at 1 to 6 % of the pixels."
     )
     limit: int | None = setting(None, "Only the first N images of every split; kept out of tables.", low=1)
     jobs: int = setting(
@@ -87,7 +89,9 @@ class Settings:
     plugins: tuple[Path, ...] = setting(
         (), "A Python file with steps, data sets or metrics. Repeatable.", flag="plugin", repeat=True
     )
-    rerun: Rerun = setting("", "Also run cells that are done; failed ones are retried anyway.", key="")
+    rerun: Rerun = setting(
+        "", "Also run cells that are done: those whose code has changed (stale), or all.", key=""
+    )
     isolate: bool = setting(
         False,
         "Run every step in a sandbox (bubblewrap) without masks and network; what was made without one is "
@@ -313,6 +317,6 @@ def _values(
 def _check_values(settings: Settings) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", settings.device):
         hint = "auto, cpu, cuda or cuda:N"
-        raise WsssError(f"no device {settings.device!r}", where="--device", hint=hint)
+        raise WsssError(f"no device {settings.device!r}", where="device", hint=hint)
     if len(set(settings.seeds)) < len(settings.seeds):
-        raise WsssError("seeds must be distinct integers, 0 or larger", where="--seeds", hint="--seeds 0,1,2")
+        raise WsssError("seeds must be distinct integers, 0 or larger", where="seeds", hint="--seeds 0,1,2")
