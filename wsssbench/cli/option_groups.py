@@ -54,15 +54,20 @@ def setting(name: str) -> Decorator:
     )  # fmt: skip
 
 
-def settings(*names: str) -> Decorator:
-    """The options for these fields of `Settings`, in the order in which --help shows them."""
+def together(*parts: Decorator) -> Decorator:
+    """Several options as one decorator, in the order in which --help shows them."""
 
     def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for name in reversed(names):
-            command = setting(name)(command)
+        for part in reversed(parts):
+            command = part(command)
         return command
 
     return add
+
+
+def settings(*names: str) -> Decorator:
+    """The options for these fields of `Settings`."""
+    return together(*map(setting, names))
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -87,7 +92,7 @@ def options(help: str = OPTION_HELP) -> Decorator:
     )
 
 
-plugin_files = setting("plugins")
+device, plugin_files = setting("device"), setting("plugins")
 weights = click.option(
     "--weights", multiple=True, metavar="[STEP=]FILE", help="Weights of a step's backbone."
 )
