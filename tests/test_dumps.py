@@ -122,7 +122,7 @@ def test_tensors_of_any_precision_layout_and_age_are_read(file: Path, form: str,
 
 @pytest.mark.parametrize("value", [torch.tensor([True, False]), torch.zeros(0, 3), torch.tensor(2.5)])
 def test_flags_empty_tensors_and_numbers_are_read(value: torch.Tensor) -> None:
-    from wsssbench.dumps.array_files import settled
+    from wsssbench.dumps.safe_pickle import settled
 
     buffer = io.BytesIO()
     torch.save({"a": value}, buffer)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.dumps.array_files import kind_of, settled
+from wsssbench.dumps.array_files import kind_of
+from wsssbench.dumps.safe_pickle import settled
 from wsssbench.errors import BadData
 from wsssbench.types import IGNORE
 
