@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsssbench.dumps.array_files import parse_arrays, read_bytes
-from wsssbench.dumps.label_pictures import COLOURED, PALETTE, is_png, png_header
+from wsssbench.dumps.label_pictures import Picture, is_png_file, picture_at
 from wsssbench.dumps.prob_formats import is_crf_dict, sums_to_one
-from wsssbench.dumps.registry import FORMATS, DumpFormat, Picture
+from wsssbench.dumps.registry import FORMATS, DumpFormat
 from wsssbench.dumps.source import Source
 from wsssbench.errors import BadData, UnknownName, nearest
 from wsssbench.files.digests import SUFFIXES
@@ -88,11 +88,7 @@ def read_dump(
 
 def _content(path: Path) -> Any:
     """A `Picture`, an array, or a dict of stored values."""
-    data = read_bytes(path)
-    if is_png(data):
-        colour = png_header(data, path)[1]
-        return Picture(path, colour in COLOURED, colour == PALETTE)
-    return parse_arrays(data, path)
+    return picture_at(path) if is_png_file(path) else parse_arrays(read_bytes(path), path)
 
 
 def _checked(source: Source, content: Any, wanted: DumpFormat) -> DumpFormat:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from wsssbench.dumps import map_formats, prob_formats
-from wsssbench.dumps.label_pictures import read_palette_colours, read_picture
+from wsssbench.dumps.label_pictures import Picture, read_colours, read_palette_colours
 from wsssbench.dumps.map_formats import KeyedMaps
 from wsssbench.dumps.prob_formats import NamedLogits
 from wsssbench.dumps.source import Source
+from wsssbench.masks import read_labels
 
 Holds = Literal["labels", "maps", "probs"]
 FROM_ZERO = "keys are classes from 0"
@@ -25,15 +25,6 @@ LABELS = "0 background, class + 1, 255 none"
 PLANES = "plane 0 background, plane class + 1"
 BY_MAX = "0..1, each map divided by its largest value"
 LOGITS = "logits, enlarged to the image; then their softmax"
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A PNG that has not been read yet."""
-
-    path: Path
-    coloured: bool
-    palette: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,12 +67,12 @@ def _has_palette(content: Any) -> bool:
     return isinstance(content, Picture) and content.palette
 
 
-def _read_picture(source: Source, content: Picture) -> Any:
-    return source.labels(read_picture(content.path, source.palettes))
+def _read_indices(source: Source, content: Picture) -> Any:
+    return source.labels(read_labels(content.path, source.palettes))
 
 
-def _read_palette_colours(source: Source, content: Picture) -> Any:
-    return source.labels(read_palette_colours(content.path))
+def _read_colours(source: Source, content: Picture) -> Any:
+    return source.labels((read_colours if content.coloured else read_palette_colours)(content.path))
 
 
 def _keyed(
@@ -99,11 +90,11 @@ def _logits(name: str, key: str, producers: tuple[str, ...], automatic: bool = T
 IRN, PUZZLE, HOUSE = ("IRN", "ReCAM", "ToCo"), ("PuzzleCAM",), ("wsssbench",)
 FORMATS: tuple[DumpFormat, ...] = (
     DumpFormat("index", "labels", LABELS, "PNG of mode P or L",
-               ("most repositories",), _is_picture(False), _read_picture),
+               ("most repositories",), _is_picture(False), _read_indices),
     DumpFormat("colours", "labels", LABELS, "RGB PNG in the colours of the VOC palette",
-               ("AFA", "ToCo", "WeCLIP"), _is_picture(True), _read_picture),
+               ("AFA", "ToCo", "WeCLIP"), _is_picture(True), _read_colours),
     DumpFormat("palette-colours", "labels", LABELS, "PNG of mode P, by VOC's colours in its palette",
-               ("image optimisers",), _has_palette, _read_palette_colours, automatic=False),
+               ("image optimisers",), _has_palette, _read_colours, automatic=False),
     DumpFormat("index-npy", "labels", LABELS, "a bare array (H, W) of whole numbers",
                ("own scripts",), _is_index_array, Source.labels),
     DumpFormat("psa", "maps", FROM_ZERO,
