@@ -87,7 +87,7 @@ def _labels_of_rows(pixels: NDArray[np.uint8], where: object) -> Mask:
 def _codes(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """One number per colour, 65536 r + 256 g + b."""
     red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
-    return red << 16 | green << 8 | blue
+    return red * np.uint32(65536) + green * np.uint32(256) + blue
 
 
 @functools.cache
