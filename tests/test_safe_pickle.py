@@ -25,8 +25,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wsssbench.dumps import read_dump
-from wsssbench.dumps.numpy_pickles import NUMPY_NAMES, StoredArray
-from wsssbench.dumps.safe_pickle import load_pickle
+from wsssbench.dumps.numpy_pickles import NUMPY_NAMES
+from wsssbench.dumps.safe_pickle import Stored, load_pickle
 from wsssbench.dumps.torch_pickles import torch_names
 from wsssbench.errors import BadData
 
@@ -204,7 +204,7 @@ def test_the_state_of_a_stand_in_stays_inert(tmp_path: Path, marker: Path) -> No
     for build in (b"cnumpy.core.multiarray\n_reconstruct\n)R" + state + b"b.", b"}" + state + b"b.", b"]Nb."):
         path = tmp_path / "a.npy"
         path.write_bytes(npy(build))
-        with pytest.raises(BadData, match=r"without its state|a state for what has none"):
+        with pytest.raises(BadData, match=r"an array of objects|a state for what has none"):
             read_dump(path, CLASSES)
     assert not marker.exists()
 
@@ -395,7 +395,7 @@ def test_plain_values_come_back_as_python_reads_them(protocol: int) -> None:
 def test_arrays_come_back_as_numpy_reads_them(protocol: int, dtype: str, order: str) -> None:
     array = np.asarray(np.arange(6).reshape(2, 3).astype(dtype), order=order)  # type: ignore[call-overload]
     found = load_pickle(io.BytesIO(pickle.dumps(array, protocol=protocol)), "here", NUMPY_NAMES)
-    assert isinstance(found, StoredArray)
+    assert isinstance(found, Stored)
     np.testing.assert_array_equal(found.value(), array)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from wsssbench.dumps.numpy_pickles import StoredArray, plain_values, shaped
+from wsssbench.dumps.numpy_pickles import only_object, plain_values, shaped
 from wsssbench.dumps.safe_pickle import load_pickle, settled
 from wsssbench.dumps.torch_pickles import is_legacy_torch, read_torch, torch_names
 from wsssbench.errors import BadData
@@ -148,10 +148,7 @@ def _parse_npy(data: bytes, where: object, hint: str, objects: bool = True) -> A
     if dtype.hasobject and not objects:
         raise ValueError("it holds objects")
     if dtype.hasobject:
-        stored = load_pickle(stream, where, torch_names(where), hint=hint)
-        if not isinstance(stored, StoredArray):
-            raise ValueError(f"a {type(stored).__name__} in the place of an array")
-        return stored.item()
+        return only_object(load_pickle(stream, where, torch_names(where), hint=hint))
     start, count = stream.tell(), math.prod(shape) * dtype.itemsize
     if not 0 <= count <= len(data) - start:
         raise ValueError(f"the file ends early: its shape {shape} needs {count} bytes")

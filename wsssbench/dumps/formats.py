@@ -41,10 +41,6 @@ class Dump:
     maps: Maps | None = None  # (T, h, w) float32 in [0, 1], classes ascending; T may be 0
     probs: NDArray[np.float32] | None = None  # (C, h, w), sums to 1
 
-    def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.labels, self.maps, self.probs)) != 1:
-            raise ValueError("a dump holds exactly one of labels, maps and probs")
-
     def outputs(self) -> Outputs:
         """The same as a step's outputs, for stages and artifacts."""
         return Outputs(labels=self.labels, maps=self.maps, probs=self.probs)

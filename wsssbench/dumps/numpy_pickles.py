@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,67 +58,46 @@ def shaped(flat: NDArray[Any], shape: Any, fortran: Any) -> NDArray[Any]:
     return flat.reshape(sides, order="F" if fortran else "C")
 
 
-class StoredDtype(Stored):
-    """Stands for numpy.dtype; args (code, ...), state (version, byte order, ...)."""
-
-    def __init__(self, code: Any, *_: Any) -> None:
-        self.code = code
-
-    def values(self, data: Any) -> NDArray[Any]:
-        """`data` as a flat array of this type."""
-        order = self.state[1] if isinstance(self.state, tuple) and len(self.state) > 1 else "="
-        if not isinstance(order, str) or not isinstance(self.code, str):
-            raise ValueError("values of type unknown")
-        return plain_values(order + self.code, data)
+def _values(dtype: Any, data: Any) -> NDArray[Any]:
+    """`data` as a flat array of a stored type, of which only code and byte order are looked at."""
+    if not isinstance(dtype, Stored) or dtype.make is not _dtype:
+        raise ValueError(f"values of type {type(dtype).__name__}")
+    return plain_values(dtype.value(), data)
 
 
-class StoredArray(Stored):
-    """Stands for numpy.ndarray; state (version, shape, dtype, is_fortran, bytes or list)."""
-
-    def __init__(self, *_: Any) -> None: ...
-
-    def value(self) -> NDArray[Any]:
-        """The array of plain values; ValueError for objects, records and whatever does not add up."""
-        shape, dtype, fortran, data = self._parts()
-        return shaped(_dtype(dtype).values(data), shape, fortran)
-
-    def item(self) -> Any:
-        """The one object in an array of objects without axes."""
-        shape, _, _, items = self._parts()
-        if shape != () or not isinstance(items, list) or len(items) != 1:
-            raise ValueError("an array of objects, not one dict")
-        return items[0]
-
-    def _parts(self) -> tuple[Any, Any, Any, Any]:
-        """Shape, dtype, column order and data."""
-        if not isinstance(self.state, tuple) or len(self.state) != 5:
-            raise ValueError("an array without its state")
-        return self.state[1:]
+def _dtype(state: Any, code: Any, *_: Any) -> str:
+    """ "<f4" of the arguments (code, ...) and the state (version, byte order, ...) of numpy.dtype."""
+    order = "=" if state is None else state[1]
+    if not isinstance(order, str) or not isinstance(code, str):
+        raise ValueError("values of type unknown")
+    return order + code
 
 
-class StoredBuffer(StoredArray):
-    """An array as pickle protocol 5 has it: bytes, dtype, shape, order."""
-
-    def __init__(self, data: Any, dtype: Any, shape: Any, order: Any, *_: Any) -> None:
-        self.state = (1, shape, dtype, order == "F", data)
-
-
-class StoredScalar(Stored):
-    """Stands for numpy's scalar."""
-
-    def __init__(self, dtype: Any, data: Any) -> None:
-        self.dtype, self.data = dtype, data
-
-    def value(self) -> Any:
-        """The number or text as Python has it."""
-        [value] = _dtype(self.dtype).values(self.data).tolist()
-        return value
+def _array(state: Any, *_: Any) -> NDArray[Any]:
+    """The array of plain values; ValueError for objects, records and whatever does not add up."""
+    _, shape, dtype, fortran, data = state
+    return shaped(_values(dtype, data), shape, fortran)
 
 
-def _dtype(value: Any) -> StoredDtype:
-    if not isinstance(value, StoredDtype):
-        raise ValueError(f"values of type {type(value).__name__}")
+def _buffer(_: Any, data: Any, dtype: Any, shape: Any, order: Any, *_more: Any) -> NDArray[Any]:
+    """The same as pickle protocol 5 has it."""
+    return shaped(_values(dtype, data), shape, order == "F")
+
+
+def _scalar(_: Any, dtype: Any, data: Any) -> Any:
+    """The number or text as Python has it."""
+    [value] = _values(dtype, data).tolist()
     return value
+
+
+def only_object(stored: Any) -> Any:
+    """The one object in a stored array of objects without axes; ValueError for anything else."""
+    if not isinstance(stored, Stored) or stored.make is not _array:
+        raise ValueError(f"a {type(stored).__name__} in the place of an array")
+    state = stored.state if isinstance(stored.state, tuple) else ()
+    if len(state) != 5 or state[1] != () or not isinstance(state[4], list) or len(state[4]) != 1:
+        raise ValueError("an array of objects, not one dict")
+    return state[4][0]
 
 
 def _latin1_text(text: Any, encoding: Any) -> str:
@@ -133,8 +113,8 @@ NUMPY_NAMES: Names = {
     ("builtins", "bytes"): lambda: b"",
     ("collections", "OrderedDict"): dict,  # its entries follow
     ("numpy", "ndarray"): "ndarray",
-    ("numpy", "dtype"): StoredDtype,
-    **{(f"{core}.multiarray", "_reconstruct"): StoredArray for core in CORES},
-    **{(f"{core}.multiarray", "scalar"): StoredScalar for core in CORES},
-    **{(f"{core}.numeric", "_frombuffer"): StoredBuffer for core in CORES},
+    ("numpy", "dtype"): partial(Stored, _dtype),
+    **{(f"{core}.multiarray", "_reconstruct"): partial(Stored, _array) for core in CORES},
+    **{(f"{core}.multiarray", "scalar"): partial(Stored, _scalar) for core in CORES},
+    **{(f"{core}.numeric", "_frombuffer"): partial(Stored, _buffer) for core in CORES},
 }

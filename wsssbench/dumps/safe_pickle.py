@@ -29,13 +29,19 @@ Names: TypeAlias = Mapping[tuple[str, str], Any]
 
 
 class Stored:
-    """A stand-in for an object: it remembers the state that a pickle gives it and does nothing with it."""
+    """A stand-in for an object: it remembers what a pickle calls for it, and its state, until it is asked."""
 
     state: Any = None
 
+    def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
+        self.make, self.arguments = make, arguments
+
     def value(self) -> Any:
-        """What it stands for; ValueError where that is damaged or no plain value."""
-        raise NotImplementedError
+        """What it stands for: make(state, *arguments). ValueError where that is damaged or no plain value."""
+        try:
+            return self.make(self.state, *self.arguments)
+        except (TypeError, LookupError, OverflowError) as error:
+            raise ValueError("its parts do not fit together") from error
 
 
 def settled(value: Any) -> Any:

@@ -56,23 +56,15 @@ class Storage:
         return plain_values(self.dtype, self.data)
 
 
-class StoredTensor(Stored):
-    """Stands for a tensor: a view of a storage."""
-
-    def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> None:
-        if not isinstance(storage, Storage):
-            raise ValueError("a tensor without a storage")
-        self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
-
-    def value(self) -> NDArray[Any]:
-        """The tensor as an array; ValueError where it reaches beyond its storage or repeats it."""
-        flat, sides = self.storage.flat(), checked_shape(self.size)
-        if math.prod(sides) > flat.size:
-            raise ValueError(f"a tensor of the shape {sides} over {flat.size} values")
-        offset, *strides = (
-            n * flat.itemsize for n in checked_shape((self.offset,)) + checked_shape(self.stride)
-        )
-        return np.ndarray(sides, flat.dtype, flat, offset, strides)  # numpy compares them with the memory
+def _tensor(_: Any, storage: Any, offset: Any, size: Any, stride: Any, *_more: Any) -> NDArray[Any]:
+    """A view of a storage as an array; ValueError where it reaches beyond its storage or repeats it."""
+    if not isinstance(storage, Storage):
+        raise ValueError("a tensor without a storage")
+    flat, sides = storage.flat(), checked_shape(size)
+    if math.prod(sides) > flat.size:
+        raise ValueError(f"a tensor of the shape {sides} over {flat.size} values")
+    start, *steps = (n * flat.itemsize for n in checked_shape((offset,)) + checked_shape(stride))
+    return np.ndarray(sides, flat.dtype, flat, start, steps)  # numpy compares them with the memory
 
 
 def torch_names(where: object) -> Names:
@@ -91,7 +83,7 @@ def torch_names(where: object) -> Names:
 # in a torch file storages are persistent ids, so that it cannot hold another torch file: no endless nesting
 FILE_NAMES: Names = {
     **NUMPY_NAMES,
-    ("torch._utils", "_rebuild_tensor_v2"): StoredTensor,
+    ("torch._utils", "_rebuild_tensor_v2"): functools.partial(Stored, _tensor),
     **{(module, name): dtype for name, dtype in STORAGES.items() for module in ("torch", "torch.cuda")},
 }
 
@@ -102,7 +94,7 @@ def is_legacy_torch(begin: bytes) -> bool:
 
 
 def read_torch(data: bytes, where: object) -> Any:
-    """What torch.save wrote, tensors as `StoredTensor`; ValueError if damaged, BadData for code."""
+    """What torch.save wrote, tensors as stand-ins; ValueError if damaged, BadData for code."""
     storages: dict[str, Storage] = {}
     load = functools.partial(
         load_pickle, where=where, names=FILE_NAMES, persistent=functools.partial(_storage, storages)
