@@ -3,7 +3,6 @@ the tensors belong to is the business of `matching`."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 import zipfile
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from wsssbench.errors import BadData
 from wsssbench.files.archives import check_stored
+from wsssbench.files.digests import file_digest
 from wsssbench.nets.mxnet_params import LIST_MAGIC, read_mxnet_params
 
 Format = Literal["torch", "safetensors", "mxnet"]
@@ -155,7 +155,4 @@ def _named_tensors(loaded: Any) -> Iterator[tuple[str, Tensor]]:
 
 def weights_digest(path: str | Path) -> str:
     """sha256 (hex) of a weight file; empty for no file."""
-    if not str(path):
-        return ""
-    with Path(path).expanduser().open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_digest(Path(path)) if str(path) else ""
