@@ -38,7 +38,8 @@ def read_keyed_maps(
         if found.ndim != 1 or found.size == 0 or found[0] != 0:
             raise source.bad("its keys do not begin with 0 for the background, as PuzzleCAM's do")
         found = found[1:]
-    classes = source.class_ids(found, int(from_one), source.classes - (not from_one), first=int(from_one))
+    least = int(from_one)
+    classes = source.class_ids(found, least, least + source.classes - 1)
     return checked_maps(source, classes, source.planes(content[name], name))
 
 

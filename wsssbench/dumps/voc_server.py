@@ -99,18 +99,17 @@ def verify_voc_archive(
     BadData unless it holds one plain file for each of `ids` (1,456 of VOC's test list) in the right folder,
     and nothing else, each a PNG of mode P with the VOC palette, of the image's size, with labels in 0..20.
     """
-    wanted: dict[str, dict[str, str]] = {c: {member_name(id, c): id for id in ids} for c in COMPETITIONS}
-    seen: dict[str, str] = {}
+    places = {member_name(id, c): (id, c) for id in ids for c in COMPETITIONS}
+    seen: set[str] = set()
     competition = ""
     for member, data in _members(Path(path), _most_bytes(ids, sizes)):
-        here = [c for c in COMPETITIONS if member in wanted[c]]
-        if not here or (competition and here != [competition]):
+        id, here = places.get(member, ("", ""))
+        if not here or competition not in ("", here):
             raise BadData(f"{member!r} has no place in the archive", where=path, hint=HINT)
-        competition = here[0]
-        id = wanted[competition][member]
         if id in seen:
             raise BadData(f"{member} stands twice", where=path, hint=HINT)
-        seen[id] = member
+        competition = here
+        seen.add(id)
         _check_picture(data, sizes[id], f"{path}, {member}")
     missing = [id for id in ids if id not in seen]
     if missing or not ids:
