@@ -50,6 +50,10 @@ def _has(*names: str) -> Callable[[Any], bool]:
     return lambda content: isinstance(content, dict) and content.keys() >= set(names)
 
 
+def _has_only(*names: str) -> Callable[[Any], bool]:
+    return lambda content: isinstance(content, dict) and content.keys() == set(names)
+
+
 def _is_array(axes: int, kinds: str) -> Callable[[Any], bool]:
     """Whether the content is a bare array with so many axes, of one of these kinds of numbers."""
     return lambda found: isinstance(found, np.ndarray) and found.ndim == axes and found.dtype.kind in kinds
@@ -109,7 +113,7 @@ FORMATS: tuple[DumpFormat, ...] = (
     DumpFormat("wsol", "maps", "one map; the class is given beside", "0..1", ("wsolevaluation",),
                _is_array(2, "f"), map_formats.read_single_map),
     DumpFormat("wsssbench-maps", "maps", FROM_ZERO, "0..1 in float16, .npz", HOUSE,
-               _has("classes", "values"),
+               _has_only("classes", "values"),
                partial(map_formats.read_keyed_maps, name="values", keys="classes")),
     DumpFormat("psa-crf", "probs", "0 background, class + 1", "marginals that sum to 1", ("PSA", "SEAM"),
                prob_formats.is_crf_dict, prob_formats.read_crf_dict, automatic=False),
@@ -121,7 +125,7 @@ FORMATS: tuple[DumpFormat, ...] = (
     DumpFormat("probs", "probs", PLANES, "a bare array that sums to 1", ("own scripts",),
                prob_formats.is_probs, prob_formats.read_probs),
     DumpFormat("wsssbench-probs", "probs", PLANES, "sums to 1, float16, .npz", HOUSE,
-               _has("probs"), partial(prob_formats.read_probs, key="probs")),
+               _has_only("probs"), partial(prob_formats.read_probs, key="probs")),
 )  # fmt: skip
 
 

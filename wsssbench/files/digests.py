@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from pathlib import Path
 
 from wsssbench.errors import BadData
-from wsssbench.files.file_hashes import file_sha256
 
 SUFFIXES = (".npy", ".npz", ".png", ".pt", ".pth")
 HINT = "check the path; relative paths start at the working folder"
@@ -40,6 +38,8 @@ def folder_digest(path: Path) -> str:
 
 @functools.lru_cache
 def _folder_digest(path: Path, files: tuple[tuple[str, int, int], ...]) -> str:
+    import hashlib
+
     whole = hashlib.sha256()
     for name, size, mtime_ns in files:
         whole.update(f"{name}\0{_digest(path / name, size, mtime_ns)}\n".encode())
@@ -48,4 +48,6 @@ def _folder_digest(path: Path, files: tuple[tuple[str, int, int], ...]) -> str:
 
 @functools.lru_cache
 def _digest(path: Path, size: int, mtime_ns: int) -> str:
+    from wsssbench.files.file_hashes import file_sha256  # late: options are read where nothing is hashed
+
     return file_sha256(path)
