@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.dumps.array_files import parse_arrays, read_bytes
+from wsssbench.dumps.array_files import read_arrays
 from wsssbench.dumps.safe_pickle import settled
 from wsssbench.errors import BadData, first_names
 from wsssbench_datasets.id_lists import voc_id
@@ -37,7 +37,7 @@ def read_tag_file(path: Path, classes: int, image_id: Callable[[str], str] = voc
     """
     if not path.is_file():
         raise BadData("this tag file does not exist", where=path, hint=NPY_HINT)
-    table = parse_arrays(read_bytes(path), path, NPY_HINT)
+    table = read_arrays(path, NPY_HINT)
     if not isinstance(table, dict):
         what = f"this is no table of tags, but an array of shape {table.shape}"
         raise BadData(what, where=path, hint=NPY_HINT)

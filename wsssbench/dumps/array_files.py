@@ -19,6 +19,7 @@ from wsssbench.dumps.numpy_pickles import only_object, plain_values, shaped
 from wsssbench.dumps.safe_pickle import load_pickle, settled
 from wsssbench.dumps.torch_pickles import is_legacy_torch, read_torch, torch_names
 from wsssbench.errors import BadData
+from wsssbench.files.atomic import read_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,17 +49,9 @@ MOST_UNPACKED_BYTES = 2**30  # of a compressed .npz, of which a MB can claim a G
 HINT = "write the file again; .npy, .npz, pickles, torch.save's files and PNG are read"
 
 
-def read_bytes(path: Path | str) -> bytes:
-    """The whole file. BadData where it is missing, cannot be read or is larger than any dump."""
-    try:
-        size = Path(path).stat().st_size
-        if size > MOST_FILE_BYTES:
-            raise BadData(f"a file of {size} bytes is no dump of one image", where=path, hint=HINT)
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise BadData("no such file", where=path, hint="one file per image, named after its id") from None
-    except OSError as error:
-        raise BadData(f"this file cannot be read ({error.strerror or error})", where=path) from error
+def read_arrays(path: Path, hint: str = HINT) -> NDArray[Any] | dict[Any, Any]:
+    """`parse_arrays` of the file at `path`; BadData too where it cannot be read or is too large."""
+    return parse_arrays(read_bytes(path, MOST_FILE_BYTES, hint), path, hint)
 
 
 def parse_arrays(data: bytes, where: object, hint: str = HINT) -> NDArray[Any] | dict[Any, Any]:
@@ -109,12 +102,9 @@ def read_npz(path: Path | str) -> dict[str, NDArray[Any]]:
 
     BadData for a file that is missing, damaged, or anything but an .npz of plain arrays.
     """
-    data = read_bytes(path)
-    if data[:4] != ZIP:
-        raise BadData("this is no .npz file", where=path, hint=HINT)
-    found = parse_arrays(data, path)
+    found = read_arrays(Path(path))
     if not isinstance(found, dict) or not all(isinstance(value, np.ndarray) for value in found.values()):
-        raise BadData("this file holds more than plain arrays", where=path, hint=HINT)
+        raise BadData("this is no .npz file of plain arrays", where=path, hint=HINT)
     return found
 
 
@@ -139,14 +129,14 @@ def _array_alone(found: Any) -> NDArray[Any]:
     return array
 
 
-def _parse_npy(data: bytes, where: object, hint: str, objects: bool = True) -> Any:
+def _parse_npy(data: bytes, where: object, hint: str, member: str = "") -> Any:
     stream = io.BytesIO(data)
     version = npy.read_magic(stream)
     if version not in NPY_HEADERS:
         raise ValueError(f"an .npy file of version {version[0]}")
     shape, fortran, dtype = NPY_HEADERS[version](stream)
-    if dtype.hasobject and not objects:
-        raise ValueError("it holds objects")
+    if dtype.hasobject and member:
+        raise ValueError(f"{member} holds objects")
     if dtype.hasobject:
         return only_object(load_pickle(stream, where, torch_names(where), hint=hint))
     start, count = stream.tell(), math.prod(shape) * dtype.itemsize
@@ -170,5 +160,5 @@ def _parse_npz(data: bytes, where: object) -> dict[str, Any]:
         for member in members:
             with archive.open(member) as stream:
                 content = stream.read(member.file_size)  # no more than that of a bomb
-            arrays[member.filename.removesuffix(".npy")] = _parse_npy(content, where, HINT, objects=False)
+            arrays[member.filename.removesuffix(".npy")] = _parse_npy(content, where, HINT, member.filename)
     return arrays

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.dumps.array_files import parse_arrays, read_bytes
+from wsssbench.dumps.array_files import read_arrays
 from wsssbench.dumps.label_pictures import Picture, is_png_file, picture_at
 from wsssbench.dumps.prob_formats import is_crf_dict, sums_to_one
 from wsssbench.dumps.registry import FORMATS, DumpFormat
@@ -84,7 +84,7 @@ def read_dump(
 
 def _content(path: Path) -> Any:
     """A `Picture`, an array, or a dict of stored values."""
-    return picture_at(path) if is_png_file(path) else parse_arrays(read_bytes(path), path)
+    return picture_at(path) if is_png_file(path) else read_arrays(path)
 
 
 def _checked(source: Source, content: Any, wanted: DumpFormat) -> DumpFormat:
