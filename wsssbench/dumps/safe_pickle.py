@@ -64,8 +64,11 @@ def load_pickle(
     whatever needs code: a name that is not in `names`, an extension code, an instance, a persistent id that
     nobody knows. ValueError for a damaged pickle.
     """
+    machine = _Machine(stream, encoding="latin1")
+    machine.dispatch = _Counted(ACTIONS)  # type: ignore[misc]
+    machine.where, machine.names, machine.persistent, machine.hint = where, names, persistent, hint
     try:
-        return _Machine(stream, where, names, persistent, hint).load()
+        return machine.load()
     except BadData:
         raise
     except Exception as error:  # a damaged pickle can fail in any way: stack, memo, text, memory
@@ -87,17 +90,10 @@ class _Machine(pickle._Unpickler):
     readline: Callable[[], bytes]
     pop_mark: Callable[[], list[Any]]
 
-    def __init__(
-        self,
-        stream: IO[bytes],
-        where: object,
-        names: Names,
-        persistent: Callable[[Any], Any] | None,
-        hint: str,
-    ) -> None:
-        super().__init__(stream, encoding="latin1")
-        self.where, self.names, self.persistent, self.hint = where, names, persistent, hint
-        self.dispatch = _Counted(ACTIONS)  # type: ignore[misc]
+    where: object
+    names: Names
+    persistent: Callable[[Any], Any] | None
+    hint: str
 
     def refuse(self, what: str) -> NoReturn:
         hint = "do not load this file with numpy.load or torch.load: it may run a program"
