@@ -6,8 +6,8 @@ in `wsssbench.reporting.beside`. `python -m wsssbench.reporting.published_text` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
@@ -16,10 +16,21 @@ from wsssbench.reporting.beside import JUDGED, Beside, beside, fitting_stage
 from wsssbench.reporting.conditions import ground_truth
 from wsssbench.reporting.published import STRENGTHS, Published, load_published
 from wsssbench.reporting.rows import Row
-from wsssbench.reporting.table_parts import grid
+from wsssbench.reporting.table_parts import TextTable, grid
 
 MEASURED, REPORTED = "measured", "reported"
 HEADING = "Reported by others, not measured here"
+PAPER = (
+    "method",
+    "mIoU",
+    "backbone",
+    "second stage",
+    "pretraining",
+    "scales",
+    "CRF",
+    "test told by",
+    "source",
+)
 NOTHING = "No published number is known to be of these terms."
 TERMS_BY = {"author": "its authors", "code": "its test program", "": ""}
 
@@ -30,11 +41,17 @@ class ReportedBlock:
 
     found: Beside
 
-    def markdown(self) -> str:
-        """Heading, lines, the sentence that defines them, and a line for each reason to leave others out."""
-        shown = [grid([reported_cells(entry) for entry in self.found.shown])] if self.found.shown else []
-        left = "\n".join(f"- {line}" for line in self.left_out())
-        return "\n\n".join([f"### {HEADING}", *shown, self.definition(), *([left] if left else [])]) + "\n"
+    def text(self, columns: Collection[str] = ()) -> TextTable:
+        """What stands below the measured rows; of `columns` only, where some are named."""
+        cells = [reported_cells(entry) for entry in self.found.shown]
+        lines = [{n: text for n, text in line.items() if not columns or n in columns} for line in cells]
+        return TextTable(HEADING, lines, self.definition(), self.left_out(), level=3)
+
+    def paper_text(self) -> TextTable:
+        """The same for LaTeX: few columns, and the name of the table in its title."""
+        terms = self.found.terms
+        title = f"{terms.dataset}: {terms.stage}, {REPORTED}"
+        return replace(self.text(PAPER), title=title, label=content_key(terms)[:8])
 
     def data(self) -> dict[str, Any]:
         """JSON types, in the form of a table of another kind."""
@@ -47,19 +64,6 @@ class ReportedBlock:
             "left_out": left,
             "definition": self.definition(),
         }
-
-    def tex_data(self) -> dict[str, Any]:
-        """As `wsssbench.reporting.latex` sets tables of another kind: texts, and few columns."""
-        names = {"method": "method", "backbone": "backbone", "second_stage": "second stage", "miou": "mIoU"}
-        names |= {"pretraining": "pretraining", "scales": "scales", "crf": "CRF"}
-        rows = []
-        for entry in self.found.shown:
-            line = reported_cells(entry)
-            line["CRF"] += " (as the test program does)" if entry.terms_by == "code" else ""
-            texts = {key: line[name] or None for key, name in names.items()}
-            rows.append({**texts, "source": entry.source})
-        told = {"nothing": NOTHING, "left_out_lines": self.left_out()}
-        return {**self.data(), **told, "rows": rows, "label": content_key(self.found.terms)[:8]}
 
     def lines(self) -> list[dict[str, Any]]:
         """Flat csv lines; their mIoU has a column of its own: nobody shall average it with measured ones."""

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from wsssbench.identity import Record, RowIdentity, Terms, content_key, plain
+from wsssbench.identity import Record, RowIdentity, StepIdentity, Terms, content_key, plain
 from wsssbench.masks import without_mask
 
 STAGES = ("seed", "pseudo", "seg", "seg+crf", "seg+ms", "seg+ms+crf")  # order of the tables
@@ -133,14 +133,20 @@ def configuration(record: Record) -> dict[str, Any]:
     flat: dict[str, Any] = {"precision": identity.precision, "filters": identity.filter_backend}
     flat |= {"batch": identity.batch} if isinstance(identity.batch, int) else {}  # else among the options
     flat["supervision"] = "+".join(identity.supervision)
-    for number, step in enumerate(identity.recipe):
-        twice = [s.name for s in identity.recipe].count(step.name) > 1
+    flat |= step_options(identity.recipe) | _learned_from(record)
+    if identity.terms.threshold_policy == "fixed":  # other policies may choose one per seed
+        flat["threshold"] = identity.threshold["value"] if identity.threshold else None
+    return flat
+
+
+def step_options(steps: Sequence[StepIdentity]) -> dict[str, Any]:
+    """Version and options of every step: "cam version", "cam.crop"; a step that comes twice is numbered."""
+    flat: dict[str, Any] = {}
+    for number, step in enumerate(steps):
+        twice = [s.name for s in steps].count(step.name) > 1
         name = f"{step.name}#{number + 1}" if twice else step.name
         flat[f"{name} version"] = step.version
         flat |= {f"{name}.{key}": value for key, value in plain(step.config).items()}
-    flat |= _learned_from(record)
-    if identity.terms.threshold_policy == "fixed":  # other policies may choose one per seed
-        flat["threshold"] = identity.threshold["value"] if identity.threshold else None
     return flat
 
 
@@ -160,8 +166,8 @@ def _aggregate(terms_hash: str, records: Sequence[Record], stale: Collection[str
     rows, others = [], [own for group in by_row.values() if (own := _learned_from(group[0]))]
     for (method, _), cells in by_row.items():
         siblings = [configuration(group[0]) for (name, _), group in by_row.items() if name == method]
-        row = _row(terms_hash, cells, _difference(configuration(cells[0]), siblings), stale)
-        apart = _difference(learned, others) if (learned := _learned_from(cells[0])) else ""
+        row = _row(terms_hash, cells, difference(configuration(cells[0]), siblings), stale)
+        apart = difference(learned, others) if (learned := _learned_from(cells[0])) else ""
         told = not apart or apart in row.variant
         rows.append(row if told else replace(row, badges=(*row.badges, apart)))
     if len({version for row in rows for version in row.versions}) > 1:
@@ -175,9 +181,9 @@ def _judged_by(row: Row) -> Iterator[str]:
         yield f"wsssbench {', '.join(row.versions)}"
 
 
-def _difference(own: Mapping[str, Any], all_of_method: Sequence[Mapping[str, Any]]) -> str:
-    """The options in which rows of one method differ, as this row has them."""
-    names = {name for other in all_of_method for name in {**own, **other} if own.get(name) != other.get(name)}
+def difference(own: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
+    """The options in which some differ, as `own` has them: "crop=448, seed=1"."""
+    names = {name for other in others for name in {**own, **other} if own.get(name) != other.get(name)}
     return ", ".join(f"{name}={own.get(name)}" for name in sorted(names))
 
 

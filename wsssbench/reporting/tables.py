@@ -25,6 +25,7 @@ from wsssbench.reporting.conditions import (
 )
 from wsssbench.reporting.rows import Number, Row
 from wsssbench.reporting.table_parts import (
+    TextTable,
     _mixed,
     _plain_mean,
     _spread,
@@ -45,8 +46,8 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the b
 class OtherTable(Protocol):
     """A table of its own kind that stands after those of the rows."""
 
-    def markdown(self) -> str:
-        """Heading, table, and the sentence that defines its numbers."""
+    def texts(self) -> Sequence[TextTable]:
+        """What people read of it."""
         ...
 
     def data(self) -> dict[str, Any]:
@@ -79,16 +80,15 @@ def render(
     if format == "csv":
         lines = [line for pair in zip(tables, blocks, strict=True) for line in _lines(*pair)]
         return _csv([*lines, *(line for other in others for line in other.lines())])
+    below = [text for other in others for text in other.texts()]
     if format == "tex":
         from wsssbench.reporting.latex import latex_document
 
-        below = [block.tex_data() for block in blocks if block]
-        return latex_document(tables, [other.data() for other in others], below)
-    texts = [_markdown(table, tables) for table in tables]
-    shown = [
-        f"{text}\n{block.markdown()}" if block else text for text, block in zip(texts, blocks, strict=True)
-    ]
-    return "\n".join([*shown, *(other.markdown() for other in others)])
+        return latex_document(tables, below, [block.paper_text() for block in blocks if block])
+    parts: list[str] = []
+    for table, block in zip(tables, blocks, strict=True):
+        parts += [_markdown(table, tables), *([block.text().markdown()] if block else [])]
+    return "\n".join([*parts, *(text.markdown() for text in below)])
 
 
 def _reported(

@@ -6,20 +6,18 @@ is the template's.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import fmean
 
-from wsssbench.identity import Terms
-from wsssbench.reporting.conditions import augmentation, crf_words, ground_truth, judged_size
-from wsssbench.reporting.page.sections import Section
+from wsssbench.identity import Record
+from wsssbench.reporting.conditions import facts
 from wsssbench.reporting.rows import Number, Row
-from wsssbench.reporting.table_parts import definition
+from wsssbench.reporting.sections import Line
+from wsssbench.reporting.table_parts import TextTable, definition, number_in
 from wsssbench.reporting.tables import class_lines, row_cells
-from wsssbench.reporting.throughput import MB, ThroughputTable
+from wsssbench.reporting.throughput import phase_cells, phase_names
 
-NUMBER = re.compile(r"-?\d+(\.\d+)?")
 AS_BADGES = ("supervision", "tags at evaluation", "threshold", "CRF")  # of a row: the protocol that made it
 HEADED = ("rank", "method", "mIoU", "% of full")  # columns that are built here
 
@@ -81,18 +79,25 @@ def _filled(cell: Cell) -> bool:
 
 def text_cell(text: str) -> Cell:
     """A cell sorted by the number it starts with, if it starts with one."""
-    found = NUMBER.match(text)
-    return Cell(text, float(found[0]) if found else None)
+    return Cell(text, number_in(text))
+
+
+def text_grid(text: TextTable) -> Grid:
+    """A table as it stands in the other formats, but that the method, where there is one, comes first."""
+    names = sorted(text.lines[0], key=lambda name: name != "method") if text.lines else []
+    lines = [
+        {n: Cell(line[n]) if n == names[0] else text_cell(line[n]) for n in names} for line in text.lines
+    ]
+    return grid_of(text.title, lines, text.note)
 
 
 # --------------------------------------------------------------------------------------------- main table
 
 
-def main_grid(section: Section) -> Grid:
+def main_grid(caption: str, rows: Sequence[Row]) -> Grid:
     """One line per row: method with badges, mIoU with its interval, and the other columns of the report."""
-    rows = section.rows
     span = _span(rows)
-    return grid_of(section.heading, [_main_line(row, rows, span) for row in rows], definition(rows))
+    return grid_of(caption, [_main_line(row, rows, span) for row in rows], definition(rows))
 
 
 def _main_line(row: Row, rows: Sequence[Row], span: tuple[float, float]) -> dict[str, Cell]:
@@ -147,65 +152,47 @@ def _seeds(seeds: Sequence[int]) -> str:
     return f"{shown} ({len(seeds)})" if seeds else ""
 
 
-def protocol_badges(terms: Terms) -> list[Badge]:
+def protocol_badges(rows: Sequence[Row]) -> list[Badge]:
     """What all rows of a table have in common."""
-    oracle = terms.threshold_policy == "oracle"
-    badges = [
-        Badge(f"stage {terms.stage} v{terms.stage_version}"),
-        Badge(f"split {terms.split}"),
-        Badge(f"image tags {'given' if terms.tags_at_evaluation else 'not given'} at evaluation"),
-        Badge(f"threshold policy {terms.threshold_policy}", "warn" if oracle else "plain"),
-        Badge(
-            "no CRF by the stage" if terms.crf is None else f"dense CRF by the stage {crf_words(terms.crf)}"
-        ),
-        Badge(augmentation(terms)),
-        Badge(f"truth: {ground_truth(terms)}"),
-        Badge(f"judged {judged_size(terms)}"),
-        Badge(f"{terms.dataset} {terms.dataset_version}, {len(terms.classes) + 1} classes"),
-        Badge(
-            f"split {terms.split_fingerprint[:8]}" if terms.split_fingerprint else "drawn anew by each seed"
-        ),
-    ]
-    badges += [Badge("custom stage", "warn")] if terms.custom else []
-    badges += [Badge("earlier protocol", "warn")] if terms.earlier else []
-    return badges + ([Badge(f"limit {terms.limit}", "warn")] if terms.limit is not None else [])
-
-
-def failures(section: Section) -> list[str]:
-    """Why cells failed, and later attempts at cells, by row."""
-    return [failure for row in section.rows for failure in row.failures]
+    terms, images = rows[0].terms, next((row.n_images for row in rows if row.n_images is not None), None)
+    unusual = {"stage": terms.custom, "threshold": terms.threshold_policy == "oracle"}
+    unusual |= {"limit": True, "protocol": True}
+    known = facts(terms, images)
+    return [Badge(phrase, "warn" if unusual.get(name) else "plain") for name, phrase in known.items()]
 
 
 # ------------------------------------------------------------------------------------------ other tables
 
 
-def class_grid(section: Section) -> Grid | None:
+def class_grid(rows: Sequence[Row]) -> Grid | None:
     """IoU of each class; None where no row has any."""
-    lines = [{name: text_cell(text) for name, text in line.items()} for line in class_lines(section.rows)]
-    return grid_of("IoU per class (%), mean over seeds", lines) if lines else None
+    lines = class_lines(rows)
+    return text_grid(TextTable("IoU per class (%), mean over seeds", lines)) if lines else None
 
 
-def bench_grid(table: ThroughputTable) -> Grid:
-    """One line for each thing that was timed."""
-    data = table.data()
-    caption = f"Throughput: {data['dataset']}{table.apart} on {table.machine}"
-    return grid_of(caption, [_bench_line(row) for row in data["rows"]], data["definition"])
+def phase_grid(lines: Sequence[Line]) -> Grid | None:
+    """Seconds of training by phase, for each row and step once, mean over seeds; None without any."""
+    timed: dict[str, dict[str, float]] = {}
+    for line in lines:
+        for step, phases in _mean_phases(line.records).items():
+            timed.setdefault(f"{line.title}: {step}", phases)
+    names = phase_names(timed.values())
+    cells = [{"row": row, **phase_cells(phases, names, "seconds")} for row, phases in timed.items()]
+    where = ", ".join(dict.fromkeys(_machine(record) for line in lines for record in line.records))
+    note = f"What the steps of a row have cost, shared work in full, mean over seeds. Measured on {where}."
+    return text_grid(TextTable("Where training time goes (seconds, share)", cells, note)) if cells else None
 
 
-def _bench_line(row: Mapping[str, Any]) -> dict[str, Cell]:
-    low, high = row["quartiles_ms"]
-    peak = row["peak_bytes"]
-    method = f"{row['method']} ({row['variant']})" if row["variant"] else row["method"]
-    return {
-        "method": Cell(method),
-        "step": Cell(row["step"]),
-        "what": Cell(row["what"]),
-        "images/s": Cell(f"{row['images_per_s']:.1f}", row["images_per_s"]),
-        "median ms": Cell(f"{row['median_ms']:.1f}", row["median_ms"]),
-        "quartiles ms": Cell(f"{low:.1f} to {high:.1f}", low),
-        "peak MB": Cell("") if peak is None else Cell(f"{peak / MB:.0f}", peak / MB),
-        "batch": Cell(str(row["batch"]), row["batch"]),
-        "measured": Cell(str(len(row["times_ms"])), float(len(row["times_ms"]))),
-        "arithmetic": Cell(row["precision"]),
-        "backend": Cell(row["backend"]),
-    }
+def _mean_phases(records: Sequence[Record]) -> dict[str, dict[str, float]]:
+    """Seconds of each phase by step, of the records that say it."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for record in records:
+        for step, phases in record.timing.get("fit_phases", {}).items():
+            for phase, seconds in phases.items():
+                found.setdefault(step, {}).setdefault(phase, []).append(float(seconds))
+    return {step: {name: fmean(own) for name, own in phases.items()} for step, phases in found.items()}
+
+
+def _machine(record: Record) -> str:
+    hardware = record.provenance.get("hardware", {})
+    return str(hardware.get("gpu") or hardware.get("cpu") or "an unknown machine")

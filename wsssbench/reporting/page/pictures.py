@@ -99,4 +99,9 @@ def _palette_uri(index: NDArray[Any], colours: NDArray[Any], alpha: NDArray[Any]
 def _uri(picture: Pil.Image, kind: str, **how: Any) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, format=kind, **({"optimize": True} | how))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(buffer.getvalue(), kind.lower())
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A picture of the kind "png" or "jpeg" as an address that holds all of it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
