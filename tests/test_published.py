@@ -305,11 +305,11 @@ def test_some_numbers_are_those_of_their_sources() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "error", "words"),
     [
-        ('source = "a paper"', "", BadData, "source is missing"),
+        ('source = "a paper"', "", BadData, "missing required field `source`"),
         ('source = "a paper"', 'source = " "', BadData, "a source says where"),
         ("miou = 50.0", "miou = 100.0", BadData, "a percentage"),
-        ("miou = 50.0", "miou = nan", BadData, "nan is not float"),
-        ("miou = 50.0", 'miou = "50"', BadData, "is not float"),
+        ("miou = 50.0", "miou = nan", BadData, "a percentage"),
+        ("miou = 50.0", 'miou = "50"', BadData, "Expected `float`, got `str`"),
         ("miou = 50.0", 'miou = 50.0, dataset = "city"', BadData, "no data set 'city'"),
         ("miou = 50.0", 'miou = 50.0, crf_set = "G"', BadData, "a CRF set needs"),
         ("miou = 50.0", 'miou = 50.0, crf = "yes"', BadData, "terms_by says"),
@@ -319,7 +319,7 @@ def test_some_numbers_are_those_of_their_sources() -> None:
         ("miou = 50.0", 'miou = 50.0, supervision = ["boxes"]', BadData, "supervision is some of"),
         ("miou = 50.0", "miou = 50.0, mious = 1", UnknownName, "no key 'mious'"),
         ("miou = 50.0 }", 'miou = 50.0 }, { split = "val", miou = 51.0 }', BadData, "there twice"),
-        ('strength = "paper"', 'strength = "rumour"', BadData, "'rumour' is none of"),
+        ('strength = "paper"', 'strength = "rumour"', BadData, "Invalid enum value 'rumour'"),
         ('results = [{ split = "val", miou = 50.0 }]', "results = []", BadData, "without results"),
         ("[[method]]", "[other]\n[[method]]", UnknownName, "no key 'other'"),
         ("[[method]]", "[[method]", BadData, "cannot be read"),

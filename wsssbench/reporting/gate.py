@@ -9,11 +9,12 @@ cell, 2 a bad file, 3 not comparable. Nothing here reads masks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict
+
+from msgspec import Meta, ValidationError, convert
 
 from wsssbench.errors import BadData, NotComparable
 from wsssbench.files.atomic import read_json
@@ -25,11 +26,33 @@ from wsssbench.reporting.rows import Number, Row, rows_of
 from wsssbench.statistics.paired import student_interval
 
 SCHEMA = 1
-TEXTS = ("method", "dataset", "stage", "terms", "metric")
 Better = Literal["higher", "lower"]
+Text: TypeAlias = Annotated[str, Meta(min_length=1)]
+Finite: TypeAlias = Annotated[float, Meta(ge=-1e300, le=1e300)]
 SAY_BETTER = 'install the metric, or add "better": "lower" (or "higher") to the row of the baseline'
 Verdict = Literal["ok", "better", "regression", "failed", "not comparable"]
 CODES: Mapping[Verdict, int] = {"ok": 0, "better": 0, "regression": 1, "failed": 1, "not comparable": 3}
+
+
+class BaselineRow(TypedDict):
+    """What a row of a baseline must say; older ones have neither `better` nor `seeds`."""
+
+    method: Text
+    dataset: Text
+    stage: Text
+    terms: Text
+    metric: Text
+    mean: Finite
+    tolerance: Annotated[float, Meta(ge=0, le=1e300)]
+    better: NotRequired[Better | None]
+    seeds: NotRequired[dict[Annotated[str, Meta(pattern="^[0-9]+$")], Finite]]
+
+
+class Baseline(TypedDict):
+    """The whole file."""
+
+    schema: Literal[1]
+    rows: Annotated[list[BaselineRow], Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -260,39 +283,9 @@ def read_baseline(path: Path | str) -> dict[str, Any]:
 
 def check_baseline(content: Any, where: object) -> list[dict[str, Any]]:
     """The rows of a baseline, or BadData that says which row and field is wrong."""
-    if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
-        raise BadData(
-            "not a baseline of wsssbench", where=where, hint=f'expected {{"schema": {SCHEMA}, ...}}'
-        )
-    rows = content.get("rows")
-    if not isinstance(rows, list) or not rows:
-        raise BadData("baseline without rows", where=where)
-    for number, row in enumerate(rows):
-        wrong = _wrong_field(row)
-        if wrong:
-            raise BadData(f"row {number + 1} of the baseline has a bad {wrong!r}", where=where)
-    return rows
-
-
-def _wrong_field(row: Any) -> str:
-    """Name of the first field that is missing or of a wrong kind, or ''."""
-    if not isinstance(row, Mapping):
-        return "row"
-    for name in TEXTS:
-        if not isinstance(row.get(name), str) or not row[name]:
-            return name
-    for name in ("mean", "tolerance"):
-        value = row.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            return name
-    if row.get("better") not in (None, "higher", "lower"):
-        return "better"
-    seeds = row.get("seeds", {})  # older baselines have none
-    if not isinstance(seeds, Mapping) or not all(_is_seed(*item) for item in seeds.items()):
-        return "seeds"
-    return "tolerance" if row["tolerance"] < 0 else ""
-
-
-def _is_seed(seed: Any, value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return number and isinstance(seed, str) and seed.isdecimal()
+    try:
+        convert(content, Baseline)
+    except ValidationError as error:
+        hint = f'a baseline is {{"schema": {SCHEMA}, "rows": [...]}}; `wsssbench gate --write` makes one'
+        raise BadData(f"not a baseline of wsssbench: {error}", where=where, hint=hint) from None
+    return list(content["rows"])
