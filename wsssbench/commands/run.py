@@ -167,9 +167,10 @@ def _said_of_masks(judged: Sequence[Cell], runs: Path) -> list[str]:
 def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
     """One picture per data set: image, truth and each method's masks of the first `count` judged images."""
     from wsssbench.masks import overlay, read_labels
-    from wsssbench.reporting.montage import montage
+    from wsssbench.reporting.figures.qualitative import masks_figure
+    from wsssbench.reporting.figures.style import save
 
-    pictures = []
+    pictures: list[Path] = []
     judged = [c for c in cells if c.stage.judged == "seg" and c.state in ("done", "stale")]
     for name in dict.fromkeys(c.trial.dataset.card.name for c in judged):
         first = next(c for c in judged if c.trial.dataset.card.name == name)
@@ -189,8 +190,6 @@ def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
             labels = [read_labels(cell.folder / "masks" / f"{id}.png") for id in ids]
             title = f"{cell.trial.method} ({cell.stage.name})"
             columns.append((title, [overlay(i, m) for i, m in zip(images, labels, strict=True)]))
-        path = runs / safe_name(name) / "masks.png"
         legend = {k + 1: v for k, v in enumerate(data.card.class_names)}
-        montage(path, columns, legend=legend)
-        pictures.append(path)
+        pictures += save(masks_figure(columns, legend), runs / safe_name(name) / "masks", ["png"])
     return pictures
