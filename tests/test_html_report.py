@@ -112,12 +112,12 @@ def test_ranks_intervals_seeds_protocol_and_definition_are_those_of_the_report(
     assert best.method == "rrm"
     number = best.numbers["miou"]
     assert number.interval is not None
-    assert f">{number.mean:.2f}</td>" in page
-    assert f"{number.interval[0]:.2f} to {number.interval[1]:.2f}" in page
+    low, high = number.interval
+    assert f">{number.mean:.2f} ± {number.sd:.2f} [{low:.2f}, {high:.2f}] (2)</td>" in page
     assert str(Markup.escape(definition(section.rows))) in page
-    for words in ("stage seg (version 1)", "split val", "image tags not given at evaluation",
-                  "threshold policy fixed", "threshold fixed 0.3", "learned from tags",
-                  "no CRF by the stage", "0, 1 (2)", "1 of 1 failed"):  # fmt: skip
+    for words in (">stage seg (version 1)", "split val", "image tags not given at evaluation",
+                  "threshold policy fixed", "fixed 0.3", ">tags</td>",
+                  "no CRF by the stage", "1 of 1 failed"):  # fmt: skip
         assert words in page, words
 
 

@@ -11,8 +11,15 @@ from collections.abc import Mapping, Sequence
 
 from wsssbench.reporting.conditions import row_conditions
 from wsssbench.reporting.rows import Row
-from wsssbench.reporting.table_parts import TextTable, definition, filled, heading, number_in, other_metrics
-from wsssbench.reporting.tables import row_cells
+from wsssbench.reporting.table_parts import (
+    TextTable,
+    definition,
+    filled,
+    heading,
+    number_in,
+    other_metrics,
+    row_cells,
+)
 
 NONE = "--"
 BOLD = "Bold: the highest mean mIoU of the ranked rows here, whether or not intervals overlap."

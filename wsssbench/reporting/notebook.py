@@ -6,13 +6,9 @@ lists and sentences. No other markdown is understood.
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-
-from PIL import Image as Pil
 
 if TYPE_CHECKING:
     from wsssbench.types import Image
@@ -42,15 +38,11 @@ def framed(page: str) -> str:
 
 def html_pictures(titles: Sequence[str], pictures: Sequence[Image]) -> str:
     """(H, W, 3) uint8 pictures side by side, each with its title below."""
+    from wsssbench.reporting.page.pictures import png_uri
+
     made = (
         f'<figure style="display:inline-block;margin:4px"><img alt="{html.escape(title)}" width="{SHOWN_PX}" '
-        f'src="data:image/png;base64,{_png(picture)}"><figcaption>{html.escape(title)}</figcaption></figure>'
+        f'src="{png_uri(picture)}"><figcaption>{html.escape(title)}</figcaption></figure>'
         for title, picture in zip(titles, pictures, strict=True)
     )
     return "".join(made)
-
-
-def _png(picture: Image) -> str:
-    buffer = io.BytesIO()
-    Pil.fromarray(picture).save(buffer, format="PNG")
-    return base64.b64encode(buffer.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What tables of every kind share: grids, cells with their spread, the definition of the numbers."""
+"""What every format shows of a table as text: columns, cells, heading, and the definition of its numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Any
 
 from wsssbench.errors import printable
 from wsssbench.identity import Terms
-from wsssbench.reporting.conditions import FACTS, row_conditions, shared_conditions, unlike_terms
+from wsssbench.reporting.conditions import (
+    FACTS,
+    crf_of_row,
+    row_conditions,
+    shared_conditions,
+    threshold_words,
+    unlike_terms,
+)
 from wsssbench.reporting.rows import Number, Row
 
 NUMBER = re.compile(r"-?\d+(\.\d+)?")
@@ -78,6 +85,46 @@ def grid(lines: Sequence[Mapping[str, str]]) -> str:
 def _cell(text: str) -> str:
     """`text` in one cell of a markdown table."""
     return printable(text.replace("|", "\\|").replace("\n", " "))
+
+
+def row_cells(row: Row, table: Sequence[Row]) -> dict[str, str]:
+    """One line of the main table."""
+    numbers = row.numbers
+    badges = "".join(f" [{badge}]" for badge in row.badges)
+    rank = "failed" if row.failed else "ceiling" if row.rank is None else str(row.rank)
+    cells = {"rank": rank, "method": row.title + badges, "mIoU": _spread(numbers.get("miou"))}
+    cells["foreground mIoU"] = _plain_mean(numbers.get("miou_foreground"))
+    for name in ("precision", "recall", "coverage"):
+        cells[name] = _plain_mean(numbers.get(name))
+    cells |= {
+        "% of full": "" if row.of_full is None else f"{row.of_full:.1f}",
+        "supervision": ", ".join(row.identity.supervision) or "none",
+        "tags at evaluation": "yes" if row.terms.tags_at_evaluation else "no",
+        "threshold": threshold_words(row),
+        "CRF": crf_of_row(row),
+        "backend": row.identity.filter_backend,
+        "arithmetic": row.identity.precision if _mixed(table, "arithmetic") else "",
+        "pretraining": FACTS["pretraining"](row),
+        "image tags from": FACTS["image tags from"](row) if _mixed(table, "image tags from") else "",
+        "scales of the steps": FACTS["scales of the steps"](row),
+        **other_metrics(row, table),
+        "train images/s": _plain_mean(numbers.get("train_images_per_s"), 1),
+        "predict images/s": _plain_mean(numbers.get("predict_images_per_s"), 1),
+    }
+    return cells
+
+
+def class_lines(table: Sequence[Row]) -> list[dict[str, str]]:
+    """One line per class with truth pixels: IoU of each method, mean over seeds."""
+    shown = [row for row in table if not row.failed]
+    names = ("background", *table[0].terms.classes)
+    lines = []
+    for k, name in enumerate(names):
+        values = [row.per_class[k] if k < len(row.per_class) else None for row in shown]
+        if any(values):
+            cells = zip(shown, values, strict=True)
+            lines.append({"class": name, **{row.title: _plain_mean(value, 1) for row, value in cells}})
+    return lines
 
 
 def _spread(number: Number | None) -> str:

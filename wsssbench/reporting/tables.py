@@ -26,13 +26,11 @@ from wsssbench.reporting.conditions import (
 from wsssbench.reporting.rows import Number, Row
 from wsssbench.reporting.table_parts import (
     TextTable,
-    _mixed,
-    _plain_mean,
-    _spread,
+    class_lines,
     definition,
     grid,
     heading,
-    other_metrics,
+    row_cells,
 )
 
 if TYPE_CHECKING:
@@ -118,46 +116,6 @@ def _markdown(table: Sequence[Row], tables: Sequence[Sequence[Row]]) -> str:
     failures = [f"- {failure}" for row in table for failure in row.failures]
     parts += [f"Failed:\n{chr(10).join(failures)}"] if failures else []
     return "\n\n".join([*parts, definition(table)]) + "\n"
-
-
-def row_cells(row: Row, table: Sequence[Row]) -> dict[str, str]:
-    """One line of the main table."""
-    numbers = row.numbers
-    badges = "".join(f" [{badge}]" for badge in row.badges)
-    rank = "failed" if row.failed else "ceiling" if row.rank is None else str(row.rank)
-    cells = {"rank": rank, "method": row.title + badges, "mIoU": _spread(numbers.get("miou"))}
-    cells["foreground mIoU"] = _plain_mean(numbers.get("miou_foreground"))
-    for name in ("precision", "recall", "coverage"):
-        cells[name] = _plain_mean(numbers.get(name))
-    cells |= {
-        "% of full": "" if row.of_full is None else f"{row.of_full:.1f}",
-        "supervision": ", ".join(row.identity.supervision) or "none",
-        "tags at evaluation": "yes" if row.terms.tags_at_evaluation else "no",
-        "threshold": threshold_words(row),
-        "CRF": crf_of_row(row),
-        "backend": row.identity.filter_backend,
-        "arithmetic": row.identity.precision if _mixed(table, "arithmetic") else "",
-        "pretraining": FACTS["pretraining"](row),
-        "image tags from": FACTS["image tags from"](row) if _mixed(table, "image tags from") else "",
-        "scales of the steps": FACTS["scales of the steps"](row),
-        **other_metrics(row, table),
-        "train images/s": _plain_mean(numbers.get("train_images_per_s"), 1),
-        "predict images/s": _plain_mean(numbers.get("predict_images_per_s"), 1),
-    }
-    return cells
-
-
-def class_lines(table: Sequence[Row]) -> list[dict[str, str]]:
-    """One line per class with truth pixels: IoU of each method, mean over seeds."""
-    shown = [row for row in table if not row.failed]
-    names = ("background", *table[0].terms.classes)
-    lines = []
-    for k, name in enumerate(names):
-        values = [row.per_class[k] if k < len(row.per_class) else None for row in shown]
-        if any(values):
-            cells = zip(shown, values, strict=True)
-            lines.append({"class": name, **{row.title: _plain_mean(value, 1) for row, value in cells}})
-    return lines
 
 
 # ------------------------------------------------------------------------------------------------ raw data

@@ -14,8 +14,7 @@ from rich.text import Text
 
 from wsssbench.reporting.conditions import facts
 from wsssbench.reporting.rows import Row
-from wsssbench.reporting.table_parts import filled, heading
-from wsssbench.reporting.tables import row_cells
+from wsssbench.reporting.table_parts import filled, heading, row_cells
 
 NEEDED = ("rank", "method", "mIoU")
 # Conditions, of which the line below a table says the most important ones.
