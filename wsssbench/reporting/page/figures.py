@@ -27,6 +27,7 @@ class Drawn:
     title: str
     caption: str
     uri: str
+    size: tuple[int, int]  # width and height, px
     numbers: tuple[Grid, ...]
 
 
@@ -35,7 +36,8 @@ def drawn(kind: str, figure: Figure, of: str = "") -> Drawn:
     title = TITLES[kind] + (f": {of}" if of else "")
     uri = data_uri(file_bytes(figure, "png", DPI), "png")
     numbers = (numbers_of(panel, title) for panel in figure.axes)
-    return Drawn(title, CAPTIONS[kind], uri, tuple(filter(None, numbers)))
+    width, height = (round(DPI * inches) for inches in figure.get_size_inches())
+    return Drawn(title, CAPTIONS[kind], uri, (width, height), tuple(filter(None, numbers)))
 
 
 def numbers_of(panel: Axes, title: str) -> Grid | None:
