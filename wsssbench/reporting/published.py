@@ -82,21 +82,17 @@ def load_published(path: Path = FILE) -> tuple[Published, ...]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadData(f"published results cannot be read ({error})", where=path) from error
     _no_other(content, ("datasets", "method"), str(path))
-    datasets = content.get("datasets", {})
-    entries = [
-        _entry(
-            {**shared, **result}, datasets, f"{path.name}: {shared.get('name', 'a method without a name')}"
-        )
-        for method in content.get("method", [])
-        for shared in [{key: value for key, value in method.items() if key != "results"}]
-        for result in method.get("results") or _nothing(shared, path)
-    ]
+    entries = []
+    for method in content.get("method", []):
+        shared = {key: value for key, value in method.items() if key != "results"}
+        where = f"{path.name}: {shared.get('name', 'a method without a name')}"
+        if not method.get("results"):
+            raise BadData("a method without results", where=where)
+        entries += [
+            _entry(shared | result, content.get("datasets", {}), where) for result in method["results"]
+        ]
     _no_twice(entries, path)
     return tuple(entries)
-
-
-def _nothing(shared: Mapping[str, Any], path: Path) -> Sequence[Mapping[str, Any]]:
-    raise BadData("a method without results", where=f"{path.name}: {shared.get('name', '')}")
 
 
 def _entry(given: Mapping[str, Any], datasets: Mapping[str, Any], where: str) -> Published:

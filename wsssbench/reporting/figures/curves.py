@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wsssbench.identity import Record, content_key
+from wsssbench.identity import content_key
 from wsssbench.reporting.figures.style import (
     COLOURS,
     DASHES,
@@ -80,7 +80,7 @@ def coverage_figure(section: Section) -> Figure | None:
         panel.plot(x, y, label=literal(name), **look)
         ends = (0, len(group) - 1) if option else ()
         for end in ends:
-            text, at = f"{configuration(_record(group[end]))[option]:g}", (x[end], y[end])
+            text, at = f"{configuration(group[end].records[0])[option]:g}", (x[end], y[end])
             panel.annotate(
                 text,
                 at,
@@ -95,16 +95,12 @@ def coverage_figure(section: Section) -> Figure | None:
     return figure
 
 
-def _record(line: Line) -> Record:
-    return Record(key="", status="ok", method=line.row.method, identity=line.row.identity)
-
-
 def _families(lines: Sequence[Line]) -> list[tuple[str, str, list[Line]]]:
     """(name, option, lines): three lines or more that differ in the number `option` alone, by its value;
     the others each alone, with "" for the option."""
     left = list(lines)
     families: list[tuple[str, str, list[Line]]] = []
-    known = {id(line): configuration(_record(line)) for line in lines}
+    known = {id(line): configuration(line.records[0]) for line in lines}
     for option in sorted({name for own in known.values() for name, v in own.items() if _is_number(v)}):
         groups: dict[str, list[Line]] = {}
         for line in (line for line in left if _is_number(known[id(line)].get(option))):
