@@ -17,7 +17,7 @@ from wsssbench.reporting.published import STRENGTHS, Published
 from wsssbench.reporting.rows import Row
 from wsssbench.reporting.table_parts import TextTable
 
-MEASURED, REPORTED = "measured", "reported"
+REPORTED = "reported"
 HEADING = "Reported by others, not measured here"
 PAPER = (
     "method",
