@@ -296,10 +296,9 @@ def test_the_numbers_of_a_long_curve_keep_both_ends_and_names_are_shown_as_they_
     record.scores["threshold_curve"] = curve
     (section,) = sections_of([cell])
     (grid,) = numbers(section)
-    assert grid.head[1] == "$a$"
-    assert [grid.body[0][0].text, grid.body[-1][0].text] == ["0", "0.99"]
-    assert [cell.text for cell in grid.body[-1]] == ["0.99", "99"]
-    assert len(grid.body) == 11
+    assert list(grid.lines[0].values()) == ["0", "0"]
+    assert grid.lines[-1] == {"": "0.99", "$a$": "99"}
+    assert len(grid.lines) == 11
 
 
 def numbers(section: Section) -> Any:

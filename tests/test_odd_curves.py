@@ -113,7 +113,7 @@ def threshold_numbers() -> list[list[str]]:
     figure = threshold_figure(section)
     assert figure is not None
     (grid,) = drawn("thresholds", figure).numbers
-    return [[cell.text for cell in row] for row in grid.body]
+    return [list(line.values()) for line in grid.lines]
 
 
 @pytest.mark.parametrize("case", SHOWN)

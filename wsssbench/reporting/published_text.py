@@ -91,9 +91,11 @@ class ReportedBlock:
         )
 
 
-def reported_blocks(tables: Iterable[Sequence[Row]], published: Sequence[Published]) -> list[ReportedBlock]:
-    """One block per table, in their order."""
-    return [ReportedBlock(beside(table, published)) for table in tables]
+def reported_blocks(
+    tables: Iterable[Sequence[Row]], published: Sequence[Published]
+) -> list[ReportedBlock | None]:
+    """What stands below each table; None everywhere unless published numbers are asked for."""
+    return [ReportedBlock(beside(table, published)) if published else None for table in tables]
 
 
 # --------------------------------------------------------------------------------------------- one number

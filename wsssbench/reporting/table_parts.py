@@ -48,6 +48,7 @@ class TextTable:
     note: str = ""  # the sentences that define its numbers, or why there are none
     remarks: Sequence[str] = ()  # a list below it
     level: int = 2  # of its heading
+    badges: Sequence[Sequence[str]] = ()  # of each line, where a page shows them apart from the text
     label: str = ""  # what tells it from others of the same title
 
     def markdown(self) -> str:

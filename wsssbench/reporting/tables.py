@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from wsssbench.errors import UnknownName, nearest
 from wsssbench.identity import plain
@@ -26,7 +26,6 @@ from wsssbench.reporting.conditions import (
 from wsssbench.reporting.evaluators import READING, as_markdown
 from wsssbench.reporting.rows import Number, Row
 from wsssbench.reporting.table_parts import (
-    TextTable,
     class_lines,
     definition,
     grid,
@@ -37,41 +36,28 @@ from wsssbench.reporting.table_parts import (
 if TYPE_CHECKING:
     from wsssbench.reporting.published import Published
     from wsssbench.reporting.published_text import ReportedBlock
+    from wsssbench.reporting.throughput import ThroughputTable
 
 FORMATS = ("md", "csv", "json", "tex")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the begin of one
 
 
-class OtherTable(Protocol):
-    """A table of its own kind that stands after those of the rows."""
-
-    def texts(self) -> Sequence[TextTable]:
-        """What people read of it."""
-        ...
-
-    def data(self) -> dict[str, Any]:
-        """JSON types; `dataset`, `stage`, `rows` and `definition` among the keys, as in a table of rows."""
-        ...
-
-    def lines(self) -> list[dict[str, Any]]:
-        """Flat csv lines; `dataset`, `stage` and `method` among the columns."""
-        ...
-
-
 def render(
     rows: Sequence[Row],
     format: str = "md",
-    others: Sequence[OtherTable] = (),
+    others: Sequence[ThroughputTable] = (),
     published: Sequence[Published] = (),
 ) -> str:
     """`rows`, then `others`, as text in "md", "csv", "json" or "tex"; UnknownName for another format.
 
     Of `published` those that fit stand below each table of rows, which are then marked as measured.
     """
+    from wsssbench.reporting.published_text import reported_blocks  # late: few tables ask for it
+
     if format not in FORMATS:
         raise UnknownName(f"no format {format!r}", hint=nearest(format, FORMATS))
     tables = [list(group) for _, group in groupby(rows, key=lambda row: row.terms_hash)]
-    blocks = _reported(tables, published)
+    blocks = reported_blocks(tables, published)
     if format == "json":
         data = [_table_data(table, block) for table, block in zip(tables, blocks, strict=True)]
         data += [other.data() for other in others]
@@ -88,17 +74,6 @@ def render(
     for table, block in zip(tables, blocks, strict=True):
         parts += [_markdown(table, tables), *([block.text().markdown()] if block else [])]
     return "\n".join([*parts, *(text.markdown() for text in below)])
-
-
-def _reported(
-    tables: Sequence[Sequence[Row]], published: Sequence[Published]
-) -> Sequence[ReportedBlock | None]:
-    """What stands below each table; None everywhere unless published numbers are asked for."""
-    if not published:
-        return [None] * len(tables)
-    from wsssbench.reporting.published_text import reported_blocks
-
-    return reported_blocks(tables, published)
 
 
 # ------------------------------------------------------------------------------------------------ markdown

@@ -68,15 +68,16 @@ def _table_parts(
     for number, section in enumerate(sections):
         gallery = gallery_of(section, open_data) if spent < GALLERY_BYTES else full
         spent += gallery.size
-        rows, classes = section.rows, grids.class_grid(section.rows)
+        rows = section.rows
+        (block,) = reported_blocks([rows], published)
         parts.append(
             Part(
                 f"table-{number + 1}",
                 section.heading,
                 badges=tuple(grids.protocol_badges(rows)),
-                grids=(grids.main_grid(section.heading, rows), *([classes] if classes else [])),
+                grids=tuple(grids.row_tables(section.heading, rows)),
                 failures=tuple(failure for row in rows for failure in row.failures),
-                reported=reported_blocks([rows], published)[0].text() if published else None,
+                reported=block.text() if block else None,
                 figures=tuple(drawn(kind, figure) for kind, figure in table_figures(section)),
                 gallery=gallery,
             )
@@ -88,14 +89,14 @@ def _training_parts(cells: Sequence[StoredRecord], sections: Sequence[Section]) 
     """A part per data set: curves of training, and where its time went."""
     from wsssbench.reporting.figures.drawn import training_figures
     from wsssbench.reporting.page.figures import drawn
-    from wsssbench.reporting.page.grids import phase_grid
+    from wsssbench.reporting.page.grids import phase_table
     from wsssbench.reporting.page.template import Part
 
     parts = []
     for number, name in enumerate(dict.fromkeys(section.terms.dataset for section in sections)):
         own = [section for section in sections if section.terms.dataset == name]
         figures = tuple(drawn("training", figure, step) for _, step, figure in training_figures(cells, own))
-        phases = phase_grid([line for section in own for line in section.lines])
+        phases = phase_table([line for section in own for line in section.lines])
         if figures or phases:
             grids = (phases,) if phases else ()
             parts.append(Part(f"training-{number + 1}", f"{name}: training", grids=grids, figures=figures))
@@ -104,11 +105,7 @@ def _training_parts(cells: Sequence[StoredRecord], sections: Sequence[Section]) 
 
 def _bench_parts(tables: Iterable[ThroughputTable]) -> list[Part]:
     """A part per machine and data set that was measured."""
-    from wsssbench.reporting.page.grids import text_grid
     from wsssbench.reporting.page.template import Part
 
-    parts = []
-    for number, table in enumerate(tables):
-        grids = tuple(map(text_grid, table.texts()))
-        parts.append(Part(f"bench-{number + 1}", grids[0].caption, grids=grids))
-    return parts
+    shown = [tuple(table.texts()) for table in tables]
+    return [Part(f"bench-{n + 1}", texts[0].title, grids=texts) for n, texts in enumerate(shown)]

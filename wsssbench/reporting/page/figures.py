@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from wsssbench.reporting.figures.drawn import CAPTIONS, TITLES
 from wsssbench.reporting.figures.style import file_bytes
-from wsssbench.reporting.page.grids import Grid, text_grid
 from wsssbench.reporting.page.pictures import data_uri
 from wsssbench.reporting.table_parts import TextTable
 
@@ -28,7 +27,7 @@ class Drawn:
     caption: str
     uri: str
     size: tuple[int, int]  # width and height, px
-    numbers: tuple[Grid, ...]
+    numbers: tuple[TextTable, ...]
 
 
 def drawn(kind: str, figure: Figure, of: str = "") -> Drawn:
@@ -40,7 +39,7 @@ def drawn(kind: str, figure: Figure, of: str = "") -> Drawn:
     return Drawn(title, CAPTIONS[kind], uri, (width, height), tuple(filter(None, numbers)))
 
 
-def numbers_of(panel: Axes, title: str) -> Grid | None:
+def numbers_of(panel: Axes, title: str) -> TextTable | None:
     """What the panel's named lines and bars show: a line for each place on its axis, a column for each name.
 
     Of long curves SHOWN points, both ends among them; None for a panel without names.
@@ -64,7 +63,7 @@ def numbers_of(panel: Axes, title: str) -> Grid | None:
         for at in places
     ]
     caption = f"{title}, {panel.get_ylabel() or panel.get_xlabel()}"
-    return text_grid(TextTable(caption, lines)) if lines else None
+    return TextTable(caption, lines) if lines else None
 
 
 def _spaced(points: list[list[float]]) -> list[list[float]]:

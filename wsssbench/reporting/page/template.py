@@ -15,8 +15,7 @@ from markupsafe import Markup
 from wsssbench._version import __version__
 from wsssbench.reporting.page.figures import Drawn
 from wsssbench.reporting.page.gallery import Gallery
-from wsssbench.reporting.page.grids import Badge, Grid, text_grid
-from wsssbench.reporting.table_parts import TextTable
+from wsssbench.reporting.table_parts import TextTable, filled, number_in
 
 ASSETS = Path(__file__).parent / "assets"
 STYLES = ("page.css", "gallery.css")
@@ -29,8 +28,8 @@ class Part:
 
     anchor: str
     heading: str
-    badges: tuple[Badge, ...] = ()
-    grids: tuple[Grid, ...] = ()
+    badges: tuple[tuple[str, bool], ...] = ()  # and whether it is a warning
+    grids: tuple[TextTable, ...] = ()
     failures: tuple[str, ...] = ()
     reported: TextTable | None = None
     figures: tuple[Drawn, ...] = ()
@@ -56,10 +55,16 @@ def fill(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["grid"] = text_grid
+    environment.filters |= {"columns": columns, "number": number_in}
     style = Markup("\n".join(_asset(name) for name in STYLES))
     inlined = {"style": style, "scripts": [Markup(_asset(name)) for name in SCRIPTS]}
     return environment.get_template("page.html.j2").render(page=page, version=__version__, **inlined)
+
+
+def columns(table: TextTable) -> list[tuple[str, bool]]:
+    """The columns with content, the method first where there is one, and whether they hold numbers."""
+    names = sorted(filled(table.lines), key=lambda name: name != "method")
+    return [(n, n != names[0] and any(number_in(line[n]) is not None for line in table.lines)) for n in names]
 
 
 def _asset(name: str) -> str:
