@@ -11,7 +11,7 @@ import click
 
 from wsssbench.distributed.launch import find_launch
 from wsssbench.errors import WsssError
-from wsssbench.files.atomic import safe_name
+from wsssbench.files.atomic import atomic_write_bytes, safe_name
 from wsssbench.machine.hardware import Hardware, compute_deterministically
 from wsssbench.planning.cells import Cell
 from wsssbench.planning.plan import make_plan, refreshed
@@ -28,6 +28,8 @@ from wsssbench.running.executors.running import prepared
 from wsssbench.running.isolation.planning import isolated_cells
 from wsssbench.running.opening import open_settings
 from wsssbench.running.screen.progress import Progress
+
+MASKS_IN, MASKS_DPI = 300.0, 120  # 180 px for each picture, and all within what a PNG may have
 
 if TYPE_CHECKING:
     from wsssbench.distributed.team import Team
@@ -168,9 +170,9 @@ def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
     """One picture per data set: image, truth and each method's masks of the first `count` judged images."""
     from wsssbench.masks import overlay, read_labels
     from wsssbench.reporting.figures.qualitative import masks_figure
-    from wsssbench.reporting.figures.style import save
+    from wsssbench.reporting.figures.style import file_bytes
 
-    pictures: list[Path] = []
+    pictures = []
     judged = [c for c in cells if c.stage.judged == "seg" and c.state in ("done", "stale")]
     for name in dict.fromkeys(c.trial.dataset.card.name for c in judged):
         first = next(c for c in judged if c.trial.dataset.card.name == name)
@@ -191,5 +193,8 @@ def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
             title = f"{cell.trial.method} ({cell.stage.name})"
             columns.append((title, [overlay(i, m) for i, m in zip(images, labels, strict=True)]))
         legend = {k + 1: v for k, v in enumerate(data.card.class_names)}
-        pictures += save(masks_figure(columns, legend), runs / safe_name(name) / "masks", ["png"])
+        path = runs / safe_name(name) / "masks.png"
+        figure = masks_figure(columns, legend, most_in=MASKS_IN)
+        atomic_write_bytes(path, file_bytes(figure, "png", MASKS_DPI))
+        pictures.append(path)
     return pictures

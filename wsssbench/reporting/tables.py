@@ -23,7 +23,6 @@ from wsssbench.reporting.conditions import (
     masks_seen,
     threshold_words,
 )
-from wsssbench.reporting.evaluators import READING, as_markdown
 from wsssbench.reporting.rows import Number, Row
 from wsssbench.reporting.table_parts import (
     class_lines,
@@ -86,6 +85,8 @@ def _markdown(table: Sequence[Row], tables: Sequence[Sequence[Row]]) -> str:
     if any(number for row in table for number in row.per_class):
         parts += ["IoU per class (%)", grid(class_lines(table))]
     if counted := [row for row in table if "compatible.ours" in row.numbers]:
+        from wsssbench.reporting.evaluators import READING, as_markdown  # late: few rows need it
+
         parts += ["As others count", as_markdown(counted), READING]
     failures = [f"- {failure}" for row in table for failure in row.failures]
     parts += [f"Failed:\n{chr(10).join(failures)}"] if failures else []
