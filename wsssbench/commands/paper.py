@@ -114,7 +114,7 @@ def write_figure(
     """Write figure.pdf and figure.png; the LaTeX that shows them. WsssError where they cannot be made."""
     choice = chosen_images(sections, count, rule, seed)
     if choice is None:
-        raise WsssError("no cell has its masks", hint="`wsssbench run` and `score` keep them")
+        raise WsssError("no cell has its masks and counts", hint="`wsssbench run` and `score` keep them")
     dataset = JudgedData(options, config)(choice.first)
     save(draw(choice, dataset), out / FIGURE, ("pdf", "png"))
     return _figure(choice)

@@ -19,7 +19,7 @@ from wsssbench.records.store import StoredRecord
 from wsssbench.reporting.choice import common_scores, orders
 from wsssbench.reporting.figures.qualitative import masks_figure
 from wsssbench.reporting.sections import Section, masks_of
-from wsssbench.scores.counts_table import COUNTS, CountsTable
+from wsssbench.scores.counts_table import CountsTable
 from wsssbench.types import IGNORE, Dataset
 
 if TYPE_CHECKING:
@@ -49,27 +49,29 @@ def chosen_images(sections: Sequence[Section], count: int, rule: str, seed: int)
     Of the seeds that the most methods share the lowest is shown.
     """
     for section in sorted(sections, key=lambda section: not section.terms.stage.startswith("seg")):
-        cells = tuple((line.title, cell) for line, cell in section.pictured[:MOST_METHODS])
-        if cells:
-            names = {title for title, _ in cells}
-            left = tuple(line.title for line in section.lines if line.title not in names)
-            return Choice(cells, *_ids(cells, count, rule, seed), left)
+        shown = section.pictured(MOST_METHODS)
+        if shown:
+            cells = tuple((title, cell) for title, cell, _ in shown)
+            left = tuple(line.title for line in section.lines if line.title not in dict(cells))
+            ids, words = _ids(shown, count, rule, seed)
+            return Choice(cells, ids, words, left)
     return None
 
 
 def _ids(
-    cells: Sequence[tuple[str, StoredRecord]], count: int, rule: str, seed: int
+    shown: Sequence[tuple[str, StoredRecord, CountsTable]], count: int, rule: str, seed: int
 ) -> tuple[tuple[str, ...], str]:
     """`count` of the images that all cells judge, in their order, and the rule in words."""
-    counts = [CountsTable.load(cell.path.parent / COUNTS) for _, cell in cells]
-    ids, scores = common_scores(counts, len(cells[0][1].record.identity.terms.classes))
+    titles = [title for title, *_ in shown]
+    classes = len(shown[0][1].record.identity.terms.classes)
+    ids, scores = common_scores([counts for *_, counts in shown], classes)
     known = orders(scores[:1], seed)
     if not (order := known["random"]):
-        raise NotComparable("the cells have no image in common", where=", ".join(t for t, _ in cells))
+        raise NotComparable("the cells have no image in common", where=", ".join(titles))
     words = {
         "random": f"drawn at random from the {len(order)} judged images with objects (seed {seed} of numpy's "
         "default generator)",
-        "median": f"those whose per-image mIoU under {cells[0][0]} is nearest its median of "
+        "median": f"those whose per-image mIoU under {titles[0]} is nearest its median of "
         f"{np.nanmedian(scores[0]):.1f} %",
     }
     if rule not in words:

@@ -78,26 +78,21 @@ class Section:
         """Of the C classes, background first."""
         return ("background", *self.terms.classes)
 
-    @property
-    def pictured(self) -> list[tuple[Line, StoredRecord]]:
-        """The cells with masks on disk, of the one seed that most lines have them of (the lowest)."""
-        found: dict[int, dict[str, tuple[Line, StoredRecord]]] = {}
+    def pictured(self, most: int) -> list[tuple[str, StoredRecord, CountsTable]]:
+        """Title, cell and counts of the first `most` rows that have masks and counts on disk, of the one seed
+        that most rows have masks of (the lowest of several). BadData where counts are damaged."""
+        found: dict[int, dict[str, StoredRecord]] = {}
         for line in self.lines:
-            for cell in (cell for cell in line.cells if masks_of(cell).is_dir()):
-                found.setdefault(cell.record.identity.seed, {}).setdefault(line.title, (line, cell))
+            for cell in (cell for cell in line.cells if masks_of(cell).is_dir() and _has_counts(cell)):
+                found.setdefault(cell.record.identity.seed, {}).setdefault(line.title, cell)
         seed = max(sorted(found), key=lambda seed: len(found[seed]), default=-1)
-        return list(found.get(seed, {}).values())
+        shown = list(found.get(seed, {}).items())[:most]
+        return [(title, cell, CountsTable.load(cell.path.parent / COUNTS)) for title, cell in shown]
 
 
 def masks_of(cell: StoredRecord) -> Path:
     """The cell's folder of label maps, which may not be there."""
     return cell.path.parent / "masks"
-
-
-def counts_of(cell: StoredRecord) -> CountsTable | None:
-    """The confusion of each image of the cell; None where its counts are not there. BadData if damaged."""
-    path = cell.path.parent / COUNTS
-    return CountsTable.load(path) if path.is_file() else None
 
 
 def sections_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 
 import numpy as np
@@ -78,16 +78,11 @@ def coverage_figure(section: Section) -> Figure | None:
         y, x = ([line.row.numbers[k].mean for line in group] for k in key)
         look = lines_of(number) if len(group) > 1 else {**lines_of(number), "linestyle": ""}
         panel.plot(x, y, label=literal(name), **look)
-        ends = (0, len(group) - 1) if option else ()
-        for end in ends:
-            text, at = f"{configuration(group[end].records[0])[option]:g}", (x[end], y[end])
+        for end in (0, len(group) - 1) if option else ():
+            text = f"{configuration(group[end].records[0])[option]:g}"
+            offset, colour = (4, (4, -9)[number % 2]), look["color"]
             panel.annotate(
-                text,
-                at,
-                (4, (4, -9)[number % 2]),
-                textcoords="offset points",
-                fontsize=7,
-                color=look["color"],
+                text, (x[end], y[end]), offset, textcoords="offset points", fontsize=7, color=colour
             )
     panel.set_xlabel("coverage (% of pixels)")
     panel.set_ylabel(label)
@@ -205,19 +200,10 @@ def training_figure(trainings: Mapping[str, Sequence[Log]]) -> Figure | None:
         panel.set_xlabel("step")
         panel.tick_params(labelbottom=True)
     if len(trainings) > 1:
-        handles, labels = _all_handles(panels)
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(trainings)))
+        found = [zip(*panel.get_legend_handles_labels()[::-1], strict=True) for panel in panels]
+        known = dict(chain.from_iterable(found))  # some trainings lack the first loss
+        figure.legend(known.values(), known, loc="outside upper center", ncols=min(4, len(trainings)))
     return figure
-
-
-def _all_handles(panels: Sequence[Axes]) -> tuple[list[Any], list[str]]:
-    """Legend entries of all panels, each label once: some trainings lack the first loss."""
-    found = {
-        label: handle
-        for panel in panels
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    return list(found.values()), list(found)
 
 
 def _training_lines(panel: Axes, curves: Sequence[Curve], label: str, number: int, *, thin: bool) -> None:

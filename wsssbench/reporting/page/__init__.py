@@ -1,23 +1,26 @@
 """One self-contained HTML page of records: tables, figures, training and a gallery, readable offline.
 
 This room turns rows, records and files on disk into what `template.py` fills in; it judges and ranks nothing
-(`wsssbench.reporting.rows` does). Heavy imports stay below this page, so that `--help` never pays for them.
+(`wsssbench.reporting.rows` does).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from wsssbench.identity import Record
-    from wsssbench.records.store import StoredRecord
-    from wsssbench.reporting.page.template import Part
-    from wsssbench.reporting.published import Published
-    from wsssbench.reporting.sections import Section
-    from wsssbench.reporting.throughput import ThroughputTable
-    from wsssbench.throughput.record import BenchRecord
-    from wsssbench.types import Dataset
+from wsssbench.identity import Record
+from wsssbench.records.store import StoredRecord
+from wsssbench.reporting.figures.drawn import table_figures, training_figures
+from wsssbench.reporting.page import grids
+from wsssbench.reporting.page.figures import drawn
+from wsssbench.reporting.page.gallery import Gallery, gallery_of
+from wsssbench.reporting.page.template import Page, Part, fill
+from wsssbench.reporting.published import Published
+from wsssbench.reporting.published_text import reported_blocks
+from wsssbench.reporting.sections import Section, sections_of
+from wsssbench.reporting.throughput import ThroughputTable, throughput_tables
+from wsssbench.throughput.record import BenchRecord
+from wsssbench.types import Dataset
 
 GALLERY_BYTES = 10_000_000  # of all pictures: a page stays under 15 MB
 
@@ -38,10 +41,6 @@ def html_page(
     `published` what fits stands below each table.
     BadData where counts or masks on disk are damaged.
     """
-    from wsssbench.reporting.page.template import Page, fill
-    from wsssbench.reporting.sections import sections_of
-    from wsssbench.reporting.throughput import throughput_tables
-
     sections = sections_of(cells, limited=limited, stale=stale)
     parts = [*_table_parts(sections, open_data, published), *_training_parts(cells, sections)]
     parts += _bench_parts(throughput_tables(benches))
@@ -54,13 +53,6 @@ def _table_parts(
     sections: Sequence[Section], open_data: Callable[[Record], Dataset], published: Sequence[Published]
 ) -> list[Part]:
     """A part per table, with its figures and its gallery while there is room."""
-    from wsssbench.reporting.figures.drawn import table_figures
-    from wsssbench.reporting.page import grids
-    from wsssbench.reporting.page.figures import drawn
-    from wsssbench.reporting.page.gallery import Gallery, gallery_of
-    from wsssbench.reporting.page.template import Part
-    from wsssbench.reporting.published_text import reported_blocks
-
     parts, spent = [], 0
     full = Gallery(
         note=f"No gallery: those above hold the {GALLERY_BYTES / 1e6:.0f} MB that a page may have."
@@ -87,25 +79,19 @@ def _table_parts(
 
 def _training_parts(cells: Sequence[StoredRecord], sections: Sequence[Section]) -> list[Part]:
     """A part per data set: curves of training, and where its time went."""
-    from wsssbench.reporting.figures.drawn import training_figures
-    from wsssbench.reporting.page.figures import drawn
-    from wsssbench.reporting.page.grids import phase_table
-    from wsssbench.reporting.page.template import Part
-
     parts = []
     for number, name in enumerate(dict.fromkeys(section.terms.dataset for section in sections)):
         own = [section for section in sections if section.terms.dataset == name]
         figures = tuple(drawn("training", figure, step) for _, step, figure in training_figures(cells, own))
-        phases = phase_table([line for section in own for line in section.lines])
+        phases = grids.phase_table([line for section in own for line in section.lines])
         if figures or phases:
-            grids = (phases,) if phases else ()
-            parts.append(Part(f"training-{number + 1}", f"{name}: training", grids=grids, figures=figures))
+            own_grids = (phases,) if phases else ()
+            title = f"{name}: training"
+            parts.append(Part(f"training-{number + 1}", title, grids=own_grids, figures=figures))
     return parts
 
 
 def _bench_parts(tables: Iterable[ThroughputTable]) -> list[Part]:
     """A part per machine and data set that was measured."""
-    from wsssbench.reporting.page.template import Part
-
     shown = [tuple(table.texts()) for table in tables]
     return [Part(f"bench-{n + 1}", texts[0].title, grids=texts) for n, texts in enumerate(shown)]

@@ -20,7 +20,7 @@ from wsssbench.records.store import StoredRecord
 from wsssbench.reporting.choice import EACH, RULE_SENTENCE, Chosen, choose, common_scores
 from wsssbench.reporting.figures.drawn import step_folders
 from wsssbench.reporting.page import pictures
-from wsssbench.reporting.sections import Section, counts_of, masks_of
+from wsssbench.reporting.sections import Section, masks_of
 from wsssbench.types import IGNORE, Dataset
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from wsssbench.scores.counts_table import CountsTable
 
 METHODS = 6  # whose masks are shown
+Shown: TypeAlias = "tuple[str, StoredRecord, CountsTable]"  # title of a row, its cell, the counts
 Opener: TypeAlias = Callable[
     [Record], Dataset
 ]  # the data set that a record was judged on; WsssError if it is gone
@@ -79,23 +80,14 @@ class Gallery:
         return list(dict.fromkeys(layer.title for figure in self.figures for layer in figure.layers))
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """One method in the gallery."""
-
-    title: str
-    cell: StoredRecord
-    table: CountsTable
-
-
 def gallery_of(section: Section, open_data: Opener, each: int = EACH) -> Gallery:
     """The gallery of a table; without figures, and with a word why, where something lacks."""
-    shown = _methods(section)
+    shown = section.pictured(METHODS)
     if not shown:
         return Gallery(note="No gallery: no row has both masks and counts on disk.")
     try:
-        data = open_data(shown[0].cell.record)
-        ids, scores = common_scores([method.table for method in shown], len(section.terms.classes))
+        data = open_data(shown[0][1].record)
+        ids, scores = common_scores([table for *_, table in shown], len(section.terms.classes))
         heats = _heat_maps(section, shown)
         figures = tuple(
             _figure(data, section, choice, shown, scores[:, ids.index(choice.id)].tolist(), heats)
@@ -106,15 +98,6 @@ def gallery_of(section: Section, open_data: Opener, each: int = EACH) -> Gallery
     return Gallery(figures, _legend(section), _note(section, shown, heats, each))
 
 
-def _methods(section: Section) -> list[_Shown]:
-    """The first rows with masks and counts of one seed."""
-    found: list[_Shown] = []
-    for line, cell in section.pictured:
-        table = counts_of(cell) if len(found) < METHODS else None
-        found += [_Shown(line.title, cell, table)] if table else []
-    return found
-
-
 # ------------------------------------------------------------------------------------------------ pictures
 
 
@@ -122,7 +105,7 @@ def _figure(
     data: Dataset,
     section: Section,
     choice: Chosen,
-    shown: Sequence[_Shown],
+    shown: Sequence[Shown],
     scores: Sequence[float],
     heats: Mapping[str, ArtifactFolder],
 ) -> Figure:
@@ -130,22 +113,24 @@ def _figure(
     names = section.class_names
     truth = Layer("truth", f"truth of {choice.id}: {_shows(gold, names)}", pictures.labels_uri(gold))
     pairs = zip(shown, scores, strict=True)
-    masks = [_mask_layer(method, score, choice.id, gold, names) for method, score in pairs]
+    masks = [_mask_layer(title, cell, miou, choice.id, gold, names) for (title, cell, _), miou in pairs]
     maps = [layer for step, folder in heats.items() if (layer := _heat_layer(step, folder, choice.id))]
     width, height = pictures.thumb_size(image.shape)
     why = f"{choice.rule} {choice.number}"
     return Figure(choice.id, why, width, height, pictures.photo_uri(image), (truth, *masks, *maps))
 
 
-def _mask_layer(method: _Shown, miou: float, id: str, gold: NDArray[np.uint8], names: Sequence[str]) -> Layer:
-    labels = read_labels(masks_of(method.cell) / f"{id}.png")
+def _mask_layer(
+    title: str, cell: StoredRecord, miou: float, id: str, gold: NDArray[np.uint8], names: Sequence[str]
+) -> Layer:
+    labels = read_labels(masks_of(cell) / f"{id}.png")
     if labels.shape != gold.shape:
-        raise WsssError(f"mask {id} of {method.title} has another size than the truth")
+        raise WsssError(f"mask {id} of {title} has another size than the truth")
     wrong = pictures.wrong_pixels(gold, labels)
     share = 100 * wrong.sum() / max(1, int((gold != IGNORE).sum()))
     score = f"{miou:.0f} %"
-    alt = f"{method.title} on {id}: {_shows(labels, names)}; mIoU {score}, {share:.0f} % of the pixels wrong"
-    return Layer(method.title, alt, pictures.labels_uri(labels), pictures.wrong_uri(wrong), score)
+    alt = f"{title} on {id}: {_shows(labels, names)}; mIoU {score}, {share:.0f} % of the pixels wrong"
+    return Layer(title, alt, pictures.labels_uri(labels), pictures.wrong_uri(wrong), score)
 
 
 def _heat_layer(step: str, folder: ArtifactFolder, id: str) -> Layer | None:
@@ -163,10 +148,10 @@ def _shows(labels: NDArray[np.uint8], names: Sequence[str]) -> str:
     return ", ".join(own) or "background only"
 
 
-def _heat_maps(section: Section, shown: Sequence[_Shown]) -> dict[str, ArtifactFolder]:
+def _heat_maps(section: Section, shown: Sequence[Shown]) -> dict[str, ArtifactFolder]:
     """The maps on disk of the steps behind the shown cells, by the step's name; shared ones once."""
     name = artifact_name(section.terms.split, section.terms.tags_at_evaluation)
-    steps = dict.fromkeys((folder, step) for method in shown for step, folder in step_folders(method.cell))
+    steps = dict.fromkeys((folder, step) for _, cell, _ in shown for step, folder in step_folders(cell))
     there = [(s, f) for f, s in steps if (f / "artifacts" / name / "maps").is_dir()][:2]
     titles = [s if [t for t, _ in there].count(s) == 1 else f"{s} {f.name[-8:]}" for s, f in there]
     return {t: ArtifactFolder(f / "artifacts" / name) for t, (_, f) in zip(titles, there, strict=True)}
@@ -178,7 +163,7 @@ def _legend(section: Section) -> tuple[tuple[str, str], ...]:
     return tuple((name, f"rgb{colour}") for name, colour in [*own, ("void or no label", VOID_COLOUR)])
 
 
-def _note(section: Section, shown: Sequence[_Shown], heats: Mapping[str, ArtifactFolder], each: int) -> str:
+def _note(section: Section, shown: Sequence[Shown], heats: Mapping[str, ArtifactFolder], each: int) -> str:
     rows = f"{len(shown)} of {len(section.lines)} rows: the first of the table that have masks on disk"
     maps = "" if heats else " No class maps of this split are on disk."
-    return f"Seed {shown[0].cell.record.identity.seed}, {rows}. {RULE_SENTENCE.format(each=each)}{maps}"
+    return f"Seed {shown[0][1].record.identity.seed}, {rows}. {RULE_SENTENCE.format(each=each)}{maps}"
