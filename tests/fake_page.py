@@ -55,6 +55,7 @@ def optional_scores() -> dict[str, Any]:
     bins = {"accuracy": [50.0, None, 90.0], "confidence": [40.0, None, 80.0], "share": [60.0, 0.0, 40.0]}
     alone = {kind: 1.0 + n for n, kind in enumerate(KINDS)}
     return {
+        "confusion_pairs": {"pairs": [[0, 1, 12.5], [1, 0, 8.0]]},
         "threshold_curve": {
             "best_miou": 60.0,
             "curve": [60 - 50 * abs(t - 0.3) for t in grid],

@@ -149,6 +149,7 @@ def test_every_kind_of_figure_that_the_records_hold_is_there_with_its_numbers_an
     pictures = [a for a in Outline(page).all("img") if a["src"].startswith("data:image/png") and a["alt"]]
     assert len([a for a in pictures if "the numbers are in the table below" in a["alt"]]) == len(titles)
     assert CAPTIONS["ladder"] in page
+    assert "background → ring 12.5; ring → background 8.0" in page
     assert "Where training time goes" in page
     assert "3.0 (75 %)" in page
 

@@ -67,7 +67,7 @@ def _table_parts(
                 f"table-{number + 1}",
                 section.heading,
                 badges=tuple(grids.protocol_badges(rows)),
-                grids=tuple(grids.row_tables(section.heading, rows)),
+                grids=tuple(grids.section_tables(section)),
                 failures=tuple(failure for row in rows for failure in row.failures),
                 reported=block.text() if block else None,
                 figures=tuple(drawn(kind, figure) for kind, figure in table_figures(section)),

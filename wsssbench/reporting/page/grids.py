@@ -11,17 +11,32 @@ from statistics import fmean
 from wsssbench.identity import Record
 from wsssbench.reporting.conditions import facts
 from wsssbench.reporting.rows import Row
-from wsssbench.reporting.sections import Line
+from wsssbench.reporting.sections import Line, Section
 from wsssbench.reporting.table_parts import TextTable, class_lines, definition, row_cells
 from wsssbench.reporting.throughput import phase_cells, phase_names
+from wsssbench.scores.confusion import ConfusionPairs
 
 
-def row_tables(caption: str, rows: Sequence[Row]) -> list[TextTable]:
-    """One line per row, with the columns of the report; then the IoU of each class, where any is known."""
+def section_tables(section: Section) -> list[TextTable]:
+    """One line per row, with the columns of the report; where known, IoU of each class, and confusions."""
+    rows = section.rows
     lines = [{**row_cells(row, rows), "method": row.title} for row in rows]
-    tables = [TextTable(caption, lines, definition(rows), badges=[row.badges for row in rows])]
-    classes = class_lines(rows)
-    return [*tables, *([TextTable("IoU per class (%), mean over seeds", classes)] if classes else [])]
+    tables = [
+        TextTable(section.heading, lines, definition(rows), badges=[row.badges for row in rows]),
+        TextTable("IoU per class (%), mean over seeds", class_lines(rows)),
+        TextTable("Confusion pairs (truth → prediction, % of the truth's pixels)", _confusions(section)),
+    ]
+    return [table for table in tables if table.lines]
+
+
+def _confusions(section: Section) -> list[dict[str, str]]:
+    """The most frequent confusions of each row whose records have the metric, of the first seed."""
+    names, lines = section.class_names, []
+    for line in section.lines:
+        for scores in line.scores(ConfusionPairs.name)[:1]:
+            pairs = (f"{names[gold]} → {names[said]} {share:.1f}" for gold, said, share in scores["pairs"])
+            lines.append({"method": line.title, "pairs": "; ".join(pairs)})
+    return lines
 
 
 def protocol_badges(rows: Sequence[Row]) -> list[tuple[str, bool]]:
