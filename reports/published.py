@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from wsssbench.reporting.beside import JUDGED, fitting_stage
+from wsssbench.reporting.beside import JUDGED, fitting_stage, reported_cells
 from wsssbench.reporting.published import Published, load_published
-from wsssbench.reporting.published_text import reported_cells
 from wsssbench.reporting.table_parts import grid
 
 

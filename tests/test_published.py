@@ -21,11 +21,10 @@ from wsssbench.identity import Record, plain
 from wsssbench.planning.stages import STAGES
 from wsssbench.records.finding import find_records
 from wsssbench.records.store import write_record
-from wsssbench.reporting.beside import beside, fitting_stage
+from wsssbench.reporting.beside import HEADING, beside, fitting_stage
 from wsssbench.reporting.latex import latex_document
 from wsssbench.reporting.page import html_page
 from wsssbench.reporting.published import FILE, Published, load_published
-from wsssbench.reporting.published_text import HEADING, reported_blocks
 from wsssbench.reporting.rows import rows_of
 from wsssbench.reporting.tables import FORMATS, render
 
@@ -240,7 +239,7 @@ def test_latex_sets_a_table_of_reported_numbers_below_each_table() -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
 def test_latex_of_reported_numbers_compiles(tmp_path: Path) -> None:
     rows = [[row] for row in rows_of([voc_record("seg+ms+crf"), voc_record("seed")])]
-    body = latex_document(rows, (), [block.paper_text() for block in reported_blocks(rows, PUBLISHED)])
+    body = latex_document(rows, (), [beside(table, PUBLISHED).paper_text() for table in rows])
     page = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}" + body + "\\end{document}"
     (tmp_path / "t.tex").write_text(page, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]

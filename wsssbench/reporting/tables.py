@@ -33,8 +33,8 @@ from wsssbench.reporting.table_parts import (
 )
 
 if TYPE_CHECKING:
+    from wsssbench.reporting.beside import Beside
     from wsssbench.reporting.published import Published
-    from wsssbench.reporting.published_text import ReportedBlock
     from wsssbench.reporting.throughput import ThroughputTable
 
 FORMATS = ("md", "csv", "json", "tex")
@@ -51,12 +51,12 @@ def render(
 
     Of `published` those that fit stand below each table of rows, which are then marked as measured.
     """
-    from wsssbench.reporting.published_text import reported_blocks  # late: few tables ask for it
+    from wsssbench.reporting.beside import beside  # late: few tables ask for it
 
     if format not in FORMATS:
         raise UnknownName(f"no format {format!r}", hint=nearest(format, FORMATS))
     tables = [list(group) for _, group in groupby(rows, key=lambda row: row.terms_hash)]
-    blocks = reported_blocks(tables, published)
+    blocks = [beside(table, published) if published else None for table in tables]
     if format == "json":
         data = [_table_data(table, block) for table, block in zip(tables, blocks, strict=True)]
         data += [other.data() for other in others]
@@ -103,7 +103,7 @@ def _number_data(number: Number | None) -> dict[str, Any] | None:
     return {"mean": number.mean, **spread, "n": number.n, "values": list(number.values)}
 
 
-def _table_data(table: Sequence[Row], block: ReportedBlock | None = None) -> dict[str, Any]:
+def _table_data(table: Sequence[Row], block: Beside | None = None) -> dict[str, Any]:
     """One table as JSON types; its rows say that they are measured where reported numbers stand below."""
     terms = table[0].terms
     head = {"dataset": terms.dataset, "stage": terms.stage, "split": terms.split}
@@ -136,7 +136,7 @@ def _row_data(row: Row) -> dict[str, Any]:
     }
 
 
-def _lines(table: Sequence[Row], block: ReportedBlock | None) -> list[dict[str, Any]]:
+def _lines(table: Sequence[Row], block: Beside | None) -> list[dict[str, Any]]:
     """The flat csv lines of one table, those of its reported numbers last."""
     if block is None:
         return [_line_data(row) for row in table]

@@ -10,13 +10,13 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 
 from wsssbench.identity import Record
 from wsssbench.records.store import StoredRecord
+from wsssbench.reporting.beside import beside
 from wsssbench.reporting.figures.drawn import table_figures, training_figures
 from wsssbench.reporting.page import grids
 from wsssbench.reporting.page.figures import drawn
 from wsssbench.reporting.page.gallery import Gallery, gallery_of
 from wsssbench.reporting.page.template import Page, Part, fill
 from wsssbench.reporting.published import Published
-from wsssbench.reporting.published_text import reported_blocks
 from wsssbench.reporting.sections import Section, sections_of
 from wsssbench.reporting.throughput import ThroughputTable, throughput_tables
 from wsssbench.throughput.record import BenchRecord
@@ -61,7 +61,6 @@ def _table_parts(
         gallery = gallery_of(section, open_data) if spent < GALLERY_BYTES else full
         spent += gallery.size
         rows = section.rows
-        (block,) = reported_blocks([rows], published)
         parts.append(
             Part(
                 f"table-{number + 1}",
@@ -69,7 +68,7 @@ def _table_parts(
                 badges=tuple(grids.protocol_badges(rows)),
                 grids=tuple(grids.section_tables(section)),
                 failures=tuple(failure for row in rows for failure in row.failures),
-                reported=block.text() if block else None,
+                reported=beside(rows, published).text() if published else None,
                 figures=tuple(drawn(kind, figure) for kind, figure in table_figures(section)),
                 gallery=gallery,
             )
