@@ -160,25 +160,20 @@ def _learned_from(record: Record) -> dict[str, Any]:
 
 def _aggregate(terms_hash: str, records: Sequence[Record], stale: Collection[str]) -> list[Row]:
     """One row per method and configuration."""
-    by_row: dict[tuple[str, str], list[Record]] = {}
+    groups: dict[tuple[str, str], tuple[dict[str, Any], list[Record]]] = {}
     for record in records:
-        by_row.setdefault((record.method, content_key(configuration(record))), []).append(record)
-    rows, others = [], [own for group in by_row.values() if (own := _learned_from(group[0]))]
-    for (method, _), cells in by_row.items():
-        siblings = [configuration(group[0]) for (name, _), group in by_row.items() if name == method]
-        row = _row(terms_hash, cells, difference(configuration(cells[0]), siblings), stale)
+        options = configuration(record)
+        groups.setdefault((record.method, content_key(options)), (options, []))[1].append(record)
+    rows, others = [], [own for _, cells in groups.values() if (own := _learned_from(cells[0]))]
+    for (method, _), (options, cells) in groups.items():
+        siblings = [other for (name, _), (other, _) in groups.items() if name == method]
+        row = _row(terms_hash, cells, difference(options, siblings), stale)
         apart = difference(learned, others) if (learned := _learned_from(cells[0])) else ""
-        told = not apart or apart in row.variant
-        rows.append(row if told else replace(row, badges=(*row.badges, apart)))
-    if len({version for row in rows for version in row.versions}) > 1:
-        rows = [replace(row, badges=(*row.badges, *_judged_by(row))) for row in rows]
+        rows.append(row if apart in row.variant else replace(row, badges=(*row.badges, apart)))
+    if len({version for row in rows for version in row.versions}) > 1:  # then every row says its own
+        said = [(f"wsssbench {', '.join(row.versions)}",) if row.versions else () for row in rows]
+        rows = [replace(row, badges=(*row.badges, *own)) for row, own in zip(rows, said, strict=True)]
     return rows
-
-
-def _judged_by(row: Row) -> Iterator[str]:
-    """Which versions of wsssbench judged a row: where a table has several, every row says its own."""
-    if row.versions:
-        yield f"wsssbench {', '.join(row.versions)}"
 
 
 def difference(own: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
