@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from wsssbench.identity import Record, RowIdentity, StepIdentity, Terms, content_key, plain
@@ -39,7 +40,7 @@ class Number:
         """Sample standard deviation (n - 1), or None for one value."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
-    @property
+    @cached_property
     def interval(self) -> tuple[float, float] | None:
         """Of 95 % for the mean over seeds, or None for one value."""
         from wsssbench.statistics.paired import student_interval
