@@ -178,10 +178,7 @@ def test_a_metric_of_maps_and_an_empty_split_are_refused():
 
 
 def test_the_judges_path_imports_neither_torch_nor_pandas_nor_scipy():
-    modules = (
-        "masks, metrics, judging.judge, records.store, reporting.gate, "
-        "reporting.rows, reporting.tables, reporting.montage"
-    )
+    modules = "masks, metrics, judging.judge, records.store, reporting.gate, reporting.rows, reporting.tables"
     lines = [f"import wsssbench.{name.strip()}" for name in modules.split(",")]
     heavy = "[m for m in ('torch', 'pandas', 'scipy', 'matplotlib') if m in sys.modules]"
     code = "\n".join(["import sys", *lines, f"sys.exit(str({heavy}) if {heavy} else 0)"])
