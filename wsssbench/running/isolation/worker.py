@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from wsssbench.errors import WsssError
 from wsssbench.identity import plain
+from wsssbench.plugins.contract import as_predictor
 from wsssbench.running.isolation.frames import packed_outputs, receive, send, unpacked_outputs
 from wsssbench.types import DatasetCard
 
