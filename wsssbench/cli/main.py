@@ -24,13 +24,13 @@ with ended_by_signals():  # Ctrl-C and SIGTERM may come early
         complete_stages,
         complete_supervision,
     )
-    from wsssbench.cli.completion_command import completion
     from wsssbench.cli.export import export
     from wsssbench.cli.judging import compare, errors, gate, merge
     from wsssbench.cli.new import new
     from wsssbench.cli.option_groups import A_PATH, listed, options, plugin_files, settings_file
     from wsssbench.cli.publishing import paper, plot
     from wsssbench.cli.running import bench, run
+    from wsssbench.cli.shells import completion
     from wsssbench.cli.teaching import example_of, teach, write_sections
     from wsssbench.cli.verify import verify
 
@@ -300,8 +300,6 @@ def inspect(file: Path, as_json: bool) -> None:
 for command in (bench, compare, completion, errors, export, gate, merge, new, paper, plot, run, verify):
     main.add_command(command)
 teach(main)
-if "_WSSSBENCH_COMPLETE" in os.environ:
-    from wsssbench.cli import shells  # noqa: F401  (the shells' ways of asking, which click looks up by name)
 
 
 if __name__ == "__main__":
