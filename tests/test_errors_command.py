@@ -55,7 +55,7 @@ def cell(method: str = "cam", seed: int = 0, grown: int = 0, **terms: Any) -> Pa
         "dataset_version": card.version,
     }
     record = fake_record(method, seed, terms=fake_terms(**{**fields, **terms}))
-    folder = cell_folder(Path("runs"), "shapes", method, seed, "seg", "val", record.key)
+    folder = cell_folder(Path("runs"), "shapes", method, seed, record.identity.terms.stage, "val", record.key)
     for id in data.ids("val"):
         labels = data.mask(id)
         for _ in range(grown):
@@ -104,6 +104,32 @@ def test_seeds_of_one_method_are_told_apart_and_a_folder_above_stands_for_its_ce
     cell(seed=1)
     titles = [found["title"] for found in as_json("runs/shapes/cam")["cells"]]
     assert titles == ["cam seed 0", "cam seed 1"]
+
+
+def test_methods_are_named_as_for_compare_and_a_folder_may_stand_beside_one():
+    cell("cam", grown=3)
+    folder = cell("rrm", grown=1)
+    cell("rrm", stage="seg+crf")
+    by_name = as_json("cam", "rrm", "--stage", "seg")
+    assert [found["method"] for found in by_name["cells"]] == ["cam", "rrm"]
+    assert as_json("cam", folder) == by_name
+    Path("runs").rename("elsewhere")
+    assert as_json("cam", "rrm", "--stage", "seg", "--runs", "elsewhere")["methods"] == by_name["methods"]
+    done = errors("cam", "nothing", "--runs", "elsewhere")
+    assert done.exit_code == 2
+    assert "no results of 'nothing'" in done.output
+
+
+def test_a_method_with_several_stages_needs_a_choice():
+    cell("cam")
+    cell("cam", stage="pseudo")
+    done = errors("cam")
+    assert done.exit_code == 3
+    assert "stage: pseudo and seg" in done.output
+    assert "--stage pseudo" in done.output
+    done = errors("cam", "--stage", "seed")
+    assert done.exit_code == 2
+    assert "no results of the stage seed" in done.output
 
 
 def test_without_masks_the_slices_stand_alone_and_stderr_says_so():

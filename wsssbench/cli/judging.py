@@ -11,51 +11,57 @@ from typing import Any
 import click
 
 from wsssbench.cli.completion import complete_rows, complete_stages
-from wsssbench.cli.option_groups import A_PATH, DATA_HELP, options, settings_file
+from wsssbench.cli.option_groups import A_PATH, DATA_HELP, options, settings_file, together
+
+rows_to_judge = together(
+    click.argument("rows", nargs=-1, required=True, shell_complete=complete_rows),
+    click.option("--runs", multiple=True, type=A_PATH, help="A folder of records. Repeatable."),
+    click.option("--stage", help="One stage only, as seg.", shell_complete=complete_stages),
+)
 
 
 @click.command()
-@click.argument("methods", nargs=-1, required=True, shell_complete=complete_rows)
-@click.option("--runs", multiple=True, type=A_PATH, help="A folder of records. Repeatable.")
-@click.option("--stage", help="One stage only, as seg.", shell_complete=complete_stages)
+@rows_to_judge
 @click.option("--resamples", type=int, default=10_000, show_default=True, help="Draws of the bootstrap.")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap's draws."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
-def compare(
-    methods: tuple[str, ...],
-    runs: tuple[Path, ...],
-    stage: str | None,
-    resamples: int,
-    seed: int,
-    as_json: bool,
-) -> None:
-    """Say whether the first of METHODS is better than each other one: differences with intervals.
+def compare(rows: tuple[str, ...], runs: tuple[Path, ...], **flags: Any) -> None:
+    """Say whether the first of ROWS is better than each other one: differences with intervals.
 
-    Cells are paired by seed and image; unlike protocols are refused, with the fields that differ.
+    A row is a method with results below --runs, or a folder with cells of one method. Cells are paired by
+    seed and image; unlike protocols are refused, with the fields that differ.
     """
     from wsssbench.commands.compare import compare_command
     from wsssbench.running.opening import default_runs
 
-    compare_command(methods, runs or (default_runs(),), stage, resamples, seed, as_json)
+    compare_command(rows, runs or (default_runs(),), **flags)
 
 
 @click.command()
-@click.argument("cells", nargs=-1, required=True, type=A_PATH)
+@rows_to_judge
 @options(DATA_HELP)
 @settings_file
 @click.option("--no-ladder", is_flag=True, help="Slices alone: no masks and no data set are opened.")
-@click.option("--resamples", type=click.IntRange(100), default=2000, show_default=True, help="Of intervals.")
+@click.option(
+    "--resamples",
+    type=click.IntRange(100),
+    default=2000,
+    show_default=True,
+    help="Draws of the bootstrap for the intervals.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
-def errors(**flags: Any) -> None:
-    """Say what each kind of error costs in finished CELLS, and where they err.
+def errors(rows: tuple[str, ...], runs: tuple[Path, ...], **flags: Any) -> None:
+    """Say what each kind of error costs in finished cells, and where they err.
 
-    A cell is a folder with a record. Those of one table need equal terms.
+    A row is a method with results below --runs, or a folder with cells. All cells of one table need equal
+    terms; --stage chooses among the stages of a method.
     """
     from wsssbench.commands.errors import errors_command
+    from wsssbench.running.opening import default_runs
 
-    errors_command(**flags)
+    errors_command(rows, runs or (default_runs(),), **flags)
 
 
 @click.command()

@@ -57,10 +57,10 @@ LESSONS: Mapping[str, Lesson] = {
     ),
     "compare": Lesson(
         ("wsssbench compare rrm cam cam+crf --stage seg",),
-        "`wsssbench errors CELL CELL` says where the difference comes from.",
+        "`wsssbench errors rrm cam --stage seg` says where the difference comes from.",
     ),
     "errors": Lesson(
-        ("wsssbench errors runs/shapes/cam/seed0/seg-val-1a2b3c4d", "wsssbench errors CELL CELL --no-ladder"),
+        ("wsssbench errors rrm cam --stage seg", "wsssbench errors runs/shapes/cam/seed0/seg-val-1a2b3c4d"),
         "`wsssbench report --html report.html` shows the images.",
     ),
     "gate": Lesson(

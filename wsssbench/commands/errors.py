@@ -16,13 +16,13 @@ import numpy as np
 
 from wsssbench.commands.error_tables import CellErrors, MethodErrors
 from wsssbench.commands.judged_data import JudgedData
+from wsssbench.commands.named_rows import named_rows
 from wsssbench.errors import BadData, NotComparable, WsssError
 from wsssbench.identity import Record, content_key
 from wsssbench.judging.judge import score_split
 from wsssbench.machine.process import keep_memory
 from wsssbench.masks import read_labels
 from wsssbench.metrics import Iou, checked
-from wsssbench.records.finding import find_records
 from wsssbench.records.store import StoredRecord
 from wsssbench.reporting.conditions import unlike_words
 from wsssbench.reporting.rows import configuration
@@ -36,26 +36,45 @@ MASKS = "masks"
 
 
 def errors_command(
-    cells: Sequence[Path],
+    rows: Sequence[str],
+    runs: Sequence[Path],
+    stage: str | None,
     options: Sequence[str],
     config: Path | None,
     resamples: int,
     as_json: bool,
     no_ladder: bool,
 ) -> None:
-    """Print slices and ladders of the records at or below `cells`, a column for each method."""
+    """Print slices and ladders of the cells that `rows` name, a column for each method."""
     from wsssbench.commands.error_tables import as_data, as_text
 
     keep_memory()
-    methods = found_errors(cells, options, config, resamples=resamples, ladder=not no_ladder)
+    methods = found_errors(rows, runs, stage, options, config, resamples=resamples, ladder=not no_ladder)
     click.echo(json.dumps(as_data(methods), indent=1, allow_nan=False) if as_json else as_text(methods))
 
 
 def found_errors(
-    cells: Sequence[Path], options: Sequence[str], config: Path | None, *, resamples: int, ladder: bool
+    rows: Sequence[str],
+    runs: Sequence[Path],
+    stage: str | None,
+    options: Sequence[str],
+    config: Path | None,
+    *,
+    resamples: int,
+    ladder: bool,
 ) -> list[MethodErrors]:
-    """Slices, and with `ladder` the costs of errors, of the records at or below `cells`, by method."""
-    found = sliced(cells)
+    """Slices, and with `ladder` the costs of errors, of the cells that `rows` name, by method.
+
+    `rows` and `stage` are as of `named_rows`. NotComparable where the terms of two cells differ.
+    """
+    named = named_rows(rows, runs, stage, "errors")
+    cells = list({cell.path.resolve(): cell for many in named.values() for cell in many}.values())
+    if not cells:
+        raise BadData(f"no results of the stage {stage}", where=", ".join(rows))
+    for cell in cells:
+        _check_terms(cells, cell)
+    names = titles([cell.record for cell in cells])
+    found = [_sliced(cell, title) for cell, title in zip(cells, names, strict=True)]
     if ladder:
         judged = JudgedData(options, config)
         found = [_with_ladder(cell, judged) for cell in found]
@@ -86,27 +105,15 @@ def _to_resample(cell: CellErrors) -> Cell:
     return Cell.of(identity.seed, cell.table, len(identity.terms.classes), cell.counts)
 
 
-def sliced(places: Sequence[Path]) -> list[CellErrors]:
-    """The cells at or below `places` with their slices; NotComparable where their terms differ."""
-    records = {cell.path.resolve(): cell for place in places for cell in find_records(place)}
-    cells = list(records.values())
-    if not cells:
-        hint = "name cells: <runs>/<data set>/<method>/seed0/<stage>-<split>-<key>"
-        raise BadData("no record here", where=", ".join(map(str, places)), hint=hint)
-    for cell in cells:
-        if cell.record.status != "ok":
-            raise BadData(f"this cell failed: {cell.record.reason}", where=cell.path, hint="run it again")
-        _check_terms(cells[0], cell)
-    return [
-        _sliced(cell, title) for cell, title in zip(cells, titles([c.record for c in cells]), strict=True)
-    ]
-
-
-def _check_terms(first: StoredRecord, other: StoredRecord) -> None:
+def _check_terms(cells: Sequence[StoredRecord], other: StoredRecord) -> None:
+    first = cells[0]
     differing = unlike_words(first.record.identity.terms, other.record.identity.terms)
     if differing:
+        stages = sorted({cell.record.identity.terms.stage for cell in cells})
+        choose = f", with --stage {stages[0]}" if len(stages) > 1 else ""
         what = f"the protocols of {first.path.parent} and {other.path.parent} differ"
-        raise NotComparable(what, where=differing, hint="name cells of one stage under equal terms")
+        hint = f"name cells of one stage under equal terms{choose}"
+        raise NotComparable(what, where=differing, hint=hint)
 
 
 def titles(records: Sequence[Record]) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from wsssbench.commands.named_rows import records_below
 from wsssbench.errors import BadData
-from wsssbench.records.finding import find_records
 from wsssbench.records.record_archive import SUFFIX, pack
 
 
@@ -17,10 +17,8 @@ def records_command(runs: Sequence[Path], out: Path) -> None:
     if out.suffix != SUFFIX:
         hint = f"the last argument is the archive: give it a name such as {out.name or 'records'}{SUFFIX}"
         raise BadData("an archive of records ends in .zip", where=out, hint=hint)
-    cells = {cell.path.resolve(): cell for place in runs for cell in find_records(place)}
-    if not cells:
-        raise BadData("there is no record here", where=runs[0], hint="`wsssbench run` makes them")
-    size = pack(list(cells.values()), out)
-    failed = sum(cell.record.status != "ok" for cell in cells.values())
+    cells = records_below(runs)
+    size = pack(cells, out)
+    failed = sum(cell.record.status != "ok" for cell in cells)
     also = f", {failed} of them of failed cells" if failed else ""
     click.echo(f"{len(cells):,} records{also} in {out} ({size / 1e6:.1f} MB)")
