@@ -200,7 +200,7 @@ def merge(folders: Place | Sequence[Place], runs: Place | None = None) -> Rows:
 
     BadData for a shard that is missing, damaged or there twice, NotComparable for unlike terms.
     """
-    from wsssbench.commands.merging import merged
+    from wsssbench.commands.shards import merged
     from wsssbench.reporting.rows import rows_of
 
     kept = merged(as_folders(folders), as_path(runs))

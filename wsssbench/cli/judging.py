@@ -94,7 +94,7 @@ def merge(folders: tuple[Path, ...], runs: Path | None, as_json: bool) -> None:
 
     Every shard has to be there once. Neither the data set nor the files that were scored are needed.
     """
-    from wsssbench.commands.merging import merge_command
+    from wsssbench.commands.shards import merge_command
 
     merge_command(folders, runs, as_json=as_json)
 

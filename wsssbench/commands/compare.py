@@ -117,7 +117,7 @@ def compare_rows(
     seed: int = 0,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Comparison]:
-    """The first of `rows` (cells by title) against each other, by equal terms, with p by Holm over the others.
+    """The first of `rows` (cells by title) against each other, by equal terms, with Holm's adjusted p.
 
     NotComparable where one shares no terms with the first, with the fields that differ. `say` gets a line for
     each stage that is left out because the two have it under unlike terms alone.
