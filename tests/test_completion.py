@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from wsssbench.cli.main import main
 from wsssbench.cli.shells import VARIABLE, Bash, Zsh
-from wsssbench.cli.teaching import LESSONS, SECTIONS
+from wsssbench.cli.teaching import SECTIONS, examples_of
 from wsssbench.plugins.option_sources import choices_of
 from wsssbench.plugins.options import PRESET, option_names
 from wsssbench.plugins.table import Plugins
@@ -168,17 +168,18 @@ def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.
             yield from commands(command, words)
 
 
-@pytest.mark.parametrize("words", ["", *(words for words, _ in commands(main))])
+ALL = {"": main, **dict(commands(main))}
+EXAMPLES = [e for command in ALL.values() for e in examples_of(command) if e.startswith("wsssbench ")]
+
+
+@pytest.mark.parametrize("words", ALL)
 def test_every_help_has_an_example_and_says_what_comes_next(words: str) -> None:
-    assert words in LESSONS, "wsssbench/cli/teaching.py lacks this command"
+    assert examples_of(ALL[words]), "the docstring of this command ends without examples"
     shown = CliRunner().invoke(main, [*words.split(), "--help"]).stdout
     assert "Examples:\n" in shown
     assert "Next: " in shown
-    for example in LESSONS[words].examples:
+    for example in examples_of(ALL[words]):
         assert f"    {example}\n" in shown  # in one line that can be copied
-
-
-EXAMPLES = [e for lesson in LESSONS.values() for e in lesson.examples if e.startswith("wsssbench ")]
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -191,11 +192,10 @@ def test_every_example_is_a_command_that_the_program_takes(example: str) -> None
 
 
 def test_what_comes_next_names_commands_that_exist() -> None:
-    known = {words for words, _ in commands(main)} | {"COMMAND"}
-    for words, lesson in LESSONS.items():
-        assert not words or words in known
-        for named in re.findall(r"`wsssbench (\w+)", lesson.next):
-            assert named in known, lesson
+    known = {words for words in ALL if words} | {"COMMAND"}
+    for words, command in ALL.items():
+        for named in re.findall(r"`wsssbench (\w+)", (command.epilog or "").partition("Next: ")[2]):
+            assert named in known, words
 
 
 def test_every_command_stands_in_one_section_of_the_help() -> None:

@@ -13,7 +13,14 @@ from wsssbench.cli.option_groups import A_PATH, DATA_HELP, options, plugin_files
 
 @click.group()
 def export() -> None:
-    """Write a run's labels, maps or records for others: the VOC server, readers of PSA's maps, any viewer."""
+    """Write a run's labels, maps or records for others: the VOC server, readers of PSA's maps, any viewer.
+
+    Examples:
+      wsssbench export records runs records.zip
+      wsssbench export png CELL masks
+
+    Next: others read the archive with `wsssbench report records.zip`.
+    """
 
 
 @export.command()
@@ -37,6 +44,11 @@ def voc12_test(cell: Path, **flags: Any) -> None:
     """Predict VOC's test images as CELL predicts, and pack them as the VOC server takes them.
 
     CELL is the folder of a cell of a stage without tags, as seg+crf, or a folder above it.
+
+    Examples:
+      wsssbench export voc12-test runs/voc12/cam-2step/seed0 -o voc12.root=FOLDER
+
+    Next: send the archive to the VOC evaluation server.
     """
     from wsssbench.commands.export.voc_test import voc12_test_command
 
@@ -50,6 +62,11 @@ def records(runs: tuple[Path, ...], out: Path) -> None:
     """Pack the records below RUNS, with the confusion of every image, into OUT (a .zip of a few MB).
 
     Others compare with it without masks: `compare`, `report` and `gate` read it like a folder of runs.
+
+    Examples:
+      wsssbench export records runs records.zip
+
+    Next: `wsssbench compare rrm cam --runs records.zip` on any machine, without masks.
     """
     from wsssbench.commands.export.records import records_command
 
@@ -60,7 +77,13 @@ def records(runs: tuple[Path, ...], out: Path) -> None:
 @click.argument("cell", type=A_PATH)
 @click.argument("out", type=A_PATH)
 def psa(cell: Path, out: Path) -> None:
-    """Write the maps behind CELL to the new folder OUT, as PSA's dicts: OUT/<id>.npy."""
+    """Write the maps behind CELL to the new folder OUT, as PSA's dicts: OUT/<id>.npy.
+
+    Examples:
+      wsssbench export psa runs/voc12/cam/seed0/seed-train-1a2b3c4d cam_npy
+
+    Next: give the folder to a program that reads PSA's dicts.
+    """
     from wsssbench.commands.export.files import psa_command
 
     psa_command(cell, out)
@@ -70,7 +93,13 @@ def psa(cell: Path, out: Path) -> None:
 @click.argument("cell", type=A_PATH)
 @click.argument("out", type=A_PATH)
 def png(cell: Path, out: Path) -> None:
-    """Write the labels of CELL to the new folder OUT, as palette PNGs: OUT/<id>.png."""
+    """Write the labels of CELL to the new folder OUT, as palette PNGs: OUT/<id>.png.
+
+    Examples:
+      wsssbench export png runs/shapes/cam/seed0/seg-val-1a2b3c4d masks
+
+    Next: `wsssbench score masks --dataset shapes --as copy` reads them again.
+    """
     from wsssbench.commands.export.files import png_command
 
     png_command(cell, out)

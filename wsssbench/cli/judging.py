@@ -32,6 +32,11 @@ def compare(rows: tuple[str, ...], runs: tuple[Path, ...], **flags: Any) -> None
 
     A row is a method with results below --runs, or a folder with cells of one method. Cells are paired by
     seed and image; unlike protocols are refused, with the fields that differ.
+
+    Examples:
+      wsssbench compare rrm cam cam+crf --stage seg
+
+    Next: `wsssbench errors rrm cam --stage seg` says where the difference comes from.
     """
     from wsssbench.commands.compare import compare_command
     from wsssbench.running.opening import default_runs
@@ -57,6 +62,12 @@ def errors(rows: tuple[str, ...], runs: tuple[Path, ...], **flags: Any) -> None:
 
     A row is a method with results below --runs, or a folder with cells. All cells of one table need equal
     terms; --stage chooses among the stages of a method.
+
+    Examples:
+      wsssbench errors rrm cam --stage seg
+      wsssbench errors runs/shapes/cam/seed0/seg-val-1a2b3c4d
+
+    Next: `wsssbench report --html report.html` shows the images.
     """
     from wsssbench.commands.errors import errors_command
     from wsssbench.running.opening import default_runs
@@ -78,6 +89,12 @@ def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float, 
     """Judge RUNS (default: `runs` of wsssbench.toml) against a baseline.
 
     Exit code 0: no regression, 1: a regression, 2: bad input, 3: not comparable or no baseline.
+
+    Examples:
+      wsssbench gate runs --baseline baselines/shapes.json --write
+      wsssbench gate runs --baseline baselines/shapes.json
+
+    Next: with exit code 1, `wsssbench compare` and `wsssbench errors` say what got worse.
     """
     from wsssbench.commands.results import gate_command
     from wsssbench.running.opening import default_runs
@@ -93,6 +110,13 @@ def merge(folders: tuple[Path, ...], runs: Path | None, as_json: bool) -> None:
     """Put what `wsssbench score --shard` left below FOLDERS together to rows: the numbers of a single pass.
 
     Every shard has to be there once. Neither the data set nor the files that were scored are needed.
+
+    Examples:
+      wsssbench score masks --dataset voc12 -o voc12.root=FOLDER --as irn --runs parts --shard 1/4
+      wsssbench merge parts
+      wsssbench merge from-node-1 from-node-2 --runs runs
+
+    Next: `wsssbench report` has the row beside those of `run`; the shards may be removed.
     """
     from wsssbench.commands.shards import merge_command
 

@@ -31,7 +31,7 @@ with ended_by_signals():  # Ctrl-C and SIGTERM may come early
     from wsssbench.cli.publishing import paper, plot
     from wsssbench.cli.running import bench, run
     from wsssbench.cli.shells import completion
-    from wsssbench.cli.teaching import example_of, teach, write_sections
+    from wsssbench.cli.teaching import examples_of, teach, write_sections
     from wsssbench.cli.verify import verify
 
 # torch and numba each keep a pool of threads: one that spins while it waits slows the other, one that sleeps
@@ -62,10 +62,10 @@ class Group(click.Group):
             with ended_by_signals():
                 return super().invoke(ctx)
         except click.UsageError as error:
-            example = example_of(error.ctx) if error.ctx and error.ctx is not ctx else ""
-            if not example:
+            known = examples_of(error.ctx.command) if error.ctx and error.ctx is not ctx else []
+            if not known:
                 raise
-            raise click.UsageError(f"{error.format_message()}\n  as: {example}", error.ctx) from None
+            raise click.UsageError(f"{error.format_message()}\n  as: {known[0]}", error.ctx) from None
         except WsssError as error:
             if ctx.params.get("verbose"):
                 import traceback
@@ -79,7 +79,15 @@ class Group(click.Group):
 @click.version_option(__version__, prog_name="wsssbench")
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
 def main(verbose: bool) -> None:
-    """Benchmark weakly supervised semantic segmentation under one protocol."""
+    """Benchmark weakly supervised semantic segmentation under one protocol.
+
+    Examples:
+      wsssbench doctor
+      wsssbench run --method constant --method cam --dataset shapes
+      wsssbench report --html report.html
+
+    Next: `wsssbench COMMAND --help` has examples of each command.
+    """
 
 
 @main.command()
@@ -112,7 +120,15 @@ def report(
     published: bool,
     compatible: bool,
 ) -> None:
-    """Print the tables of RUNS (folders of records; default: `runs` of wsssbench.toml)."""
+    """Print the tables of RUNS (folders of records; default: `runs` of wsssbench.toml).
+
+    Examples:
+      wsssbench report
+      wsssbench report runs --format csv --out rows.csv
+      wsssbench report runs --html report.html -o voc12.root=FOLDER
+
+    Next: `wsssbench compare A B` says whether a difference is more than chance.
+    """
     from wsssbench.commands.results import report_command
     from wsssbench.running.opening import default_runs
 
@@ -170,6 +186,13 @@ def score(folder: Path, **flags: Any) -> None:
 
     Label PNGs, or what other repositories write: class maps, probabilities, logits (.npy, .npz, .pt).
     Pickles in them are read without executing anything.
+
+    Examples:
+      wsssbench score masks --dataset voc12 -o voc12.root=FOLDER --as irn --supervision tags
+      wsssbench score out/cam --dataset voc12 --stage seed --as irn --threshold 0.15
+      wsssbench score out --dataset voc12 --as irn --format help
+
+    Next: `wsssbench report` has the row beside those of `run`.
     """
     if flags["format"] == "help":
         from wsssbench.dumps import list_formats
@@ -187,7 +210,14 @@ def score(folder: Path, **flags: Any) -> None:
 )
 @plugin_files
 def list_(check: bool, plugins: tuple[Path, ...]) -> None:
-    """List methods, steps, data sets, metrics and stages."""
+    """List methods, steps, data sets, metrics and stages.
+
+    Examples:
+      wsssbench list
+      wsssbench list --check
+
+    Next: `wsssbench show NAME` has the page of one of them.
+    """
     from wsssbench.commands.catalogue import list_command
 
     sys.exit(list_command(check, plugins))
@@ -197,7 +227,15 @@ def list_(check: bool, plugins: tuple[Path, ...]) -> None:
 @click.argument("name", shell_complete=complete_shown)
 @plugin_files
 def show(name: str, plugins: tuple[Path, ...]) -> None:
-    """Show a method, step, data set or stage: card, options, defaults and where each comes from."""
+    """Show a method, step, data set or stage: card, options, defaults and where each comes from.
+
+    Examples:
+      wsssbench show rrm
+      wsssbench show shapes
+      wsssbench show seg+crf
+
+    Next: an option is set with -o, as `wsssbench run --method rrm --dataset shapes -o rrm.steps=100`.
+    """
     from wsssbench.commands.catalogue import show_command
 
     show_command(name, plugins)
@@ -208,7 +246,14 @@ def show(name: str, plugins: tuple[Path, ...]) -> None:
 @plugin_files
 @options()
 def check(name: str, plugins: tuple[Path, ...], options: tuple[str, ...]) -> None:
-    """Test a step, data set or metric against its contract, on tiny data, in under a minute."""
+    """Test a step, data set or metric against its contract, on tiny data, in under a minute.
+
+    Examples:
+      wsssbench check cam
+      wsssbench check my --plugin my.py
+
+    Next: `wsssbench run --plugin my.py --method my --dataset shapes`.
+    """
     from wsssbench.commands.catalogue import check_command
 
     sys.exit(check_command(name, plugins, options))
@@ -219,7 +264,14 @@ def check(name: str, plugins: tuple[Path, ...], options: tuple[str, ...]) -> Non
 @options()
 @settings_file
 def prepare(dataset: str, options: tuple[str, ...], config: Path | None) -> None:
-    """Check the files of a data set: counts, missing or damaged files, masks, tags."""
+    """Check the files of a data set: counts, missing or damaged files, masks, tags.
+
+    Examples:
+      wsssbench prepare shapes
+      wsssbench prepare voc12 -o voc12.root=FOLDER
+
+    Next: `wsssbench run --method cam --dataset voc12 -o voc12.root=FOLDER --limit 8` tries it.
+    """
     from wsssbench.commands.catalogue import prepare_command
 
     sys.exit(prepare_command(dataset, options, config))
@@ -227,7 +279,13 @@ def prepare(dataset: str, options: tuple[str, ...], config: Path | None) -> None
 
 @main.command()
 def doctor() -> None:
-    """Say what this installation has and what it lacks."""
+    """Say what this installation has and what it lacks.
+
+    Examples:
+      wsssbench doctor
+
+    Next: `wsssbench run --method constant --dataset shapes`.
+    """
     from wsssbench.commands.doctor import doctor_command
 
     sys.exit(doctor_command())
@@ -245,6 +303,13 @@ def clean(runs: Path | None, artifacts: bool, checkpoints: bool, failed: bool, y
     """Show what RUNS takes on disk, and remove parts of it by rule.
 
     Records and counts of cells that did not fail always stay.
+
+    Examples:
+      wsssbench clean
+      wsssbench clean runs --artifacts
+      wsssbench clean runs --artifacts --yes
+
+    Next: what was removed is made again by the next `wsssbench run` that needs it.
     """
     from wsssbench.commands.clean import clean_command
     from wsssbench.running.opening import default_runs
@@ -273,7 +338,13 @@ def clean(runs: Path | None, artifacts: bool, checkpoints: bool, failed: bool, y
 )
 @plugin_files
 def predict(images: tuple[Path, ...], cell: Path, out: Path, device: str, plugins: tuple[Path, ...]) -> None:
-    """Segment your own IMAGES with a fitted run: a mask and an overlay each."""
+    """Segment your own IMAGES with a fitted run: a mask and an overlay each.
+
+    Examples:
+      wsssbench predict photo.jpg --run runs/shapes/cam/seed0/seg-val-1a2b3c4d --out predictions
+
+    Next: look at predictions/photo_overlay.png.
+    """
     from wsssbench.commands.predict import predict_command
 
     predict_command(images, cell, out, device, plugins)
@@ -281,7 +352,13 @@ def predict(images: tuple[Path, ...], cell: Path, out: Path, device: str, plugin
 
 @main.group()
 def weights() -> None:
-    """Look into weight files."""
+    """Look into weight files.
+
+    Examples:
+      wsssbench weights inspect resnet50.pth
+
+    Next: `wsssbench run ... --weights cam=resnet50.pth`.
+    """
 
 
 @weights.command()
@@ -291,6 +368,12 @@ def inspect(file: Path, as_json: bool) -> None:
     """Say what a weight FILE is, which backbones it fits, and which heads it holds.
 
     It may be a torch checkpoint, a safetensors file or an MXNet .params file; no code in it runs.
+
+    Examples:
+      wsssbench weights inspect resnet50.pth
+      wsssbench weights inspect ilsvrc.params --json
+
+    Next: `wsssbench run ... -o cam.backbone=resnet50 --weights cam=resnet50.pth`.
     """
     from wsssbench.commands.weights import inspect_command
 

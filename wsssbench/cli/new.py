@@ -57,6 +57,12 @@ def new(kind: str, name: str, out: Path) -> None:
     """Write a small package NAME with a step (a method), dataset or metric of your own that works.
 
     It has one module to change, a test that passes, a README and a CI file.
+
+    Examples:
+      wsssbench new step my-method
+      wsssbench new metric my-metric --out ../plugins
+
+    Next: it says what to type; `wsssbench check my-method` tests the contract.
     """
     folder = write_package(kind, name, out)
     click.echo(f"wrote {folder}: {KINDS[kind][1]} {name}, with a test and CI")

@@ -47,6 +47,11 @@ def plot(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
 
     mIoU by method with seeds and intervals, IoU by class, training curves, and where the run has their
     metrics threshold curves, precision against coverage, error ladders and reliability diagrams.
+
+    Examples:
+      wsssbench plot runs --out figures --format pdf --method rrm --method cam
+
+    Next: `wsssbench paper` has tables and a figure of masks.
     """
     from wsssbench.commands.plot import plot_command
     from wsssbench.running.opening import default_runs
@@ -77,6 +82,11 @@ def paper(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
 
     The figure shows the same images for all methods, chosen by a rule that its caption states. It needs the
     data set and the masks of the cells; without them the rest is written.
+
+    Examples:
+      wsssbench paper runs --out bundle --method rrm --method cam --stage seg
+
+    Next: compile bundle/*.tex; `wsssbench export records runs records.zip` for the reviewers.
     """
     from wsssbench.commands.paper import paper_command
 

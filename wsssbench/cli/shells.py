@@ -54,7 +54,15 @@ class Zsh(ZshComplete):
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
-    """Print the script that lets SHELL complete commands, names of methods and data sets, and -o keys."""
+    """Print the script that lets SHELL complete commands, names of methods and data sets, and -o keys.
+
+    Examples:
+      echo 'eval "$(wsssbench completion bash)"' >> ~/.bashrc
+      echo 'eval "$(wsssbench completion zsh)"' >> ~/.zshrc
+      wsssbench completion fish > ~/.config/fish/completions/wsssbench.fish
+
+    Next: open a new shell and press Tab after `wsssbench run --method `.
+    """
     found = get_completion_class(shell)
     assert found is not None  # one of the choices
     click.echo(found(click.get_current_context().find_root().command, {}, PROGRAM, VARIABLE).source().strip())

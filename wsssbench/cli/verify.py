@@ -30,6 +30,12 @@ def verify(runs: tuple[Path, ...], **flags: Any) -> None:
 
     Exit code 0: all are ok, 1: a score or hash differs, 2: bad input, 3: nothing differs, but some record
     cannot be verified in full, as files or the data set are not there.
+
+    Examples:
+      wsssbench verify
+      wsssbench verify runs -o voc12.root=FOLDER --json
+
+    Next: what differs is judged again by `wsssbench run --rerun all`.
     """
     from wsssbench.commands.verifying import verify_command
     from wsssbench.running.opening import default_runs
