@@ -68,7 +68,7 @@ def records(runs: tuple[Path, ...], out: Path) -> None:
 
     Next: `wsssbench compare rrm cam --runs records.zip` on any machine, without masks.
     """
-    from wsssbench.commands.export.records import records_command
+    from wsssbench.commands.export.files import records_command
 
     records_command(runs, out)
 

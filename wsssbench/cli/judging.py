@@ -1,10 +1,9 @@
-"""The words of `wsssbench compare`, `errors`, `gate` and `merge`: arguments and options alone, so that --help
+"""`wsssbench compare`, `errors`, `gate`, `merge` and `verify`: arguments and options alone, so that --help
 imports nothing heavy."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -123,16 +122,31 @@ def merge(folders: tuple[Path, ...], runs: Path | None, as_json: bool) -> None:
     merge_command(folders, runs, as_json=as_json)
 
 
-def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
-    """Score the files <folder>/<image id>.* as the row `flags["name"]`, keep it as a cell, print it."""
-    from wsssbench.commands.scoring import score_files, show_record
+@click.command()
+@click.argument("runs", nargs=-1, type=A_PATH)
+@options(DATA_HELP)
+@click.option("--weights", multiple=True, metavar="[STEP=]FILE", help="Also compare this file of weights.")
+@click.option("--from-masks", is_flag=True, help="Score the kept masks; do not make them again from maps.")
+@settings_file
+@click.option("--json", "as_json", is_flag=True, help="Print every difference as JSON.")
+def verify(runs: tuple[Path, ...], **flags: Any) -> None:
+    """Judge the records in RUNS again from the files on disk, and compare scores and hashes.
 
-    if flags["shard"]:
-        from wsssbench.commands.shards import score_shard
+    RUNS are folders of runs or cells (default: `runs` of wsssbench.toml). Thresholds are chosen and labels
+    made again from maps and probabilities as the stage says, and scored against the truth; nothing is
+    predicted, nothing is written. Compared are scores, counts, labels, the sha256 of files as recorded, the
+    fingerprints of the data set, the weights that are given, and the key.
 
-        path, images = score_shard(folder, flags)
-        click.echo(f"shard {flags['shard']} of {flags['name']}: {images} images, kept in {path}")
-        click.echo("next: wsssbench merge puts the shards together when all are there", err=True)
-        return
-    record, path = score_files(folder, flags)
-    show_record(record, path, as_json=flags["as_json"])
+    Exit code 0: all are ok, 1: a score or hash differs, 2: bad input, 3: nothing differs, but some record
+    cannot be verified in full, as files or the data set are not there.
+
+    Examples:
+      wsssbench verify
+      wsssbench verify runs -o voc12.root=FOLDER --json
+
+    Next: what differs is judged again by `wsssbench run --rerun all`.
+    """
+    from wsssbench.commands.verifying import verify_command
+    from wsssbench.running.opening import default_runs
+
+    sys.exit(verify_command(runs or (default_runs(),), **flags))

@@ -25,14 +25,13 @@ with ended_by_signals():  # Ctrl-C and SIGTERM may come early
         complete_supervision,
     )
     from wsssbench.cli.export import export
-    from wsssbench.cli.judging import compare, errors, gate, merge
+    from wsssbench.cli.judging import compare, errors, gate, merge, verify
     from wsssbench.cli.new import new
     from wsssbench.cli.option_groups import A_PATH, listed, options, plugin_files, settings_file
     from wsssbench.cli.publishing import paper, plot
     from wsssbench.cli.running import bench, run
     from wsssbench.cli.shells import completion
     from wsssbench.cli.teaching import examples_of, teach, write_sections
-    from wsssbench.cli.verify import verify
 
 # torch and numba each keep a pool of threads: one that spins while it waits slows the other, one that sleeps
 # at once wakes late for every small operation. So they spin for some microseconds. Only effective before
@@ -199,7 +198,12 @@ def score(folder: Path, **flags: Any) -> None:
 
         click.echo("\n".join(map(str, list_formats())))
         return
-    from wsssbench.cli.judging import score_command
+    if flags["shard"]:
+        from wsssbench.commands.shards import shard_command
+
+        shard_command(folder, flags)
+        return
+    from wsssbench.commands.scoring import score_command
 
     score_command(folder, flags)
 
@@ -236,7 +240,7 @@ def show(name: str, plugins: tuple[Path, ...]) -> None:
 
     Next: an option is set with -o, as `wsssbench run --method rrm --dataset shapes -o rrm.steps=100`.
     """
-    from wsssbench.commands.catalogue import show_command
+    from wsssbench.commands.show import show_command
 
     show_command(name, plugins)
 

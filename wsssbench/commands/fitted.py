@@ -6,7 +6,7 @@ The data set itself is not needed: what was learned from is named by the record.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from wsssbench.artifacts import as_kept
 from wsssbench.errors import BadData, WsssError
-from wsssbench.identity import CrfSet, Record, Stage, StepIdentity
+from wsssbench.identity import Record, Stage, StepIdentity
 from wsssbench.judging.cell_judging import judged_labels
 from wsssbench.machine.hardware import Hardware, resolve_hardware
 from wsssbench.planning.cells import PlannedStep, Trial
@@ -30,7 +30,7 @@ from wsssbench.running.fits import chain_of
 from wsssbench.running.predicting import LabelSource
 from wsssbench.running.screen.progress import Progress
 from wsssbench.types import DatasetCard, Kind, Outputs, Predictor
-from wsssbench.verifying.recorded import RecordedData, planned_as_recorded
+from wsssbench.verifying.recorded import RecordedData, planned_as_recorded, recorded_crf, recorded_stage
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask
@@ -55,13 +55,12 @@ class FittedRun:
         self.card: DatasetCard = data.card
         chosen = record.scores.get("threshold", {})  # by a policy that is not fixed
         self.threshold = {**identity.threshold, **chosen} if identity.threshold else None
-        self.stage = Stage(
-            name=terms.stage,
+        self.stage = dataclasses.replace(
+            recorded_stage(terms, {}, "seg"),
             version=terms.stage_version,
             judged="seg",
-            split="eval",
             tags_given=False,
-            crf=crf_of(terms.crf) if terms.crf else None,
+            crf=recorded_crf(terms),
             scales=terms.scales,
             flip=terms.flip,
         )
@@ -141,11 +140,6 @@ def needed_steps(last: PlannedStep) -> tuple[PlannedStep, ...]:
     chain = chain_of(last)
     first = max(i for i, planned in enumerate(chain) if not planned.takes)
     return tuple(chain[first:])
-
-
-def crf_of(recorded: Mapping[str, Any]) -> CrfSet:
-    """The parameters as a row has them, without the scale that the data set gives their widths."""
-    return CrfSet(**{f.name: recorded[f.name] for f in dataclasses.fields(CrfSet)})
 
 
 def _check_record(record: Record, file: Path) -> None:

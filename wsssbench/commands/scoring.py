@@ -45,6 +45,12 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"  # what a foreign method has learned from, where nobody says
 
 
+def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
+    """Score the files <folder>/<image id>.* as the row `flags["name"]`, keep it as a cell, print it."""
+    record, path = score_files(folder, flags)
+    show_record(record, path, as_json=flags["as_json"])
+
+
 def show_record(record: Record, path: Path, *, as_json: bool) -> None:
     """The scores on stdout, and where the record lies."""
     click.echo(_as_json(record, path) if as_json else _as_table(record), nl=False)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from wsssbench.commands.scoring import (
     Judged,
     foreign_record,
@@ -97,6 +99,13 @@ class Shard:
             "the list of images": self.ids_key,
             "the number of shards": self.part.of,
         }
+
+
+def shard_command(folder: Path, flags: Mapping[str, Any]) -> None:
+    """Score one shard of the files in `folder` and say where it is kept."""
+    path, images = score_shard(folder, flags)
+    click.echo(f"shard {flags['shard']} of {flags['name']}: {images} images, kept in {path}")
+    say("next: wsssbench merge puts the shards together when all are there")
 
 
 def score_shard(folder: Path, flags: Mapping[str, Any]) -> tuple[Path, int]:

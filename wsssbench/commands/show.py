@@ -166,20 +166,15 @@ def _facts(facts: Mapping[str, str]) -> str:
 
 
 def _options(cls: type) -> str:
-    from tabulate import tabulate
-
     from wsssbench.plugins.options import describe_options
+    from wsssbench.reporting.table_parts import grid
 
-    rows = [
-        [o.name, o.type, _value(o.default), str(o.range), o.help, o.origin] for o in describe_options(cls)
-    ]
-    if not rows:
-        return "  options: none"
-    head = ["option", "type", "default", "range", "what", "origin"]
-    optional = ("range", "origin")  # left out where no option has one
-    kept = [k for k, name in enumerate(head) if name not in optional or any(row[k] for row in rows)]
-    body = [[row[k].replace("|", "\\|") for k in kept] for row in rows]
-    return str(tabulate(body, [head[k] for k in kept], "github", disable_numparse=True))
+    lines = [
+        {"option": o.name, "type": o.type, "default": _value(o.default), "range": str(o.range),
+         "what": o.help, "origin": o.origin}
+        for o in describe_options(cls)
+    ]  # fmt: skip
+    return grid(lines) if lines else "  options: none"
 
 
 def _presets(cls: Any) -> list[str]:

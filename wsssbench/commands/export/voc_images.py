@@ -12,9 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import click
 
-from wsssbench.commands.export.cells import some
-from wsssbench.commands.export.competition import VOC
-from wsssbench.errors import BadData
+from wsssbench.errors import BadData, first_names
 from wsssbench.planning.plan import open_dataset
 from wsssbench.planning.settings import Settings
 from wsssbench.plugins.table import Plugins
@@ -22,6 +20,7 @@ from wsssbench.plugins.table import Plugins
 if TYPE_CHECKING:
     from wsssbench.types import Dataset
 
+VOC = "voc12"
 TEST_IMAGES = 1456  # of VOC 2012
 JPEGS = "JPEGImages"
 
@@ -77,7 +76,7 @@ def read_ids(path: Path) -> tuple[str, ...]:
     ids = [word.rsplit("/", 1)[-1].removesuffix(".jpg").removesuffix(".png") for word in words]
     twice = sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []
     if twice or not ids:
-        what = f"ids that stand twice: {some(twice)}" if twice else "this list is empty"
+        what = f"ids that stand twice: {first_names(twice)}" if twice else "this list is empty"
         raise BadData(what, where=path, hint="put one image id on each line")
     return tuple(ids)
 
@@ -85,6 +84,6 @@ def read_ids(path: Path) -> tuple[str, ...]:
 def _check_there(paths: Mapping[str, Path]) -> None:
     missing = [id for id, path in paths.items() if not path.is_file()]
     if missing:
-        what = f"{len(missing):,} of {len(paths):,} test images are missing: {some(missing)}"
+        what = f"{len(missing):,} of {len(paths):,} test images are missing: {first_names(missing)}"
         hint = "VOC's test images are an archive of their own: unpack it there, or give --images FOLDER"
         raise BadData(what, where=paths[missing[0]].parent, hint=hint)

@@ -1,6 +1,8 @@
 """`wsssbench export voc12-test`: a fitted run on VOC's test images, packed as the VOC server takes it.
 
 The images have no tags and no masks here: the steps predict as in the cell's stage, with its CRF and scales.
+The competition is comp5 for what has seen VOC data only, comp6 else. It is judged from the record alone,
+strictly: what is not known counts as outside data.
 """
 
 from __future__ import annotations
@@ -13,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsssbench.commands.export.cells import find_cell, title
-from wsssbench.commands.export.competition import VOC, competition_of
-from wsssbench.commands.export.voc_images import test_images
+from wsssbench.commands.export.voc_images import VOC, test_images
 from wsssbench.dumps.voc_server import Competition, verify_voc_archive, write_voc_archive
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.atomic import safe_name
 from wsssbench.files.image_files import picture_size, read_rgb
+from wsssbench.identity import Record
 from wsssbench.planning.settings import Settings
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.store import StoredRecord
 from wsssbench.running.opening import open_settings
 from wsssbench.running.screen.progress import Progress
+from wsssbench.verifying.recorded import recorded_card
 
 if TYPE_CHECKING:
     from wsssbench.commands.fitted import FittedRun
@@ -34,6 +37,10 @@ CLASSES = (  # what the server's labels 1..20 stand for
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
     "tvmonitor",
 )
+
+AUGMENTED = "SegmentationClassAug"  # masks of SBD, which VOC does not give
+OWN_PRETRAINING = ("none", "voc", "voc12")
+OWN_SUPERVISION = ("tags", "class_names", "masks")
 
 
 class WrongArchive(WsssError):
@@ -128,3 +135,37 @@ def _settings(flags: Mapping[str, Any]) -> tuple[Settings, Plugins]:
             hint = "a step's options stand in the record of its run"
             raise WsssError(f"only options of {VOC} matter here", where=f"-o {text}", hint=hint)
     return open_settings({"plugins": flags["plugins"]}, flags["config"], flags["options"])
+
+
+# --------------------------------------------------------------------------------------------- competition
+
+
+def competition_of(record: Record, asked: Competition | None) -> tuple[Competition, list[str]]:
+    """The competition, and what speaks against comp5; WsssError where comp5 is `asked` for all the same."""
+    reasons = outside_data(record)
+    if asked == "comp5" and reasons:
+        what = f"comp5 is for methods that have seen VOC data only, and {'; '.join(reasons)}"
+        raise WsssError(what, where="--competition", hint="leave it out: this row goes to comp6")
+    return asked or ("comp6" if reasons else "comp5"), reasons
+
+
+def outside_data(record: Record) -> list[str]:
+    """What the row has seen beside the VOC data, as far as its record tells; empty where nothing."""
+    identity, terms = record.identity, record.identity.terms
+    reasons = [] if terms.dataset == VOC else [f"it has learned from {terms.dataset}"]
+    for name in dict.fromkeys(step.name for step in identity.recipe):
+        card = recorded_card(record, name)
+        seen = card.pretraining if card and card.pretraining else "weights of unknown origin"
+        if seen not in OWN_PRETRAINING:
+            reasons.append(f"{name} starts from {seen}")
+    reasons += [f"it uses {s} supervision" for s in identity.supervision if s not in OWN_SUPERVISION]
+    if "masks" in identity.supervision and AUGMENTED in _masks_learned_from(record):
+        reasons.append("it has learned from SBD's masks")
+    return reasons
+
+
+def _masks_learned_from(record: Record) -> str:
+    """The mask folders of the split that was learned from, as the data set's options name them."""
+    card = record.provenance.get("dataset", {})
+    folders, split = card.get("options", {}).get("masks", {}), card.get("fit_split", "")
+    return str(folders.get(split, AUGMENTED) if isinstance(folders, dict) else AUGMENTED)
