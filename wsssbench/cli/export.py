@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from wsssbench.cli.completion import complete_device
-from wsssbench.cli.option_groups import A_PATH, DATA_HELP, options, plugin_files, quiet, settings_file
+from wsssbench.cli.option_groups import A_PATH, DATA_HELP, device, options, plugin_files, quiet, settings_file
 
 
 @click.group()
@@ -29,13 +28,7 @@ def export() -> None:
 @click.option("--competition", type=click.Choice(["comp5", "comp6"]), help="Default: by the row's data.")
 @click.option("--list", "listed", type=A_PATH, help="Ids to predict (default: the tree's test.txt).")
 @click.option("--images", type=A_PATH, help="Folder of <id>.jpg (default: the tree's JPEGImages).")
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    help="auto, cpu, cuda or cuda:N.",
-    shell_complete=complete_device,
-)
+@device
 @plugin_files
 @options(DATA_HELP)
 @settings_file

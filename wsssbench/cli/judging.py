@@ -10,11 +10,19 @@ from typing import Any
 import click
 
 from wsssbench.cli.completion import complete_rows, complete_stages
-from wsssbench.cli.option_groups import A_PATH, DATA_HELP, options, settings_file, together
+from wsssbench.cli.option_groups import (
+    A_PATH,
+    DATA_HELP,
+    options,
+    runs_argument,
+    runs_option,
+    settings_file,
+    together,
+)
 
 rows_to_judge = together(
     click.argument("rows", nargs=-1, required=True, shell_complete=complete_rows),
-    click.option("--runs", multiple=True, type=A_PATH, help="A folder of records. Repeatable."),
+    runs_option,
     click.option("--stage", help="One stage only, as seg.", shell_complete=complete_stages),
 )
 
@@ -26,7 +34,7 @@ rows_to_judge = together(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap's draws."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
-def compare(rows: tuple[str, ...], runs: tuple[Path, ...], **flags: Any) -> None:
+def compare(rows: tuple[str, ...], **flags: Any) -> None:
     """Say whether the first of ROWS is better than each other one: differences with intervals.
 
     A row is a method with results below --runs, or a folder with cells of one method. Cells are paired by
@@ -38,9 +46,8 @@ def compare(rows: tuple[str, ...], runs: tuple[Path, ...], **flags: Any) -> None
     Next: `wsssbench errors rrm cam --stage seg` says where the difference comes from.
     """
     from wsssbench.commands.compare import compare_command
-    from wsssbench.running.opening import default_runs
 
-    compare_command(rows, runs or (default_runs(),), **flags)
+    compare_command(rows, **flags)
 
 
 @click.command()
@@ -56,7 +63,7 @@ def compare(rows: tuple[str, ...], runs: tuple[Path, ...], **flags: Any) -> None
     help="Draws of the bootstrap for the intervals.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
-def errors(rows: tuple[str, ...], runs: tuple[Path, ...], **flags: Any) -> None:
+def errors(rows: tuple[str, ...], **flags: Any) -> None:
     """Say what each kind of error costs in finished cells, and where they err.
 
     A row is a method with results below --runs, or a folder with cells. All cells of one table need equal
@@ -69,13 +76,12 @@ def errors(rows: tuple[str, ...], runs: tuple[Path, ...], **flags: Any) -> None:
     Next: `wsssbench report --html report.html` shows the images.
     """
     from wsssbench.commands.errors import errors_command
-    from wsssbench.running.opening import default_runs
 
-    errors_command(rows, runs or (default_runs(),), **flags)
+    errors_command(rows, **flags)
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=A_PATH)
+@runs_argument
 @click.option("--baseline", required=True, type=A_PATH, help="A file of expected rows.")
 @click.option("--write", is_flag=True, help="Write the baseline from RUNS instead of judging them.")
 @click.option(
@@ -84,7 +90,7 @@ def errors(rows: tuple[str, ...], runs: tuple[Path, ...], **flags: Any) -> None:
 @click.option(
     "--interval", is_flag=True, help="Judge by the interval over paired seeds, not by the tolerance."
 )
-def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float, interval: bool) -> None:
+def gate(**flags: Any) -> None:
     """Judge RUNS (default: `runs` of wsssbench.toml) against a baseline.
 
     Exit code 0: no regression, 1: a regression, 2: bad input, 3: not comparable or no baseline.
@@ -96,9 +102,8 @@ def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float, 
     Next: with exit code 1, `wsssbench compare` and `wsssbench errors` say what got worse.
     """
     from wsssbench.commands.results import gate_command
-    from wsssbench.running.opening import default_runs
 
-    sys.exit(gate_command(runs or (default_runs(),), baseline, write, tolerance, interval))
+    sys.exit(gate_command(**flags))
 
 
 @click.command()
@@ -123,13 +128,13 @@ def merge(folders: tuple[Path, ...], runs: Path | None, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=A_PATH)
+@runs_argument
 @options(DATA_HELP)
 @click.option("--weights", multiple=True, metavar="[STEP=]FILE", help="Also compare this file of weights.")
 @click.option("--from-masks", is_flag=True, help="Score the kept masks; do not make them again from maps.")
 @settings_file
 @click.option("--json", "as_json", is_flag=True, help="Print every difference as JSON.")
-def verify(runs: tuple[Path, ...], **flags: Any) -> None:
+def verify(**flags: Any) -> None:
     """Judge the records in RUNS again from the files on disk, and compare scores and hashes.
 
     RUNS are folders of runs or cells (default: `runs` of wsssbench.toml). Thresholds are chosen and labels
@@ -147,6 +152,5 @@ def verify(runs: tuple[Path, ...], **flags: Any) -> None:
     Next: what differs is judged again by `wsssbench run --rerun all`.
     """
     from wsssbench.commands.verifying import verify_command
-    from wsssbench.running.opening import default_runs
 
-    sys.exit(verify_command(runs or (default_runs(),), **flags))
+    sys.exit(verify_command(**flags))

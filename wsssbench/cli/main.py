@@ -18,7 +18,6 @@ with ended_by_signals():  # Ctrl-C and SIGTERM may come early
     from wsssbench.cli.completion import (
         complete_checked,
         complete_datasets,
-        complete_device,
         complete_metrics,
         complete_shown,
         complete_stages,
@@ -27,7 +26,15 @@ with ended_by_signals():  # Ctrl-C and SIGTERM may come early
     from wsssbench.cli.export import export
     from wsssbench.cli.judging import compare, errors, gate, merge, verify
     from wsssbench.cli.new import new
-    from wsssbench.cli.option_groups import A_PATH, listed, options, plugin_files, settings_file
+    from wsssbench.cli.option_groups import (
+        A_PATH,
+        device,
+        listed,
+        options,
+        plugin_files,
+        runs_argument,
+        settings_file,
+    )
     from wsssbench.cli.publishing import paper, plot
     from wsssbench.cli.running import bench, run
     from wsssbench.cli.shells import completion
@@ -90,34 +97,34 @@ def main(verbose: bool) -> None:
 
 
 @main.command()
-@click.argument("runs", nargs=-1, type=A_PATH)
+@runs_argument
 @click.option(
     "--format",
     type=click.Choice(["md", "csv", "json", "tex"]),
     default="md",
     show_default=True,
-    help="Of the tables.",
+    help="Format of the tables.",
 )
 @click.option("--out", type=A_PATH, help="Write to this file instead of stdout.")
 @click.option("--limited", is_flag=True, help="Also show runs made with --limit.")
 @click.option("--html", type=A_PATH, help="Write one page with charts and pictures to this file instead.")
-@options("With --html: of a data set.")
+@options("With --html: an option of a data set, as voc12.root=FOLDER. Repeatable.")
 @click.option(
     "--with-published",
     "published",
     is_flag=True,
     help="Below each table, published numbers of the same terms, and why others are left out.",
 )
-@click.option("--compatible", is_flag=True, help="Instead: mIoU as other repositories' evaluators count it.")
+@click.option(
+    "--compatible", is_flag=True, help="Show the mIoU as other repositories' evaluators count it instead."
+)
 def report(
     runs: tuple[Path, ...],
-    format: str,
-    out: Path | None,
-    limited: bool,
     html: Path | None,
-    options: tuple[str, ...],
-    published: bool,
     compatible: bool,
+    options: tuple[str, ...],
+    out: Path | None,
+    **flags: Any,
 ) -> None:
     """Print the tables of RUNS (folders of records; default: `runs` of wsssbench.toml).
 
@@ -128,20 +135,19 @@ def report(
 
     Next: `wsssbench compare A B` says whether a difference is more than chance.
     """
-    from wsssbench.commands.results import report_command
-    from wsssbench.running.opening import default_runs
-
     if compatible:
         from wsssbench.commands.compatible import compatible_command
 
-        compatible_command(runs or (default_runs(),), limited)
+        compatible_command(runs, flags["limited"])
         return
     if html is not None:
         from wsssbench.commands.page import page_command
 
-        page_command(runs or (default_runs(),), html, limited, options, published)
+        page_command(runs, html, flags["limited"], options, flags["published"])
     if html is None or out is not None:
-        report_command(runs or (default_runs(),), format, out, limited, published)
+        from wsssbench.commands.results import report_command
+
+        report_command(runs, out=out, **flags)
 
 
 @main.command()
@@ -303,7 +309,7 @@ def doctor() -> None:
 )
 @click.option("--failed", is_flag=True, help="Remove the cells that failed.")
 @click.option("--yes", is_flag=True, help="Remove; without it, only show what would go.")
-def clean(runs: Path | None, artifacts: bool, checkpoints: bool, failed: bool, yes: bool) -> None:
+def clean(runs: Path | None, **flags: bool) -> None:
     """Show what RUNS takes on disk, and remove parts of it by rule.
 
     Records and counts of cells that did not fail always stay.
@@ -318,9 +324,7 @@ def clean(runs: Path | None, artifacts: bool, checkpoints: bool, failed: bool, y
     from wsssbench.commands.clean import clean_command
     from wsssbench.running.opening import default_runs
 
-    clean_command(
-        runs or default_runs(), artifacts=artifacts, checkpoints=checkpoints, failed=failed, yes=yes
-    )
+    clean_command(runs or default_runs(), **flags)
 
 
 @main.command()
@@ -333,15 +337,9 @@ def clean(runs: Path | None, artifacts: bool, checkpoints: bool, failed: bool, y
     show_default=True,
     help="Folder for masks and overlays.",
 )
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    help="auto, cpu, cuda or cuda:N.",
-    shell_complete=complete_device,
-)
+@device
 @plugin_files
-def predict(images: tuple[Path, ...], cell: Path, out: Path, device: str, plugins: tuple[Path, ...]) -> None:
+def predict(images: tuple[Path, ...], cell: Path, **flags: Any) -> None:
     """Segment your own IMAGES with a fitted run: a mask and an overlay each.
 
     Examples:
@@ -351,7 +349,7 @@ def predict(images: tuple[Path, ...], cell: Path, out: Path, device: str, plugin
     """
     from wsssbench.commands.predict import predict_command
 
-    predict_command(images, cell, out, device, plugins)
+    predict_command(images, cell, **flags)
 
 
 @main.group()

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from wsssbench.cli.completion import complete_rows, complete_stages
-from wsssbench.cli.option_groups import A_PATH, DATA_HELP, options, settings_file
+from wsssbench.cli.option_groups import A_PATH, DATA_HELP, options, runs_argument, settings_file
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def _rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=A_PATH)
+@runs_argument
 @click.option("--out", required=True, type=A_PATH, help="Folder for the pictures.")
 @click.option(
     "--format", "formats", default="png,svg", show_default=True, callback=_names, help="png, svg, pdf."
@@ -54,9 +54,8 @@ def plot(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
     Next: `wsssbench paper` has tables and a figure of masks.
     """
     from wsssbench.commands.plot import plot_command
-    from wsssbench.running.opening import default_runs
 
-    plot_command(runs or (default_runs(),), out, **flags)
+    plot_command(runs, out, **flags)
 
 
 @click.command()

@@ -43,7 +43,7 @@ MOST_PIXELS = 2**24  # of images that go through a step together: 16 of 1,024 x 
 class FittedRun:
     """The predictors of one cell's recipe, restored, and the terms that its maps become labels by."""
 
-    def __init__(self, cell: Path, device: str, plugins: Plugins) -> None:
+    def __init__(self, cell: Path, device: str | None, plugins: Plugins) -> None:
         file = cell / RECORD if cell.is_dir() else cell
         record = read_record(file)
         _check_record(record, file)

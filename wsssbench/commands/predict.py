@@ -27,13 +27,13 @@ SUFFIX = "_overlay"
 
 
 def predict_command(
-    images: Sequence[Path], cell: Path, out: Path, device: str, files: Sequence[Path] = ()
+    images: Sequence[Path], cell: Path, out: Path, device: str | None, plugins: Sequence[Path] = ()
 ) -> None:
     """Write out/<stem>.png (class indices, VOC palette) and out/<stem>_overlay.png for each image."""
     targets = output_paths(images, out)
     for path in images:  # a bad picture is found before the network is loaded
         read_picture(path)
-    fitted = fitted_run(cell, device, files)
+    fitted = fitted_run(cell, device, plugins)
     if fitted.stale:
         click.echo("the code of this run's steps has changed since it was fitted", err=True)
     found: set[int] = set()
@@ -46,7 +46,7 @@ def predict_command(
     click.echo(f"{len(images)} masks in {out}; labels: 0 background{', ' + legend if legend else ''}")
 
 
-def fitted_run(cell: Path, device: str, files: Sequence[Path] = ()) -> FittedRun:
+def fitted_run(cell: Path, device: str | None, files: Sequence[Path] = ()) -> FittedRun:
     """The fitted steps of a cell; a folder above it will do where only one there was judged without tags."""
     found = find_cell(cell, lambda record: not record.identity.terms.tags_at_evaluation)
     return FittedRun(found.path, device, open_plugins(files))
