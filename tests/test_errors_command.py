@@ -71,7 +71,7 @@ def test_one_cell_gets_three_tables_of_kinds_and_its_slices():
     done = errors(folder := cell(grown=2))
     assert done.exit_code == 0, done.output
     assert done.stderr == ""
-    assert "## shapes: seg on val (drawn anew from each seed), errors" in done.stdout
+    assert "## shapes: seg on val (drawn again for each seed), errors" in done.stdout
     assert [f"+ {kind.replace('_', ' ')}" in done.stdout for kind in KINDS] == [True] * len(KINDS)
     for words in ("100.00", "gained by repairing one kind alone", "size of the class: over 20 %", "alone"):
         assert words in done.stdout

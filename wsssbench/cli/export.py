@@ -1,4 +1,4 @@
-"""The words of `wsssbench export`: arguments and options alone, so that --help imports nothing heavy."""
+"""`wsssbench export`: arguments and options alone, so that --help imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ def export() -> None:
 @export.command()
 @click.argument("cell", type=A_PATH)
 @click.option("--out", type=A_PATH, help="The archive (default: named by the cell, here).")
-@click.option("--competition", type=click.Choice(["comp5", "comp6"]), help="Default: by the row's data.")
+@click.option(
+    "--competition",
+    type=click.Choice(["comp5", "comp6"]),
+    help="Default: by what the row has seen.",
+)
 @click.option("--list", "listed", type=A_PATH, help="Ids to predict (default: the tree's test.txt).")
 @click.option("--images", type=A_PATH, help="Folder of <id>.jpg (default: the tree's JPEGImages).")
 @device

@@ -31,7 +31,7 @@ rows_to_judge = together(
 @rows_to_judge
 @click.option("--resamples", type=int, default=10_000, show_default=True, help="Draws of the bootstrap.")
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap's draws."
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the bootstrap's draws."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
 def compare(rows: tuple[str, ...], **flags: Any) -> None:
@@ -85,7 +85,11 @@ def errors(rows: tuple[str, ...], **flags: Any) -> None:
 @click.option("--baseline", required=True, type=A_PATH, help="A file of expected rows.")
 @click.option("--write", is_flag=True, help="Write the baseline from RUNS instead of judging them.")
 @click.option(
-    "--tolerance", type=float, default=1.0, show_default=True, help="With --write: allowed loss, points."
+    "--tolerance",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="With --write: allowed loss in points.",
 )
 @click.option(
     "--interval", is_flag=True, help="Judge by the interval over paired seeds, not by the tolerance."
@@ -111,7 +115,7 @@ def gate(**flags: Any) -> None:
 @click.option("--runs", type=A_PATH, help="Folder for records.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def merge(folders: tuple[Path, ...], runs: Path | None, as_json: bool) -> None:
-    """Put what `wsssbench score --shard` left below FOLDERS together to rows: the numbers of a single pass.
+    """Add up the shards of `wsssbench score --shard` below FOLDERS: the rows of a single pass.
 
     Every shard has to be there once. Neither the data set nor the files that were scored are needed.
 

@@ -165,20 +165,26 @@ def report(
     help="The protocol that they were made under.",
     shell_complete=complete_stages,
 )
-@click.option("--as", "name", required=True, help="Name of the row.")
+@click.option("--as", "name", required=True, help="Name of the row in the tables.")
 @listed("--supervision", "What the method learned from, as tags.", complete_supervision)
 @listed("--metrics", "Metrics beside iou, as compatible,boundary_iou.", complete_metrics)
-@click.option("--format", default="auto", show_default=True, help="Of the files; --format help lists them.")
+@click.option("--format", default="auto", show_default=True, help="Their format; --format help lists all.")
 @click.option(
     "--coding",
     type=click.Choice(["classes", "truth"]),
-    help="Of label pictures: class numbers (the default), or as the data set's masks are coded.",
+    help="How label pictures are coded: by class numbers (the default), or as the data set's masks.",
 )
-@click.option("--threshold", type=float, help="For maps: the value above which a pixel is foreground.")
+@click.option("--threshold", type=float, help="For class maps: the value above which a pixel is foreground.")
 @click.option("--class-index", type=int, help="For files with one bare map: its class, from 0.")
-@click.option("--rescale", is_flag=True, help="For maps beyond 0..1: divide each by its largest value.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Its seed; draws a generated data set.")
-@click.option("--runs", type=A_PATH, help="Folder for records.")
+@click.option("--rescale", is_flag=True, help="For maps beyond 0..1: divide each by its largest.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Training seed; draws a generated data set.",
+)
+@click.option("--runs", type=A_PATH, help="Folder for the records.")
 @click.option("--limit", type=int, help="Only the first N images of the split.")
 @click.option(
     "--shard", metavar="N/M", help="Only part N of M of the images; `wsssbench merge` adds them up."

@@ -1,6 +1,6 @@
 """`wsssbench new`: a small package with a plugin that works, its test and its CI, for its author to change.
 
-The texts lie in `wsssbench/templates` and know nothing of this room but their names: $name, $module, $Class.
+The texts lie in `wsssbench/templates`; names are put in for $name, $module, $Class.
 Nothing is imported of the plugin, and nothing is written where the name cannot be used.
 """
 
@@ -81,7 +81,7 @@ def write_package(kind: str, name: str, out: Path) -> Path:
     texts = package_texts(kind, name)
     folder, part = out.expanduser() / name, out.expanduser() / f".{name}.part"
     if folder.exists():
-        raise BadData("there is something of that name already", where=folder, hint="another name, or --out")
+        raise BadData("this exists already", where=folder, hint="another name, or --out")
     try:
         part.mkdir(parents=True)
         for path, text in texts.items():
@@ -133,7 +133,7 @@ def check_name(name: str) -> None:
         hint = "lower-case letters and digits, words joined by - or _, as my-method"
         raise WsssError(f"{name!r} cannot name a package", where="NAME", hint=hint)
     if keyword.iskeyword(module) or keyword.issoftkeyword(module):
-        raise WsssError(f"{name!r} is a word of Python's own", where="NAME", hint=f"as my-{name}")
+        raise WsssError(f"{name!r} is a keyword of Python", where="NAME", hint=f"as my-{name}")
     taken = _plugin_called(name) or _module_called(module)
     if taken:
         raise WsssError(f"{name!r} is taken by {taken}", where="NAME", hint=f"another name, as my-{name}")
@@ -149,9 +149,9 @@ def _plugin_called(name: str) -> str:
 
 
 def _module_called(module: str) -> str:
-    """Which module that can be imported has the name, "" for none; a bare folder is no module."""
+    """Which module that can be imported has the name, "" for none; a folder without a file does not count."""
     if module in sys.stdlib_module_names:
-        return "a module of Python's own"
+        return "a module of Python's standard library"
     spec = find_spec(module)
     return f"the installed module {module}" if spec and spec.origin else ""
 

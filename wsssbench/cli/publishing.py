@@ -1,5 +1,4 @@
-"""The words of `wsssbench plot` and `wsssbench paper`: arguments and options alone, so that --help imports
-nothing heavy."""
+"""`wsssbench plot` and `paper`: arguments and options alone, so that --help imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str,
 def _rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Which rows: the same for both commands."""
     for option in (
-        click.option("--limited", is_flag=True, help="Also runs made with --limit."),
+        click.option("--limited", is_flag=True, help="Also include runs made with --limit."),
         click.option(
             "--stage", "stages", multiple=True, help="One stage only, as seg. Repeatable.",
             shell_complete=complete_stages,
@@ -39,7 +38,12 @@ def _rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @runs_argument
 @click.option("--out", required=True, type=A_PATH, help="Folder for the pictures.")
 @click.option(
-    "--format", "formats", default="png,svg", show_default=True, callback=_names, help="png, svg, pdf."
+    "--format",
+    "formats",
+    default="png,svg",
+    show_default=True,
+    callback=_names,
+    help="Of png, svg, pdf.",
 )
 @_rows_options
 def plot(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
@@ -71,9 +75,9 @@ def plot(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
     type=click.Choice(["median", "random"]),
     default="median",
     show_default=True,
-    help="Which: those nearest the median per-image mIoU of the first method, or drawn with --seed.",
+    help="Which images: those nearest the median per-image mIoU of the first method, or drawn with --seed.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of --images random.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of --images random.")
 @options(DATA_HELP)
 @settings_file
 def paper(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:

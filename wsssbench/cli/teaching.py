@@ -14,7 +14,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Read the results": ("report", "compare", "errors", "plot", "paper"),
     "Trust and share": ("verify", "gate", "export"),
     "Look up and extend": ("list", "show", "prepare", "check", "new", "weights"),
-    "Keep house": ("doctor", "clean", "completion"),
+    "Maintain": ("doctor", "clean", "completion"),
 }
 EXAMPLES = "Examples:\n"
 

@@ -146,7 +146,7 @@ def prepare_command(name: str, options: Sequence[str], config: Path | None) -> i
         click.echo("\n".join(found.lines()))
         return 0 if found.ok else 1
     if dataset.card.generated:
-        click.echo("drawn anew from the seed of each run: nothing to prepare, nothing is downloaded")
+        click.echo("generated from the seed of each run: nothing to prepare, nothing to download")
     else:
         click.echo("this data set has no check of its own: `wsssbench check` reads a few of its images")
     return 0

@@ -86,7 +86,7 @@ def find_parts(runs: Path) -> list[Part]:
                 parts += [p for seed in seeds for cell in _folders(seed, KEYED) for p in _cell_parts(cell)]
     if not parts:
         hint = "give the folder that `wsssbench run --runs` wrote to; nothing else is touched"
-        raise BadData("this is no folder of runs", where=runs, hint=hint)
+        raise BadData("this folder holds no runs", where=runs, hint=hint)
     return parts
 
 
@@ -136,7 +136,7 @@ def remove(part: Part) -> None:
                 )
             except OSError as error:
                 raise WsssError(
-                    f"cannot remove: {error.strerror}", where=path, hint="check its owner"
+                    f"cannot remove: {error.strerror}", where=path, hint="check who owns it"
                 ) from error
         if part.whole:
             shutil.rmtree(part.owner)

@@ -33,7 +33,7 @@ from wsssbench.statistics.paired import (
 from wsssbench.types import Metric
 
 MOVERS = 5  # classes that are shown at most
-# what SUMMARIES and `wsssbench errors` show of them, and what is no score of the method
+# what SUMMARIES and `wsssbench errors` show of them, and what does not score the method
 COVERED = ("iou", "accuracy", "error_ratios", "per_image", "compatible", "error_ladder", "threshold")
 
 

@@ -152,10 +152,9 @@ def _with_ladder(cell: CellErrors, judged: JudgedData) -> CellErrors:
 
 
 def _dataset_of(cell: CellErrors, judged: JudgedData) -> Dataset | None:
-    """The data set that the cell was judged on; None, with a word why, where it is not there.
+    """The data set that the cell was judged on; None, with the reason on stderr, where it cannot be opened.
 
-    What the command line says of a data set must be right: then its errors are raised, and always where it is
-    another data set.
+    An error is raised where the command line names its options, and always where it is another data set.
     """
     record = cell.cell.record
     try:

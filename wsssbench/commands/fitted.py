@@ -143,8 +143,6 @@ def needed_steps(last: PlannedStep) -> tuple[PlannedStep, ...]:
 
 
 def _check_record(record: Record, file: Path) -> None:
-    if record.status == "failed":
-        raise BadData(f"this cell failed ({record.reason})", where=file, hint="run it again")
     if any(step.name.startswith("import:") for step in record.identity.recipe):
         raise _no_model(file)
     if "dataset" not in record.provenance:
@@ -155,7 +153,7 @@ def _check_views(stage: Stage, judged: PlannedStep, file: Path) -> None:
     """WsssError where an older rule has turned what the step was given: its labels cannot be made again."""
     if judged.takes and stage.version != SEVERAL_VIEWS:
         what = f"{stage.name} was judged by version {stage.version} of testing at several scales and mirrored"
-        hint = f"it is version {SEVERAL_VIEWS} now: run the cell again; nothing is fitted anew"
+        hint = f"it is version {SEVERAL_VIEWS} now: run the cell again; nothing is fitted again"
         raise WsssError(what, where=file, hint=hint)
 
 

@@ -50,7 +50,7 @@ class Reading:
         check_range(self.class_index, Range(low=0), "--class-index")
         if self.coding not in (None, *CODINGS):
             hint = nearest(str(self.coding), CODINGS)
-            raise UnknownName(f"there is no coding {self.coding!r}", where="--coding", hint=hint)
+            raise UnknownName(f"unknown coding {self.coding!r}", where="--coding", hint=hint)
         if self.coding == TRUTH and (self.format != AUTO or self.threshold is not None):
             hint = "leave --format and --threshold out"
             raise WsssError("files that are coded as masks have no other format", where="--coding", hint=hint)

@@ -75,7 +75,7 @@ def _overlay_path(target: Path) -> Path:
 
 
 def read_picture(path: Path) -> Image:
-    """(H, W, 3) uint8 RGB, turned upright as its EXIF data says; BadData where it is no picture."""
+    """(H, W, 3) uint8 RGB, turned upright as its EXIF data says; BadData for a file that is not a picture."""
     return read_rgb(path, upright=True, hint="check the path, or save it again as PNG")
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from wsssbench.scores.counts_table import CountsTable
     from wsssbench.types import Metric
 
-UNKNOWN = "unknown"  # what a foreign method has learned from, where nobody says
+UNKNOWN = "unknown"  # what a foreign method has learned from, where it is not given
 
 
 def score_command(folder: Path, flags: Mapping[str, Any]) -> None:

@@ -49,7 +49,7 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> Part:
-        """Of "2/4"; WsssError where it is none."""
+        """Of "2/4"; WsssError for another text."""
         found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
         part = cls(*map(int, found.groups())) if found else cls(0, 0)
         if not 1 <= part.number <= part.of:
@@ -111,7 +111,7 @@ def shard_command(folder: Path, flags: Mapping[str, Any]) -> None:
 def score_shard(folder: Path, flags: Mapping[str, Any]) -> tuple[Path, int]:
     """Judge one shard of the files in `folder`; where it is kept, and the number of its images.
 
-    WsssError for what is no shard, and a metric whose counts cannot be put together.
+    WsssError for a malformed --shard, and for a metric whose counts cannot be put together.
     """
     part, whole = Part.parse(flags["shard"]), list[str]()
 

@@ -29,7 +29,7 @@ def show_command(name: str, files: Sequence[Path]) -> None:
 
         known = {n for group in GROUPS for n in plugins.names(group)}
         known |= {*settings.recipes, *STAGES, *settings.custom_stages, *WITH_OPTIONS}
-        raise UnknownName(f"nothing is called {name!r}", where="show", hint=nearest(name, sorted(known)))
+        raise UnknownName(f"unknown name {name!r}", where="show", hint=nearest(name, sorted(known)))
     click.echo("\n\n".join(sections))
 
 
