@@ -136,9 +136,9 @@ def test_folders_stand_for_methods_and_the_same_method_may_come_from_two_places(
     assert (found["first"], found["second"]) == (str(one), str(two))
     assert found["differences"][0]["difference"] > 10
     cell(one, "bad", 0, 0.2)
-    done = compare(one, two)
-    assert done.exit_code == 2
-    assert "several methods are here: bad, good" in done.output
+    done = compare(one, two)  # a folder of two methods
+    assert done.exit_code == 3
+    assert "was run in several ways" in done.output
     done = compare("good", two, "--runs", one, "--json")
     assert json.loads(done.stdout)[0]["first"] == "good"
 

@@ -62,53 +62,38 @@ class Comparison:
         return self.miou.adjusted
 
 
-def compare_command(
-    methods: Sequence[str], runs: Sequence[Path], stage: str | None, resamples: int, seed: int, as_json: bool
-) -> None:
-    """Print the differences of `methods[0]` to each of the others, for all terms that they share."""
-    found = compare_runs(methods, runs, stage, resamples, seed, lambda text: click.echo(text, err=True))
+def compare_command(rows: Sequence[str], *, as_json: bool, **more: Any) -> None:
+    """Print the differences of the first of `rows` to each other one, for all terms that they share."""
+    found = compare_runs(rows, **more, say=lambda text: click.echo(text, err=True))
     click.echo(json.dumps([_as_data(c) for c in found], indent=1) if as_json else as_text(found))
 
 
 def compare_runs(
-    methods: Sequence[str],
+    rows: Sequence[str],
     runs: Sequence[Path],
     stage: str | None,
     resamples: int,
     seed: int,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Comparison]:
-    """`compare_rows` of what `methods` name: methods of `runs`, or folders of one method each.
+    """`compare_rows` of what `rows` name (`named_rows`): methods of `runs`, or folders of one method each.
 
     WsssError for fewer than two, and for too few or too many resamples; `say` as of `compare_rows`.
     """
-    if len(set(methods)) < 2:
+    if len(set(rows)) < 2:
         hint = "as `wsssbench compare rrm cam`"
         raise WsssError("two methods are needed to compare", where="compare", hint=hint)
     if not 100 <= resamples <= 1_000_000:
         what = "the number of resamples must be between 100 and 1,000,000"
         raise WsssError(what, where="--resamples", hint="10000 is the usual")
-    rows = named_rows(methods, runs, stage, "compare")
-    return compare_rows(_by_title(rows, stage), resamples, seed, say)
+    named = named_rows(rows, runs, stage, "compare")
+    return compare_rows({word: [_called(word, c) for c in cells] for word, cells in named.items()},
+                        resamples, seed, say)  # fmt: skip
 
 
-def _by_title(
-    rows: Mapping[str, Sequence[StoredRecord]], stage: str | None
-) -> dict[str, Sequence[StoredRecord]]:
-    """The cells by method; by the word that named them where several words name one method."""
-    found: dict[str, Sequence[StoredRecord]] = {}
-    methods = {}
-    for word, cells in rows.items():
-        names = sorted({cell.record.method for cell in cells}) or [word]
-        if len(names) > 1:
-            hint = "name a folder of one method, or methods with --runs"
-            raise WsssError(f"several methods are here: {', '.join(names)}", where=word, hint=hint)
-        methods[word] = names[0]
-    for word, cells in rows.items():
-        several = list(methods.values()).count(methods[word]) > 1
-        title = word if several else methods[word]
-        found[title] = [replace(cell, record=replace(cell.record, method=title)) for cell in cells]
-    return found
+def _called(name: str, cell: StoredRecord) -> StoredRecord:
+    """The cell under the name that its row was asked for by: one method may come from two folders."""
+    return replace(cell, record=replace(cell.record, method=name))
 
 
 def compare_rows(

@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -35,21 +36,12 @@ from wsssbench.types import Dataset
 MASKS = "masks"
 
 
-def errors_command(
-    rows: Sequence[str],
-    runs: Sequence[Path],
-    stage: str | None,
-    options: Sequence[str],
-    config: Path | None,
-    resamples: int,
-    as_json: bool,
-    no_ladder: bool,
-) -> None:
+def errors_command(rows: Sequence[str], *, as_json: bool, no_ladder: bool, **more: Any) -> None:
     """Print slices and ladders of the cells that `rows` name, a column for each method."""
     from wsssbench.commands.error_tables import as_data, as_text
 
     keep_memory()
-    methods = found_errors(rows, runs, stage, options, config, resamples=resamples, ladder=not no_ladder)
+    methods = found_errors(rows, ladder=not no_ladder, **more)
     click.echo(json.dumps(as_data(methods), indent=1, allow_nan=False) if as_json else as_text(methods))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import click
 import numpy as np
 
 from wsssbench.artifacts import as_kept
@@ -118,6 +119,14 @@ class FittedRun:
         if self.threshold is not None:
             return float(self.threshold["value"])
         return float(self.steps[-1].step.config.threshold)
+
+
+def open_fitted(cell: Path, device: str | None, plugins: Plugins) -> FittedRun:
+    """The fitted run of a cell; stderr says where the code of its steps has changed since."""
+    fitted = FittedRun(cell, device, plugins)
+    if fitted.stale:
+        click.echo("the code of this run's steps has changed since it was fitted", err=True)
+    return fitted
 
 
 def together(seen: Iterator[Seen], most: int) -> Iterator[list[Seen]]:

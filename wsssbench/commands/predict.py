@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image as PilImage
 
 from wsssbench.commands.export.cells import find_cell
-from wsssbench.commands.fitted import FittedRun
+from wsssbench.commands.fitted import FittedRun, open_fitted
 from wsssbench.errors import BadData
 from wsssbench.files.atomic import atomic_write_bytes
 from wsssbench.files.image_files import read_rgb
@@ -34,8 +34,6 @@ def predict_command(
     for path in images:  # a bad picture is found before the network is loaded
         read_picture(path)
     fitted = fitted_run(cell, device, plugins)
-    if fitted.stale:
-        click.echo("the code of this run's steps has changed since it was fitted", err=True)
     found: set[int] = set()
     ones, others = itertools.tee(map(read_picture, images))
     for path, image, labels in zip(images, ones, fitted.labels(others), strict=True):
@@ -49,7 +47,7 @@ def predict_command(
 def fitted_run(cell: Path, device: str | None, files: Sequence[Path] = ()) -> FittedRun:
     """The fitted steps of a cell; a folder above it will do where only one there was judged without tags."""
     found = find_cell(cell, lambda record: not record.identity.terms.tags_at_evaluation)
-    return FittedRun(found.path, device, open_plugins(files))
+    return open_fitted(found.path, device, open_plugins(files))
 
 
 def output_paths(images: Sequence[Path], out: Path) -> dict[Path, Path]:

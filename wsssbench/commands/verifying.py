@@ -30,18 +30,11 @@ SHOWN = 3  # differences of one part that a line names
 DIGEST = 64  # letters of a sha256, of which a line shows the first twelve
 
 
-def verify_command(
-    runs: Sequence[Path],
-    options: Sequence[str],
-    weights: Sequence[str],
-    from_masks: bool,
-    config: Path | None,
-    as_json: bool,
-) -> int:
+def verify_command(runs: Sequence[Path], *, as_json: bool, **more: Any) -> int:
     """Print what became of each record below `runs`, as soon as it is known; the exit code."""
     keep_memory()
     found = []
-    for seen in verified(records_below(runs), options, weights, config, from_masks=from_masks):
+    for seen in verified(records_below(runs), **more):
         found.append(seen)
         if not as_json:
             click.echo(as_line(seen))

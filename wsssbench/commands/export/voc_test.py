@@ -29,7 +29,6 @@ from wsssbench.running.screen.progress import Progress
 from wsssbench.verifying.recorded import recorded_card
 
 if TYPE_CHECKING:
-    from wsssbench.commands.fitted import FittedRun
     from wsssbench.types import Mask
 
 CLASSES = (  # what the server's labels 1..20 stand for
@@ -60,7 +59,9 @@ def voc12_test_command(cell: Path, flags: Mapping[str, Any]) -> None:
     out = flags["out"] or Path(_default_name(stored, competition))
     if out.is_dir():
         raise BadData("this is a folder", where=out, hint="--out names the archive, as results.tar.gz")
-    labels = _fitted(stored, flags["device"], plugins).labels(read_rgb(images[id]) for id in images)
+    from wsssbench.commands.fitted import open_fitted  # late: it needs torch
+
+    labels = open_fitted(stored.path, flags["device"], plugins).labels(read_rgb(images[id]) for id in images)
     with Progress(quiet=flags["quiet"]).task(f"{title(stored.record)}: VOC test") as task:
 
         def counted(id: str) -> Mask:  # asked in the order of `images`
@@ -116,16 +117,6 @@ def _check_cell(stored: StoredRecord) -> None:
         raise BadData(what, where=stored.path, hint="the server takes labels of all of VOC's classes only")
     if terms.limit is not None:
         click.echo(f"this run has learned from {terms.limit:,} images only (--limit)", err=True)
-
-
-def _fitted(stored: StoredRecord, device: str, plugins: Plugins) -> FittedRun:
-    """The cell's fitted steps and terms."""
-    from wsssbench.commands.fitted import FittedRun
-
-    fitted = FittedRun(stored.path, device, plugins)
-    if fitted.stale:
-        click.echo("the code of this run's steps has changed since it was fitted", err=True)
-    return fitted
 
 
 def _settings(flags: Mapping[str, Any]) -> tuple[Settings, Plugins]:
