@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import keyword
 import re
-import shutil
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -19,7 +18,7 @@ from string import Template
 import click
 
 from wsssbench._version import __version__
-from wsssbench.errors import BadData, WsssError
+from wsssbench.errors import WsssError
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
@@ -74,23 +73,18 @@ def new(kind: str, name: str, out: Path) -> None:
 def write_package(kind: str, name: str, out: Path) -> Path:
     """Write the package `name` with a plugin of `kind` ("step", "dataset", "metric") to the folder out/name.
 
-    It is written under another name first and renamed, so that it is there whole or not at all. WsssError for
-    a name that cannot be used or is taken; BadData where the folder exists or cannot be written.
+    It is there whole or not at all. WsssError for a name that cannot be used or is taken, and for a folder
+    that exists or cannot be written.
     """
+    from wsssbench.commands.export.files import new_folder
+
     check_name(name)
+    folder = out.expanduser() / name
     texts = package_texts(kind, name)
-    folder, part = out.expanduser() / name, out.expanduser() / f".{name}.part"
-    if folder.exists():
-        raise BadData("this exists already", where=folder, hint="another name, or --out")
-    try:
-        part.mkdir(parents=True)
+    with new_folder(folder) as place:
         for path, text in texts.items():
-            (part / path).parent.mkdir(parents=True, exist_ok=True)
-            (part / path).write_text(text, encoding="utf-8")
-        part.rename(folder)
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise BadData(f"cannot be written: {error.strerror}", where=folder, hint="choose --out") from error
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            (place / path).write_text(text, encoding="utf-8")
     return folder
 
 

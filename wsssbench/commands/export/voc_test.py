@@ -7,6 +7,7 @@ strictly: what is not known counts as outside data.
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,12 +66,11 @@ def voc12_test_command(cell: Path, flags: Mapping[str, Any]) -> None:
     with Progress(quiet=flags["quiet"]).task(f"{title(stored.record)}: VOC test") as task:
 
         def counted(id: str) -> Mask:  # asked in the order of `images`
-            done.append(id)
             found = next(labels)
-            task.update(len(done), len(images), 1, {})
+            task.update(next(done), len(images), 1, {})
             return found
 
-        done: list[str] = []
+        done = itertools.count(1)
         write_checked(counted, tuple(images), sizes, out, competition)
     why = f" ({'; '.join(reasons)})" if reasons else ""
     click.echo(f"{len(images):,} masks of {title(stored.record)} in {out}, for {competition}{why}")
