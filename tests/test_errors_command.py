@@ -138,7 +138,7 @@ def test_without_masks_the_slices_stand_alone_and_stderr_says_so():
     shutil.rmtree(folder / "masks")
     done = errors(folder)
     assert done.exit_code == 0
-    assert "cam: no ladder, the cell has no masks" in done.stderr
+    assert "cam seed 0: no ladder, the cell has no masks" in done.stderr
     assert "Slices" in done.stdout
     assert "repairing" not in done.stdout
     (found,) = as_json(folder)["cells"]
@@ -150,7 +150,7 @@ def test_a_data_set_that_is_not_there_leaves_the_ladder_out_unless_its_options_a
     folder = cell(split_fingerprint="ab" * 32, dataset="voc12")
     done = errors(folder)
     assert done.exit_code == 0
-    assert "cam: no ladder, the data set cannot be opened" in done.stderr
+    assert "cam seed 0: no ladder, the data set cannot be opened" in done.stderr
     assert "Slices" in done.stdout
     done = errors(folder, "-o", "voc12.root=/nowhere")
     assert done.exit_code == 2

@@ -19,7 +19,7 @@ from wsssbench.commands.error_tables import CellErrors, MethodErrors
 from wsssbench.commands.judged_data import JudgedData
 from wsssbench.commands.named_rows import named_rows
 from wsssbench.errors import BadData, NotComparable, WsssError
-from wsssbench.identity import Record, content_key
+from wsssbench.identity import content_key
 from wsssbench.judging.judge import score_split
 from wsssbench.machine.process import keep_memory
 from wsssbench.masks import read_labels
@@ -65,8 +65,7 @@ def found_errors(
         raise BadData(f"no results of the stage {stage}", where=", ".join(rows))
     for cell in cells:
         _check_terms(cells, cell)
-    names = titles([cell.record for cell in cells])
-    found = [_sliced(cell, title) for cell, title in zip(cells, names, strict=True)]
+    found = [_sliced(cell) for cell in cells]
     if ladder:
         judged = JudgedData(options, config)
         found = [_with_ladder(cell, judged) for cell in found]
@@ -79,16 +78,17 @@ def by_method(found: Sequence[CellErrors], resamples: int) -> list[MethodErrors]
     for cell in found:
         record = cell.cell.record
         groups.setdefault((record.method, content_key(configuration(record))), []).append(cell)
-    names = titles([group[0].cell.record for group in groups.values()])
+    names = [name for name, _ in groups]  # a method that was run in several ways has its key, too
+    titles = [n if names.count(n) == 1 else f"{n} {key[:8]}" for n, key in groups]
     all_cells = [[_to_resample(cell) for cell in group] for group in groups.values()]
     return [
         MethodErrors(
-            name,
+            title,
             tuple(group),
             method_estimates(cells, resamples),
             difference_estimates(all_cells[0], cells, resamples) if cells is not all_cells[0] else {},
         )
-        for name, group, cells in zip(names, groups.values(), all_cells, strict=True)
+        for title, group, cells in zip(titles, groups.values(), all_cells, strict=True)
     ]
 
 
@@ -108,19 +108,11 @@ def _check_terms(cells: Sequence[StoredRecord], other: StoredRecord) -> None:
         raise NotComparable(what, where=differing, hint=hint)
 
 
-def titles(records: Sequence[Record]) -> list[str]:
-    """The shortest names that tell the records apart: method, with seed, with key, with number."""
-    for seed, key in ((False, False), (True, False), (True, True)):
-        names = [r.method + f" seed {r.identity.seed}" * seed + f" {r.key[:8]}" * key for r in records]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{name} #{n + 1}" for n, name in enumerate(names)]  # copies of one cell
-
-
-def _sliced(cell: StoredRecord, title: str) -> CellErrors:
+def _sliced(cell: StoredRecord) -> CellErrors:
     path, classes = cell.path.parent / COUNTS, len(cell.record.identity.terms.classes)
     table = CountsTable.load(path)
     checked({"gold": table.gold, "predicted": table.predicted}, classes, path, path)
+    title = f"{cell.record.method} seed {cell.record.identity.seed}"
     return CellErrors(title, cell, table, tuple(all_slices(table, classes)))
 
 
