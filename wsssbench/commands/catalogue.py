@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from wsssbench.commands.show import dataset_facts, facts_text
 from wsssbench.errors import UnknownName, nearest
 from wsssbench.planning.settings import Settings
 from wsssbench.plugins.sources import headline, recipe_text
@@ -146,21 +147,17 @@ def prepare_command(name: str, options: Sequence[str], config: Path | None) -> i
         click.echo("\n".join(found.lines()))
         return 0 if found.ok else 1
     if dataset.card.generated:
-        click.echo("generated from the seed of each run: nothing to prepare, nothing to download")
+        click.echo("generated from the seed of each run: nothing to prepare, nothing is downloaded")
     else:
         click.echo("this data set has no check of its own: `wsssbench check` reads a few of its images")
     return 0
 
 
 def _card_text(dataset: Dataset) -> str:
+    """The facts of the data set's card, with the images of each split and the options."""
     card: Any = dataset.card
     splits = ", ".join(f"{split} {len(dataset.ids(split)):,}" for split in card.splits)
     options = ", ".join(f"{key}={value}" for key, value in card.options.items())
-    lines = [
-        f"{card.name} {card.version}: {len(card.class_names)} classes, tags from {card.label_source}",
-        f"images: {splits}",
-        f"fit on {card.fit_split}, labels judged on {card.label_split}, segmentation on {card.eval_split}",
-    ]
-    lacking = ", ".join(f"{split} {count:,}" for split, count in card.without_masks.items())
-    lines += [f"images without a mask: {lacking}"] if lacking else []
-    return "\n".join([*lines, f"options: {options}"] if options else lines)
+    return (
+        f"data set {card.name}\n{facts_text({**dataset_facts(card), 'splits': splits, 'options': options})}"
+    )

@@ -94,13 +94,14 @@ def _dataset(name: str, given: Mapping[str, Any], cls: Any) -> str:
     from wsssbench.plugins.options import build_config
 
     try:
-        facts = _dataset_facts(cls(build_config(name, cls, given), 0).card)
+        facts = dataset_facts(cls(build_config(name, cls, given), 0).card)
     except WsssError as error:  # a data set on disk knows its card when it has its files
         facts = {"files": f"{error.what}; {error.hint}"}
     return _blocks(cls, facts)
 
 
-def _dataset_facts(card: DatasetCard) -> dict[str, str]:
+def dataset_facts(card: DatasetCard) -> dict[str, str]:
+    """What a card says of its data set, by the words for it."""
     return {
         "version": card.version,
         "classes": f"{len(card.class_names)}: {', '.join(card.class_names)}",
@@ -135,7 +136,7 @@ def _stage(stage: Stage) -> str:
         "flip": "yes" if stage.flip else "no",
         "ranked": "never with the registered stages: custom" if stage.custom else "",
     }
-    return _facts(facts)
+    return facts_text(facts)
 
 
 # -------------------------------------------------------------------------------------------------- layout
@@ -144,13 +145,14 @@ def _stage(stage: Stage) -> str:
 def _blocks(cls: Any, facts: Mapping[str, str], *, options: bool = True) -> str:
     """Docstring, facts, table of options, presets: what exists of them."""
     text = inspect.getdoc(cls) or ""
-    blocks = [*(f"  {line}".rstrip() for line in text.splitlines()), _facts(facts)]
+    blocks = [*(f"  {line}".rstrip() for line in text.splitlines()), facts_text(facts)]
     if options:
         blocks += ["", _options(cls), *_presets(cls)]
     return "\n".join(blocks)
 
 
-def _facts(facts: Mapping[str, str]) -> str:
+def facts_text(facts: Mapping[str, str]) -> str:
+    """One line for each fact that there is."""
     return "\n".join(f"  {name}: {value}" for name, value in facts.items() if value)
 
 
