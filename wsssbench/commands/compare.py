@@ -142,7 +142,8 @@ def _unlike_terms(first: Sequence[StoredRecord], second: Sequence[StoredRecord])
 def _share_nothing(one: str, other: str, unlike: Sequence[tuple[Terms, Terms]]) -> NotComparable:
     """The error for two methods without equal terms: what differs in the first stage that both have."""
     if not unlike:
-        return NotComparable(f"{one} and {other} have no stage in common", where="compare")
+        hint = "leave --stage out, or run both in one stage"
+        return NotComparable(f"{one} and {other} have no stage in common", where="compare", hint=hint)
     what = f"the protocols of {one} and {other} differ"
     return NotComparable(what, where=unlike_words(*unlike[0]), hint="run both under equal terms")
 

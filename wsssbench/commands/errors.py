@@ -62,7 +62,8 @@ def found_errors(
     named = named_rows(rows, runs, stage, "errors")
     cells = list({cell.path.resolve(): cell for many in named.values() for cell in many}.values())
     if not cells:
-        raise BadData(f"no results of the stage {stage}", where=", ".join(rows))
+        hint = "leave --stage out, or name another"
+        raise BadData(f"no results of the stage {stage}", where=", ".join(rows), hint=hint)
     for cell in cells:
         _check_terms(cells, cell)
     found = [_sliced(cell) for cell in cells]

@@ -28,8 +28,8 @@ def named_rows(
 ) -> dict[str, list[StoredRecord]]:
     """The finished cells that each word names, of one `stage` or of all.
 
-    A method has no cells of --limit here, a path may. UnknownName for a word that is neither, BadData for a
-    path without records and for a cell that failed.
+    A name goes before a path. A method has no cells of --limit here, a path may. UnknownName for a word that
+    is neither, BadData for a path without records and for a cell that failed.
     """
     names = [word for word in words if os.sep not in word or not Path(word).exists()]
     needed = not all(Path(word).exists() for word in names)
