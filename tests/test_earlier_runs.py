@@ -91,7 +91,7 @@ def test_they_are_judged_again_without_training_and_stand_apart_from_what_is_new
     assert again.record.scores == first.record.scores
     assert "done" in ok("run", *ASKED, "--dry-run")
     report = ok("report", "runs")
-    assert report.count(f"This table was {EARLIER}.") == 2
+    assert report.count(f"; {EARLIER}.") == 2
     assert "## shapes: seg on val; protocol current" in report
     assert "## shapes: seg on val; protocol earlier" in report
     assert report.count("| 1 ") == 3  # first of a table of its own

@@ -701,7 +701,7 @@ def test_a_method_runs_and_foreign_labels_are_scored_on_it(
     prepared = call("prepare", "folder")
     assert prepared.exit_code == 0, prepared.output
     assert "folder:pets 3+" in prepared.output
-    assert "tags from mask" in prepared.output
+    assert "tags from: mask" in prepared.output
     run = ("run", "--dataset", "folder", "--method", "constant", "--stages", "pseudo,seg", "--device", "cpu")
     done = call(*run, "--runs", "runs", "-q")
     assert done.exit_code == 0, done.output

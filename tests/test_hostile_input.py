@@ -21,8 +21,7 @@ from wsssbench.cli.main import main
 from wsssbench.dumps import read_dump
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.atomic import read_json
-from wsssbench.nets.safetensors_file import read_safetensors
-from wsssbench.nets.weights import read_state_dict
+from wsssbench.nets.weights import read_safetensors, read_state_dict
 from wsssbench.planning.recipes import resolve_recipe
 from wsssbench.planning.settings import Settings, load_settings
 from wsssbench.plugins.table import Entry, Plugins

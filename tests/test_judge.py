@@ -15,7 +15,7 @@ from wsssbench.judging.judge import score_folder, score_split
 from wsssbench.masks import write_labels
 from wsssbench.metrics import Iou, add_counts, confusion_counts
 from wsssbench.scores.counts_table import CountsTable
-from wsssbench.types import DatasetCard
+from wsssbench.types import DatasetCard, Metric
 
 K = 3
 CARD = DatasetCard(
@@ -148,7 +148,7 @@ def test_a_bad_truth_is_blamed_on_the_data_set():
         score_split(data, data.ids("val"), lambda id: np.zeros_like(data.mask(id)))
 
 
-class Hits:
+class Hits(Metric):
     """A stranger's metric: dense counts of right pixels."""
 
     name, needs, better, unit = "hits", "labels", "higher", "px"
@@ -178,10 +178,7 @@ def test_a_metric_of_maps_and_an_empty_split_are_refused():
 
 
 def test_the_judges_path_imports_neither_torch_nor_pandas_nor_scipy():
-    modules = (
-        "masks, metrics, judging.judge, records.store, reporting.gate, "
-        "reporting.rows, reporting.tables, reporting.montage"
-    )
+    modules = "masks, metrics, judging.judge, records.store, reporting.gate, reporting.rows, reporting.tables"
     lines = [f"import wsssbench.{name.strip()}" for name in modules.split(",")]
     heavy = "[m for m in ('torch', 'pandas', 'scipy', 'matplotlib') if m in sys.modules]"
     code = "\n".join(["import sys", *lines, f"sys.exit(str({heavy}) if {heavy} else 0)"])
@@ -201,7 +198,7 @@ def test_a_metric_of_single_images_is_scored_from_all_of_them(threads):
     assert scores["per_image"]["image_miou"] == 100
 
 
-class Size:
+class Size(Metric):
     """Counts pixels of each truth."""
 
     name, needs, better, unit = "size", "labels", "higher", "px"

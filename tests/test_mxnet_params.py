@@ -191,7 +191,7 @@ def test_no_memory_is_taken_for_what_the_file_does_not_hold(shape: tuple[int, ..
     array = shape_bytes("v2", shape) + CPU + struct.pack("<i", 0)
     write(file, struct.pack("<QQQ", 0x112, 0, 2**40) + array + bytes(1000))
     tracemalloc.start()
-    with pytest.raises(BadData, match="the file ends within the values of array 1"):
+    with pytest.raises(BadData, match=r"the file ends within the values of array 1|impossible shape"):
         read_mxnet_params(file)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

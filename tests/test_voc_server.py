@@ -179,9 +179,9 @@ WRONG_ARCHIVES: dict[str, tuple[Callable[[Members], Members], str]] = {
     "colours": (replaced(png(OWN, mode="RGB")), "mode RGB"),
     "grey": (replaced(png(OWN, mode="L")), "mode L"),
     "another palette": (replaced(png(OWN, GREY)), "palette is not VOC's"),
-    "no picture": (replaced(b"hello"), "no PNG"),
+    "no picture": (replaced(b"hello"), "picture cannot be read"),
     "half a picture": (replaced(png(OWN)[:-40]), "cannot be read"),
-    "nothing": (replaced(b""), "no PNG"),
+    "nothing": (replaced(b""), "picture cannot be read"),
 }
 
 

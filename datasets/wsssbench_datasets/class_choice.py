@@ -21,7 +21,7 @@ import numpy as np
 
 from wsssbench.errors import BadData, UnknownName, WsssError, is_name, nearest
 from wsssbench.identity import content_key
-from wsssbench.types import IGNORE, DatasetCard, option
+from wsssbench.types import IGNORE, Dataset, DatasetCard, option
 from wsssbench_datasets.survey import PrepareReport, check
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _parsed(text: str, where: str) -> tuple[str, list[str]]:
     return new.strip(), members
 
 
-class ChosenClasses:
+class ChosenClasses(Dataset):
     """A data set, `Whole`, behind its class choice: the base of the class that an entry point names.
 
     A subclass names `Whole`, a data set class, and its `Config`, which inherits ClassOptions. Splits that
@@ -151,16 +151,16 @@ class ChosenClasses:
     """
 
     Config: ClassVar[type] = ClassOptions
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     Whole: ClassVar[type]
 
     def __init__(self, config: Any, seed: int = 0) -> None:
         """Open the whole and choose; raises what `Whole` and `class_choice` raise."""
-        self.whole = self.Whole(config, seed)
+        self.whole: Any = self.Whole(config, seed)
         whole: DatasetCard = self.whole.card
         self.choice = class_choice(config, whole)
         self.card = self.choice.card(whole) if self.choice else whole
-        self.bare_splits: tuple[str, ...] = getattr(self.whole, "bare_splits", ())
+        self.bare_splits: tuple[str, ...] = self.whole.bare_splits
+        self.coded: str = self.whole.coded or ("numbers" if self.choice else "")
         self._ids: dict[str, tuple[str, ...]] = {}
         self._fingerprints: dict[str, str] = {}
 
@@ -189,11 +189,6 @@ class ChosenClasses:
     def mask(self, id: str) -> Mask:
         """(H, W) uint8 in 0..K or 255, K chosen classes."""
         return self._chosen(self.whole.mask(id))
-
-    @property
-    def coded(self) -> str:
-        """What masks on disk hold where it is not the chosen classes' numbers: other "numbers", "colours"."""
-        return str(getattr(self.whole, "coded", "")) or ("numbers" if self.choice else "")
 
     def read_mask(self, path: Path) -> Mask:
         """(H, W) labels of any file that is coded as the masks on disk are; BadData for one that is not."""

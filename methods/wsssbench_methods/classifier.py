@@ -6,7 +6,7 @@ import functools
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch.nn import functional as F
@@ -45,6 +45,12 @@ class ClassifierPlan:
     crop: CropRule
     batch: int
     schedule: Schedule
+
+
+def shared_batches(config: Any) -> dict[str, int]:
+    """As `Step.batches`, of a step that trains a classifier (unless for 0 steps) and goes on from it."""
+    first = {"classifier_batch": config.classifier_batch} if config.classifier_steps else {}
+    return {"batch": config.batch, **first}
 
 
 @dataclass(frozen=True)

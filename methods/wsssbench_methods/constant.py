@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsssbench.types import Artifacts, Context, Kind, NoConfig, Outputs, StepCard, View
+from wsssbench.types import Artifacts, Context, Kind, NoConfig, Outputs, Step, StepCard, View
 
 
 def all_background(
@@ -19,7 +19,7 @@ def all_background(
     return [Outputs(labels=np.zeros(tuple(image.shape[1:]), np.uint8)) for image in images]
 
 
-class Constant:
+class Constant(Step):
     """A predictor that has seen nothing."""
 
     Config = NoConfig

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from wsssbench.nets.segment_heads import logit_stride
-from wsssbench.types import Artifacts, Context, DatasetCard, Kind, StepCard, View
-from wsssbench_methods.classifier import check_network, check_trained, plan_of
+from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Step, StepCard, View
+from wsssbench_methods.classifier import check_network, check_trained, plan_of, shared_batches
 from wsssbench_methods.presets import FULL_PRESETS
 from wsssbench_methods.segment_training import train_segmenter
 from wsssbench_methods.segmenter import (
@@ -25,7 +26,7 @@ class FullConfig(LabelledOptions):
     """Options of `full`."""
 
 
-class Full:
+class Full(Step):
     """A segmenter trained on true masks: what full supervision reaches with the same network and terms."""
 
     Config = FullConfig
@@ -44,6 +45,9 @@ class Full:
 
     def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
         check_trained(plan_of(self.config), self.config.weights, card)
+
+    def batches(self) -> Mapping[str, int]:
+        return shared_batches(self.config)
 
     def stride_of(self, kind: Kind) -> float:
         return logit_stride(self.config.head_kind, self.config.output_stride)

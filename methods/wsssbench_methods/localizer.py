@@ -20,7 +20,19 @@ from wsssbench.nets.heads import Classifier, grid_scale, multi_scale_cam, normal
 from wsssbench.nets.weights import weights_digest
 from wsssbench.train import Schedule, autocast, load_checkpoint, save_checkpoint
 from wsssbench.training.crops import CropRule
-from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Maps, Outputs, StepCard, View, option
+from wsssbench.types import (
+    Artifacts,
+    Context,
+    DatasetCard,
+    Kind,
+    Maps,
+    Outputs,
+    Predictor,
+    Step,
+    StepCard,
+    View,
+    option,
+)
 from wsssbench_methods.classifier import (
     ClassifierPlan,
     check_network,
@@ -90,7 +102,7 @@ class CamConfig:
         check_scales(self.scale_low, self.scale_high)
 
 
-class CamPredictor:
+class CamPredictor(Predictor):
     """A fitted classifier as a predictor of maps and tag scores."""
 
     def __init__(self, net: Classifier, config: CamConfig, ctx: Context) -> None:
@@ -139,10 +151,10 @@ def select_maps(maps: NDArray[np.float32], chosen: NDArray[np.bool_]) -> Maps:
     return Maps(classes=classes, values=maps[classes])
 
 
-class Cam:
+class Cam(Step):
     """Class activation maps of a classifier with a 1x1 head."""
 
-    Config = CamConfig
+    Config: ClassVar[type] = CamConfig
     presets: ClassVar = CLASSIFIER_PRESETS
     trains_together = True  # all processes that torchrun starts share its trainings
     card = StepCard(
@@ -168,7 +180,7 @@ class Cam:
         check_trained(self._plan(), self.config.weights, card)
 
     def stride_of(self, kind: Kind) -> float:
-        return self.config.output_stride / grid_scale(self.config.scales)
+        return float(self.config.output_stride / grid_scale(self.config.scales))
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> CamPredictor:
         net = trained_classifier(self._plan(), self.config.weights, train, ctx)

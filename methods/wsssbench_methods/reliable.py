@@ -19,12 +19,12 @@ from wsssbench.masks import tagged_maps
 from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import normalise_cam, resize
 from wsssbench.planning.stages import sigma_scale
-from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, StepCard, View
+from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, Predictor, Step, StepCard, View
 from wsssbench_methods.rrm.config import RuleOptions, reliable_rule
 from wsssbench_methods.rrm.reliable import reliable_labels_batch
 
 
-class ReliablePredictor:
+class ReliablePredictor(Predictor):
     """Labels of the reliable pixels, 255 elsewhere; the classes are those that the maps are of, and that are
     tagged where tags are given."""
 
@@ -72,7 +72,7 @@ def _tagged(given: Outputs, tags: NDArray[np.bool_] | None) -> Maps:
     return tagged_maps(given.maps, tags)
 
 
-class Reliable:
+class Reliable(Step):
     """Reliable labels of RRM (Zhang et al., AAAI 2020, section 3.2) from the maps of the step before."""
 
     Config = RuleOptions

@@ -7,7 +7,7 @@ is then not the gain of a bigger network, and what separates its row from the ce
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -24,13 +24,25 @@ from wsssbench.nets.segment_heads import logit_stride
 from wsssbench.ops.gaussian import check_filters
 from wsssbench.train import autocast, load_checkpoint
 from wsssbench.training.crops import CropRule
-from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View, option
+from wsssbench.types import (
+    Artifacts,
+    Context,
+    DatasetCard,
+    Kind,
+    Outputs,
+    Predictor,
+    Step,
+    StepCard,
+    View,
+    option,
+)
 from wsssbench_methods.classifier import (
     ClassifierOptions,
     check_network,
     check_weights,
     plan_of,
     schedule_of,
+    shared_batches,
     trained_classifier,
 )
 from wsssbench_methods.presets import SEGMENTER_PRESETS
@@ -97,7 +109,7 @@ class SegmenterConfig(LabelledOptions):
             raise ValueError("1.0 is not among loss_scales")
 
 
-class SegmenterPredictor:
+class SegmenterPredictor(Predictor):
     """A fitted segmentation network as a predictor of probabilities and labels."""
 
     def __init__(self, net: Segmenter, ctx: Context) -> None:
@@ -124,7 +136,7 @@ class SegmenterPredictor:
         ]
 
 
-class DeepLab:
+class DeepLab(Step):
     """A segmentation network trained on the labels of the step before (DeepLab-v2 by the preset `paper`)."""
 
     Config = SegmenterConfig
@@ -154,6 +166,9 @@ class DeepLab:
     def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
         if self.config.loss == "joint":
             check_filters(filter_backend, f"{self.card.name}.loss = joint")
+
+    def batches(self) -> Mapping[str, int]:
+        return shared_batches(self.config)
 
     def stride_of(self, kind: Kind) -> float:
         return logit_stride(self.config.head_kind, self.config.output_stride)

@@ -197,7 +197,7 @@ def merge(folders: Place | Sequence[Place], runs: Place | None = None) -> Rows:
 
     BadData for a shard that is missing, damaged or there twice, NotComparable for unlike terms.
     """
-    from wsssbench.commands.merging import merged
+    from wsssbench.commands.shards import merged
     from wsssbench.reporting.rows import rows_of
 
     kept = merged(as_folders(folders), as_path(runs))
@@ -258,22 +258,24 @@ def compare(
 
 
 def find_errors(
-    *cells: Place,
+    *rows: Place,
+    runs: Places = None,
+    stage: str | None = None,
     ladder: bool = True,
     resamples: int = 2000,
     options: Options | None = None,
     config: Place | None = None,
 ) -> Errors:
-    """What each kind of error costs in the finished `cells` (folders with records), and where they err.
+    """What each kind of error costs in the finished cells of `rows`, and where they err.
 
-    Without `ladder` neither masks nor a data set are opened. NotComparable where terms differ.
+    `rows` are methods with results below `runs`, as those of `compare`, or folders with records. Without
+    `ladder` neither masks nor a data set are opened. NotComparable where terms differ.
     """
     from wsssbench.commands.errors import found_errors
 
-    places = [Path(cell) for cell in cells]
-    return Errors(
-        tuple(found_errors(places, as_texts(options), as_path(config), resamples=resamples, ladder=ladder))
-    )
+    names, folders, given = [str(row) for row in rows], as_folders(runs), as_texts(options)
+    found = found_errors(names, folders, stage, given, as_path(config), resamples=resamples, ladder=ladder)
+    return Errors(tuple(found))
 
 
 def verify(
@@ -288,7 +290,8 @@ def verify(
 
     `from_masks` scores the kept labels without making them again. BadData where there is no record.
     """
-    from wsssbench.commands.verifying import records_below, verified
+    from wsssbench.commands.named_rows import records_below
+    from wsssbench.commands.verifying import verified
 
     stored, files = records_below(as_folders(runs)), as_files(weights)
     found = verified(stored, as_texts(options), files, as_path(config), from_masks=from_masks)
@@ -301,8 +304,7 @@ def prepare(dataset: str, *, options: Options | None = None, config: Place | Non
     from wsssbench.running.opening import open_settings
 
     settings, plugins = open_settings({}, as_path(config), as_texts(options))
-    survey = getattr(open_dataset(dataset, plugins, settings, settings.seeds[0]), "prepare", None)
-    return survey() if survey else None
+    return open_dataset(dataset, plugins, settings, settings.seeds[0]).prepare()
 
 
 def inspect_weights(file: Place) -> WeightReport:

@@ -92,6 +92,19 @@ def options(help: str = OPTION_HELP) -> Decorator:
     )
 
 
+def _or_default(ctx: click.Context, param: click.Parameter, value: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The folders that were given, or `runs` of ./wsssbench.toml."""
+    if value or ctx.resilient_parsing:
+        return value
+    from wsssbench.running.opening import default_runs
+
+    return (default_runs(),)
+
+
+runs_argument = click.argument("runs", nargs=-1, type=A_PATH, callback=_or_default)
+runs_option = click.option(
+    "--runs", multiple=True, type=A_PATH, callback=_or_default, help="A folder of records. Repeatable."
+)
 device, plugin_files = setting("device"), setting("plugins")
 weights = click.option(
     "--weights", multiple=True, metavar="[STEP=]FILE", help="Weights of a step's backbone."

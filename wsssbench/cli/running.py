@@ -34,7 +34,17 @@ MEASURED = click.IntRange(1, 10_000)
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON instead of tables.")
 @quiet
 def run(**flags: Any) -> None:
-    """Train and judge methods; what is done already is not done again."""
+    """Train and judge methods; what is done already is not done again.
+
+    Examples:
+      wsssbench run --method cam --method rrm --dataset shapes --seeds 0,1,2
+      wsssbench run --method "cam > crf" --dataset voc12 -o voc12.root=FOLDER --stages pseudo
+      wsssbench run --plugin my.py --method my --dataset shapes --dry-run
+      wsssbench run --method cam --dataset shapes --seeds 0,1,2,3 --jobs 4
+      wsssbench run --method cam --dataset shapes --executor slurm -o slurm.partition=gpu
+
+    Next: `wsssbench report` for the tables, `wsssbench compare rrm cam` for differences with intervals.
+    """
     from wsssbench.commands.run import run_command
 
     sys.exit(run_command(flags))
@@ -63,6 +73,11 @@ def bench(**flags: Any) -> None:
 
     The first steps of each training are measured; what is fitted is thrown away. Nothing else should run on
     the machine meanwhile. The records have tables of their own in `report`.
+
+    Examples:
+      wsssbench bench --method cam --method rrm --dataset shapes
+
+    Next: `wsssbench report` has the tables.
     """
     from wsssbench.commands.bench import bench_command
 

@@ -86,7 +86,7 @@ def find_parts(runs: Path) -> list[Part]:
                 parts += [p for seed in seeds for cell in _folders(seed, KEYED) for p in _cell_parts(cell)]
     if not parts:
         hint = "give the folder that `wsssbench run --runs` wrote to; nothing else is touched"
-        raise BadData("this is no folder of runs", where=runs, hint=hint)
+        raise BadData("this folder holds no runs", where=runs, hint=hint)
     return parts
 
 
@@ -129,17 +129,19 @@ def _cell_parts(cell: Path) -> Iterator[Part]:
 def remove(part: Part) -> None:
     """Remove the part's paths while its folder is held, so that no run loses what it works on."""
     with hold(part.owner, lambda text: click.echo(text, err=True)):
-        for path in part.paths:
-            try:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(
-                    missing_ok=True
-                )
-            except OSError as error:
-                raise WsssError(
-                    f"cannot remove: {error.strerror}", where=path, hint="check its owner"
-                ) from error
-        if part.whole:
-            shutil.rmtree(part.owner)
+        try:
+            for path in part.paths:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            if part.whole:
+                shutil.rmtree(part.owner)
+        except OSError as error:
+            place = error.filename or part.owner
+            raise WsssError(
+                f"cannot remove: {error.strerror}", where=place, hint="check who owns it"
+            ) from error
 
 
 # -------------------------------------------------------------------------------------------------- on disk

@@ -3,16 +3,17 @@ cells, from their counts alone, and how far each is from ours. Nothing is ranked
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
 from wsssbench.errors import BadData
+from wsssbench.identity import Record
 from wsssbench.records.finding import find_records
 from wsssbench.records.store import StoredRecord
-from wsssbench.reporting.evaluators import READING, OthersCount, as_markdown
+from wsssbench.reporting.evaluators import METRIC, READING, as_markdown
 from wsssbench.reporting.rows import rows_of
 from wsssbench.scores.compatible import Compatible
 from wsssbench.scores.counts_table import COUNTS, CountsTable
@@ -26,20 +27,20 @@ def compatible_command(runs: Sequence[Path], limited: bool) -> None:
 
 def as_text(cells: Sequence[StoredRecord], limited: bool) -> str:
     """Markdown; BadData where there is no finished cell, or one has no counts."""
-    rows = rows_of([cell.record for cell in cells], limited=limited)
+    shown = [cell for cell in cells if limited or cell.record.identity.terms.limit is None]
+    rows = rows_of(map(_counted, shown), limited=limited)
     if not rows:
         raise BadData("no finished cells", where="report", hint="rows of --limit need --limited")
-    by_key = {cell.record.key: cell for cell in cells}
     parts = []
     for hash in dict.fromkeys(row.terms_hash for row in rows):
         here = [row for row in rows if row.terms_hash == hash]
         terms = here[0].terms
-        counted = [OthersCount.of_scores(row.title, [_scores(by_key[k]) for k in row.keys]) for row in here]
-        parts += [f"## {terms.dataset}: {terms.stage} on {terms.split}, as others count"]
-        parts += [as_markdown(counted)]
+        parts += [f"## {terms.dataset}: {terms.stage} on {terms.split}, as others count", as_markdown(here)]
     return "\n\n".join([*parts, READING])
 
 
-def _scores(cell: StoredRecord) -> Mapping[str, Any]:
+def _counted(cell: StoredRecord) -> Record:
+    """The record with the scores of the metric `compatible`."""
     table = CountsTable.load(cell.path.parent / COUNTS)
-    return Compatible().score(table.total(), len(cell.record.identity.terms.classes))
+    scores = Compatible().score(table.total(), len(cell.record.identity.terms.classes))
+    return replace(cell.record, scores={**cell.record.scores, METRIC: dict(scores)})

@@ -6,9 +6,9 @@ import os
 import platform
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Literal, NamedTuple
 
 import click
 
-OLDEST_PYTHON = (3, 11)
 LEAST_GB = 5.0  # a run on VOC keeps maps, checkpoints and masks of ten thousand images
 
 
@@ -42,10 +41,9 @@ def doctor_command() -> int:
 
 def python() -> Iterator[Finding]:
     """The interpreter and the suite itself."""
-    good = sys.version_info >= OLDEST_PYTHON
-    oldest = ".".join(map(str, OLDEST_PYTHON))
-    text = f"Python {platform.python_version()}, wsssbench {_version('wsssbench') or 'not installed'}"
-    yield Finding("ok" if good else "FAIL", text, "" if good else f"use Python {oldest} or newer")
+    yield Finding(
+        "ok", f"Python {platform.python_version()}, wsssbench {_version('wsssbench') or 'not installed'}"
+    )
 
 
 def torch_pair() -> Iterator[Finding]:
@@ -69,10 +67,8 @@ def wanted_torch(requirements: list[str] | tuple[str, ...]) -> str:
 
 
 def _imported(module: str, text: str, again: str) -> Finding:
-    import importlib
-
     try:
-        importlib.import_module(module)
+        import_module(module)
     except Exception as error:  # a broken binary raises whatever it likes
         return Finding("FAIL", f"{text}: {module} cannot be imported ({error})", again)
     return Finding("ok", text)
@@ -82,7 +78,7 @@ def device() -> Iterator[Finding]:
     """What torch can compute on."""
     try:
         import torch
-    except Exception:  # told by torch_pair
+    except Exception:  # torch_pair reports it
         return
     if torch.cuda.is_available():
         names = (torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
@@ -119,7 +115,7 @@ def compiled_filters() -> Iterator[Finding]:
 def folders() -> Iterator[Finding]:
     """The cache and the run folder: writable, with room."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    yield writable("cache folder", base / "wsssbench", "set XDG_CACHE_HOME; without it files are read anew")
+    yield writable("cache folder", base / "wsssbench", "set XDG_CACHE_HOME; without it files are read again")
     yield writable("run folder", Path("runs"), "work elsewhere, or give --runs FOLDER")
     free = shutil.disk_usage(_existing(Path("runs"))).free / 1e9
     text = f"{free:,.1f} GB free for runs"

@@ -10,19 +10,20 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
 from wsssbench.commands.error_tables import CellErrors, MethodErrors
 from wsssbench.commands.judged_data import JudgedData
+from wsssbench.commands.named_rows import named_rows
 from wsssbench.errors import BadData, NotComparable, WsssError
-from wsssbench.identity import Record, content_key
+from wsssbench.identity import content_key
 from wsssbench.judging.judge import score_split
 from wsssbench.machine.process import keep_memory
 from wsssbench.masks import read_labels
 from wsssbench.metrics import Iou, checked
-from wsssbench.records.finding import find_records
 from wsssbench.records.store import StoredRecord
 from wsssbench.reporting.conditions import unlike_words
 from wsssbench.reporting.rows import configuration
@@ -35,27 +36,37 @@ from wsssbench.types import Dataset
 MASKS = "masks"
 
 
-def errors_command(
-    cells: Sequence[Path],
-    options: Sequence[str],
-    config: Path | None,
-    resamples: int,
-    as_json: bool,
-    no_ladder: bool,
-) -> None:
-    """Print slices and ladders of the records at or below `cells`, a column for each method."""
+def errors_command(rows: Sequence[str], *, as_json: bool, no_ladder: bool, **more: Any) -> None:
+    """Print slices and ladders of the cells that `rows` name, a column for each method."""
     from wsssbench.commands.error_tables import as_data, as_text
 
     keep_memory()
-    methods = found_errors(cells, options, config, resamples=resamples, ladder=not no_ladder)
+    methods = found_errors(rows, ladder=not no_ladder, **more)
     click.echo(json.dumps(as_data(methods), indent=1, allow_nan=False) if as_json else as_text(methods))
 
 
 def found_errors(
-    cells: Sequence[Path], options: Sequence[str], config: Path | None, *, resamples: int, ladder: bool
+    rows: Sequence[str],
+    runs: Sequence[Path],
+    stage: str | None,
+    options: Sequence[str],
+    config: Path | None,
+    *,
+    resamples: int,
+    ladder: bool,
 ) -> list[MethodErrors]:
-    """Slices, and with `ladder` the costs of errors, of the records at or below `cells`, by method."""
-    found = sliced(cells)
+    """Slices, and with `ladder` the costs of errors, of the cells that `rows` name, by method.
+
+    `rows` and `stage` are as of `named_rows`. NotComparable where the terms of two cells differ.
+    """
+    named = named_rows(rows, runs, stage, "errors")
+    cells = list({cell.path.resolve(): cell for many in named.values() for cell in many}.values())
+    if not cells:
+        hint = "leave --stage out, or name another"
+        raise BadData(f"no results of the stage {stage}", where=", ".join(rows), hint=hint)
+    for cell in cells:
+        _check_terms(cells, cell)
+    found = [_sliced(cell) for cell in cells]
     if ladder:
         judged = JudgedData(options, config)
         found = [_with_ladder(cell, judged) for cell in found]
@@ -68,16 +79,17 @@ def by_method(found: Sequence[CellErrors], resamples: int) -> list[MethodErrors]
     for cell in found:
         record = cell.cell.record
         groups.setdefault((record.method, content_key(configuration(record))), []).append(cell)
-    names = titles([group[0].cell.record for group in groups.values()])
+    names = [name for name, _ in groups]  # a method that was run in several ways has its key, too
+    titles = [n if names.count(n) == 1 else f"{n} {key[:8]}" for n, key in groups]
     all_cells = [[_to_resample(cell) for cell in group] for group in groups.values()]
     return [
         MethodErrors(
-            name,
+            title,
             tuple(group),
             method_estimates(cells, resamples),
             difference_estimates(all_cells[0], cells, resamples) if cells is not all_cells[0] else {},
         )
-        for name, group, cells in zip(names, groups.values(), all_cells, strict=True)
+        for title, group, cells in zip(titles, groups.values(), all_cells, strict=True)
     ]
 
 
@@ -86,42 +98,22 @@ def _to_resample(cell: CellErrors) -> Cell:
     return Cell.of(identity.seed, cell.table, len(identity.terms.classes), cell.counts)
 
 
-def sliced(places: Sequence[Path]) -> list[CellErrors]:
-    """The cells at or below `places` with their slices; NotComparable where their terms differ."""
-    records = {cell.path.resolve(): cell for place in places for cell in find_records(place)}
-    cells = list(records.values())
-    if not cells:
-        hint = "name cells: <runs>/<data set>/<method>/seed0/<stage>-<split>-<key>"
-        raise BadData("no record here", where=", ".join(map(str, places)), hint=hint)
-    for cell in cells:
-        if cell.record.status != "ok":
-            raise BadData(f"this cell failed: {cell.record.reason}", where=cell.path, hint="run it again")
-        _check_terms(cells[0], cell)
-    return [
-        _sliced(cell, title) for cell, title in zip(cells, titles([c.record for c in cells]), strict=True)
-    ]
-
-
-def _check_terms(first: StoredRecord, other: StoredRecord) -> None:
+def _check_terms(cells: Sequence[StoredRecord], other: StoredRecord) -> None:
+    first = cells[0]
     differing = unlike_words(first.record.identity.terms, other.record.identity.terms)
     if differing:
+        stages = sorted({cell.record.identity.terms.stage for cell in cells})
+        choose = f", with --stage {stages[0]}" if len(stages) > 1 else ""
         what = f"the protocols of {first.path.parent} and {other.path.parent} differ"
-        raise NotComparable(what, where=differing, hint="name cells of one stage under equal terms")
+        hint = f"name cells of one stage under equal terms{choose}"
+        raise NotComparable(what, where=differing, hint=hint)
 
 
-def titles(records: Sequence[Record]) -> list[str]:
-    """The shortest names that tell the records apart: method, with seed, with key, with number."""
-    for seed, key in ((False, False), (True, False), (True, True)):
-        names = [r.method + f" seed {r.identity.seed}" * seed + f" {r.key[:8]}" * key for r in records]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{name} #{n + 1}" for n, name in enumerate(names)]  # copies of one cell
-
-
-def _sliced(cell: StoredRecord, title: str) -> CellErrors:
+def _sliced(cell: StoredRecord) -> CellErrors:
     path, classes = cell.path.parent / COUNTS, len(cell.record.identity.terms.classes)
     table = CountsTable.load(path)
     checked({"gold": table.gold, "predicted": table.predicted}, classes, path, path)
+    title = f"{cell.record.method} seed {cell.record.identity.seed}"
     return CellErrors(title, cell, table, tuple(all_slices(table, classes)))
 
 
@@ -145,10 +137,9 @@ def _with_ladder(cell: CellErrors, judged: JudgedData) -> CellErrors:
 
 
 def _dataset_of(cell: CellErrors, judged: JudgedData) -> Dataset | None:
-    """The data set that the cell was judged on; None, with a word why, where it is not there.
+    """The data set that the cell was judged on; None, with the reason on stderr, where it cannot be opened.
 
-    What the command line says of a data set must be right: then its errors are raised, and always where it is
-    another data set.
+    An error is raised where the command line names its options, and always where it is another data set.
     """
     record = cell.cell.record
     try:

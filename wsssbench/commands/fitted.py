@@ -6,15 +6,16 @@ The data set itself is not needed: what was learned from is named by the record.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import click
 import numpy as np
 
 from wsssbench.artifacts import as_kept
 from wsssbench.errors import BadData, WsssError
-from wsssbench.identity import CrfSet, Record, Stage, StepIdentity
+from wsssbench.identity import Record, Stage, StepIdentity
 from wsssbench.judging.cell_judging import judged_labels
 from wsssbench.machine.hardware import Hardware, resolve_hardware
 from wsssbench.planning.cells import PlannedStep, Trial
@@ -22,15 +23,16 @@ from wsssbench.planning.plan import judged_kind
 from wsssbench.planning.settings import load_settings
 from wsssbench.planning.stages import SEVERAL_VIEWS
 from wsssbench.planning.staleness import stale_keys
+from wsssbench.plugins.contract import as_predictor
 from wsssbench.plugins.options import build_config
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.store import FITTED, RECORD, check_claim, read_record
-from wsssbench.running.engine import PREDICT_BATCH, Engine
 from wsssbench.running.fits import chain_of
-from wsssbench.running.predicting import LabelSource
+from wsssbench.running.predicting import looks_up
 from wsssbench.running.screen.progress import Progress
+from wsssbench.running.steps import StepRunner
 from wsssbench.types import DatasetCard, Kind, Outputs, Predictor
-from wsssbench.verifying.recorded import RecordedData, planned_as_recorded
+from wsssbench.verifying.recorded import RecordedData, planned_as_recorded, recorded_crf, recorded_stage
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask
@@ -43,7 +45,7 @@ MOST_PIXELS = 2**24  # of images that go through a step together: 16 of 1,024 x 
 class FittedRun:
     """The predictors of one cell's recipe, restored, and the terms that its maps become labels by."""
 
-    def __init__(self, cell: Path, device: str, plugins: Plugins) -> None:
+    def __init__(self, cell: Path, device: str | None, plugins: Plugins) -> None:
         file = cell / RECORD if cell.is_dir() else cell
         record = read_record(file)
         _check_record(record, file)
@@ -55,13 +57,12 @@ class FittedRun:
         self.card: DatasetCard = data.card
         chosen = record.scores.get("threshold", {})  # by a policy that is not fixed
         self.threshold = {**identity.threshold, **chosen} if identity.threshold else None
-        self.stage = Stage(
-            name=terms.stage,
+        self.stage = dataclasses.replace(
+            recorded_stage(terms, {}, "seg"),
             version=terms.stage_version,
             judged="seg",
-            split="eval",
             tags_given=False,
-            crf=crf_of(terms.crf) if terms.crf else None,
+            crf=recorded_crf(terms),
             scales=terms.scales,
             flip=terms.flip,
         )
@@ -71,9 +72,9 @@ class FittedRun:
         trial = Trial(record.method, data, identity.seed, steps)
         self.kind = _label_kind(steps[-1], self.stage, file)
         self.steps = needed_steps(steps[-1])
-        engine = Engine(self.hardware, terms.limit, Progress(quiet=True))
-        self.predictors = [restored(engine, trial, step) for step in self.steps]
-        if any(isinstance(predictor, LabelSource) for predictor in self.predictors):
+        runner = StepRunner(self.hardware, terms.limit, Progress(quiet=True))
+        self.predictors = [restored(runner, trial, step) for step in self.steps]
+        if any(map(looks_up, self.predictors)):
             raise _no_model(file)
         if self.stage.multi_scale:
             _check_views(self.stage, steps[-1], file)
@@ -107,7 +108,7 @@ class FittedRun:
         """Each image with what a step says of it, as the next step or the judge would read it from disk."""
         import torch
 
-        for batch in together(before, getattr(predictor, "images_per_call", PREDICT_BATCH)):
+        for batch in together(before, predictor.images_per_call):
             pixels = [torch.from_numpy(np.ascontiguousarray(i.transpose(2, 0, 1))) for i, _ in batch]
             given = [outputs for _, outputs in batch]
             said = predictor([p.to(self.hardware.device) for p in pixels], None, given, frozenset(want))
@@ -118,7 +119,17 @@ class FittedRun:
         """The threshold of the record, or the step's own where the cell did not judge maps."""
         if self.threshold is not None:
             return float(self.threshold["value"])
-        return float(self.steps[-1].step.config.threshold)
+        own = self.steps[-1].step.default_threshold()
+        assert own is not None  # planned_threshold asked for it
+        return own
+
+
+def open_fitted(cell: Path, device: str | None, plugins: Plugins) -> FittedRun:
+    """The fitted run of a cell; stderr says where the code of its steps has changed since."""
+    fitted = FittedRun(cell, device, plugins)
+    if fitted.stale:
+        click.echo("the code of this run's steps has changed since it was fitted", err=True)
+    return fitted
 
 
 def together(seen: Iterator[Seen], most: int) -> Iterator[list[Seen]]:
@@ -143,14 +154,7 @@ def needed_steps(last: PlannedStep) -> tuple[PlannedStep, ...]:
     return tuple(chain[first:])
 
 
-def crf_of(recorded: Mapping[str, Any]) -> CrfSet:
-    """The parameters as a row has them, without the scale that the data set gives their widths."""
-    return CrfSet(**{f.name: recorded[f.name] for f in dataclasses.fields(CrfSet)})
-
-
 def _check_record(record: Record, file: Path) -> None:
-    if record.status == "failed":
-        raise BadData(f"this cell failed ({record.reason})", where=file, hint="run it again")
     if any(step.name.startswith("import:") for step in record.identity.recipe):
         raise _no_model(file)
     if "dataset" not in record.provenance:
@@ -161,7 +165,7 @@ def _check_views(stage: Stage, judged: PlannedStep, file: Path) -> None:
     """WsssError where an older rule has turned what the step was given: its labels cannot be made again."""
     if judged.takes and stage.version != SEVERAL_VIEWS:
         what = f"{stage.name} was judged by version {stage.version} of testing at several scales and mirrored"
-        hint = f"it is version {SEVERAL_VIEWS} now: run the cell again; nothing is fitted anew"
+        hint = f"it is version {SEVERAL_VIEWS} now: run the cell again; nothing is fitted again"
         raise WsssError(what, where=file, hint=hint)
 
 
@@ -195,7 +199,7 @@ def rebuilt_step(known: StepIdentity, plugins: Plugins) -> Any:
     return step
 
 
-def restored(engine: Engine, trial: Trial, planned: PlannedStep) -> Predictor:
+def restored(runner: StepRunner, trial: Trial, planned: PlannedStep) -> Predictor:
     """The fitted step from its folder; WsssError where that is gone."""
     if not (planned.folder / FITTED).is_file():
         raise WsssError(
@@ -204,4 +208,4 @@ def restored(engine: Engine, trial: Trial, planned: PlannedStep) -> Predictor:
             hint="run the method again; what else is done stays done",
         )
     check_claim(planned.folder, planned.key)
-    return planned.step.restore(engine.context(trial, planned))
+    return as_predictor(planned.step.restore(runner.context(trial, planned)))

@@ -11,7 +11,7 @@ import click
 
 from wsssbench.distributed.launch import find_launch
 from wsssbench.errors import WsssError
-from wsssbench.files.atomic import safe_name
+from wsssbench.files.atomic import atomic_write_bytes, safe_name
 from wsssbench.machine.hardware import Hardware, compute_deterministically
 from wsssbench.planning.cells import Cell
 from wsssbench.planning.plan import refreshed
@@ -21,6 +21,8 @@ from wsssbench.running.cells import Planned, plan_run, run_plan
 from wsssbench.running.demands import Room, disk_line, rooms, too_little
 from wsssbench.running.opening import open_flags
 from wsssbench.running.screen.progress import Progress
+
+MASKS_IN, MASKS_DPI = 300.0, 120  # 180 px for each picture, and all within what a PNG may have
 
 if TYPE_CHECKING:
     from wsssbench.distributed.team import Team
@@ -149,7 +151,8 @@ def _said_of_masks(judged: Sequence[Cell], runs: Path) -> list[str]:
 def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
     """One picture per data set: image, truth and each method's masks of the first `count` judged images."""
     from wsssbench.masks import overlay, read_labels
-    from wsssbench.reporting.montage import montage
+    from wsssbench.reporting.figures.qualitative import masks_figure
+    from wsssbench.reporting.figures.style import file_bytes
 
     pictures = []
     judged = [c for c in cells if c.stage.judged == "seg" and c.state in ("done", "stale")]
@@ -171,8 +174,9 @@ def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
             labels = [read_labels(cell.folder / "masks" / f"{id}.png") for id in ids]
             title = f"{cell.trial.method} ({cell.stage.name})"
             columns.append((title, [overlay(i, m) for i, m in zip(images, labels, strict=True)]))
-        path = runs / safe_name(name) / "masks.png"
         legend = {k + 1: v for k, v in enumerate(data.card.class_names)}
-        montage(path, columns, legend=legend)
+        path = runs / safe_name(name) / "masks.png"
+        figure = masks_figure(columns, legend, most_in=MASKS_IN)
+        atomic_write_bytes(path, file_bytes(figure, "png", MASKS_DPI))
         pictures.append(path)
     return pictures

@@ -14,12 +14,12 @@ from typing import Any
 import click
 
 from wsssbench.commands.judged_data import JudgedData
-from wsssbench.errors import BadData, NotComparable
+from wsssbench.commands.named_rows import records_below
+from wsssbench.errors import NotComparable
 from wsssbench.files.file_hashes import file_sha256
 from wsssbench.identity import plain
 from wsssbench.machine.process import keep_memory
 from wsssbench.planning.settings import parse_weights
-from wsssbench.records.finding import find_records
 from wsssbench.records.store import StoredRecord
 from wsssbench.verifying.verification import Difference, Verdict, Verification
 from wsssbench.verifying.verify import verify_record
@@ -30,18 +30,11 @@ SHOWN = 3  # differences of one part that a line names
 DIGEST = 64  # letters of a sha256, of which a line shows the first twelve
 
 
-def verify_command(
-    runs: Sequence[Path],
-    options: Sequence[str],
-    weights: Sequence[str],
-    from_masks: bool,
-    config: Path | None,
-    as_json: bool,
-) -> int:
+def verify_command(runs: Sequence[Path], *, as_json: bool, **more: Any) -> int:
     """Print what became of each record below `runs`, as soon as it is known; the exit code."""
     keep_memory()
     found = []
-    for seen in verified(records_below(runs), options, weights, config, from_masks=from_masks):
+    for seen in verified(records_below(runs), **more):
         found.append(seen)
         if not as_json:
             click.echo(as_line(seen))
@@ -51,15 +44,6 @@ def verify_command(
     said = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in CODES)
     click.echo(f"records: {said}", err=True)
     return CODES["differs"] if "differs" in verdicts else max(CODES[verdict] for verdict in verdicts)
-
-
-def records_below(runs: Sequence[Path]) -> list[StoredRecord]:
-    """Those at or below `runs`, each once; BadData without any."""
-    stored = {found.path.resolve(): found for root in runs for found in find_records(root)}
-    if not stored:
-        hint = "name a folder of runs, or a cell in it"
-        raise BadData("no record here", where=", ".join(map(str, runs)), hint=hint)
-    return list(stored.values())
 
 
 def verified(

@@ -37,7 +37,7 @@ def as_plain(report: WeightReport) -> dict[str, object]:
 
 
 def as_text(report: WeightReport, file: Path) -> str:
-    """One line a fact; the nearest misfit is told only where nothing fits."""
+    """One line a fact; the nearest misfit is shown only where nothing fits."""
     dtypes = ", ".join(f"{count} {name}" for name, count in report.dtypes.items())
     facts = [
         ("format", FORMATS[report.format]),

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.dumps.array_files import parse_arrays, read_bytes
-from wsssbench.dumps.label_pictures import COLOURED, PALETTE, is_png, png_header
+from wsssbench.dumps.array_files import read_arrays
+from wsssbench.dumps.label_pictures import Picture, is_png_file, picture_at
 from wsssbench.dumps.prob_formats import is_crf_dict, sums_to_one
-from wsssbench.dumps.registry import FORMATS, DumpFormat, Picture
+from wsssbench.dumps.registry import FORMATS, DumpFormat
 from wsssbench.dumps.source import Source
 from wsssbench.errors import BadData, UnknownName, nearest
 from wsssbench.files.digests import SUFFIXES
@@ -40,10 +40,6 @@ class Dump:
     labels: Mask | None = None  # (H, W) uint8 in {0..K, 255}
     maps: Maps | None = None  # (T, h, w) float32 in [0, 1], classes ascending; T may be 0
     probs: NDArray[np.float32] | None = None  # (C, h, w), sums to 1
-
-    def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.labels, self.maps, self.probs)) != 1:
-            raise ValueError("a dump holds exactly one of labels, maps and probs")
 
     def outputs(self) -> Outputs:
         """The same as a step's outputs, for stages and artifacts."""
@@ -88,11 +84,7 @@ def read_dump(
 
 def _content(path: Path) -> Any:
     """A `Picture`, an array, or a dict of stored values."""
-    data = read_bytes(path)
-    if is_png(data):
-        colour = png_header(data, path)[1]
-        return Picture(path, colour in COLOURED, colour == PALETTE)
-    return parse_arrays(data, path)
+    return picture_at(path) if is_png_file(path) else read_arrays(path)
 
 
 def _checked(source: Source, content: Any, wanted: DumpFormat) -> DumpFormat:

@@ -7,15 +7,15 @@ measured row (`wsssbench.reporting.beside` does).
 from __future__ import annotations
 
 import dataclasses
-import functools
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
-from wsssbench.errors import BadData, UnknownName, WsssError, nearest
-from wsssbench.plugins.options import coerce
+from msgspec import ValidationError, convert
+
+from wsssbench.errors import BadData, UnknownName, nearest
 from wsssbench.types import SUPERVISION
 
 FILE = Path(__file__).with_name("published.toml")
@@ -82,55 +82,37 @@ def load_published(path: Path = FILE) -> tuple[Published, ...]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadData(f"published results cannot be read ({error})", where=path) from error
     _no_other(content, ("datasets", "method"), str(path))
-    datasets = content.get("datasets", {})
-    entries = [
-        _entry(
-            {**shared, **result}, datasets, f"{path.name}: {shared.get('name', 'a method without a name')}"
-        )
-        for method in content.get("method", [])
-        for shared in [{key: value for key, value in method.items() if key != "results"}]
-        for result in method.get("results") or _nothing(shared, path)
-    ]
+    entries = []
+    for method in content.get("method", []):
+        shared = {key: value for key, value in method.items() if key != "results"}
+        where = f"{path.name}: {shared.get('name', 'a method without a name')}"
+        if not method.get("results"):
+            raise BadData("a method without results", where=where)
+        entries += [
+            _entry(shared | result, content.get("datasets", {}), where) for result in method["results"]
+        ]
     _no_twice(entries, path)
     return tuple(entries)
 
 
-def _nothing(shared: Mapping[str, Any], path: Path) -> Sequence[Mapping[str, Any]]:
-    raise BadData("a method without results", where=f"{path.name}: {shared.get('name', '')}")
-
-
 def _entry(given: Mapping[str, Any], datasets: Mapping[str, Any], where: str) -> Published:
     """One number, its defaults from [datasets] and from what is judged."""
-    fields = {field.name: field for field in dataclasses.fields(Published)}
+    fields = {field.name: field.default for field in dataclasses.fields(Published)}
     _no_other(given, tuple(fields), where)
-    lacking = [f.name for f in fields.values() if f.default is dataclasses.MISSING and f.name not in given]
-    if lacking:
-        raise BadData(f"{lacking[0]} is missing", where=where)
-    dataset = given.get("dataset", fields["dataset"].default)
+    dataset = given.get("dataset", fields["dataset"])
     if dataset not in datasets:
         raise BadData(
             f"no data set {dataset!r} in [datasets]", where=where, hint=nearest(dataset, [*datasets])
         )
     known = datasets[dataset]
-    defaults = {"classes": known["classes"], "images": known["images"].get(given["split"], 0)}
+    defaults = {"classes": known["classes"], "images": known["images"].get(given.get("split"), 0)}
     defaults["tags_at_evaluation"] = given.get("judged", "seg") != "seg"  # maps are judged with tags given
-    kinds = _kinds()
-    values = {key: _value(value, kinds[key], where, key) for key, value in {**defaults, **given}.items()}
-    entry = Published(**values)
+    try:
+        entry = convert({**defaults, **given}, Published)
+    except ValidationError as error:
+        raise BadData(str(error), where=where) from None
     _possible(entry, where)
     return entry
-
-
-@functools.cache
-def _kinds() -> Mapping[str, Any]:
-    return get_type_hints(Published)
-
-
-def _value(value: Any, kind: Any, where: str, key: str) -> Any:
-    try:
-        return coerce(value, kind, f"{where}, {key}")
-    except WsssError as error:
-        raise BadData(error.what, where=error.where, hint=error.hint) from None
 
 
 def _possible(entry: Published, where: str) -> None:

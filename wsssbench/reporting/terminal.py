@@ -12,9 +12,9 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from wsssbench.reporting.conditions import facts
 from wsssbench.reporting.rows import Row
-from wsssbench.reporting.table_parts import heading
-from wsssbench.reporting.tables import row_cells
+from wsssbench.reporting.table_parts import filled, heading, row_cells
 
 NEEDED = ("rank", "method", "mIoU")
 # Conditions, of which the line below a table says the most important ones.
@@ -52,7 +52,7 @@ def parts_of(table: Sequence[Row], tables: Sequence[Sequence[Row]], width: int) 
 
 def fitting(lines: Sequence[Mapping[str, str]], width: int) -> list[str]:
     """The columns to show, in their order: those that are needed, then what finds room, empty ones never."""
-    names = [name for name in lines[0] if any(line[name] for line in lines)]
+    names = filled(lines)
     wide = {n: max(cell_len(text) for text in (n, *(line[n] for line in lines))) + SPACE for n in names}
     chosen = [name for name in names if name in NEEDED]
     for name in names:
@@ -64,11 +64,5 @@ def fitting(lines: Sequence[Mapping[str, str]], width: int) -> list[str]:
 def sentence(table: Sequence[Row]) -> str:
     """Under which terms the numbers were judged."""
     row = next((row for row in table if not row.failed), table[0])
-    terms = row.terms
-    said = [
-        f"{row.n_images if row.n_images is not None else 'all'} images",
-        f"tags {'given' if terms.tags_at_evaluation else 'not given'} at evaluation",
-        f"{terms.threshold_policy} threshold",
-        "dense CRF" if terms.crf else "no CRF",
-    ]
-    return "; ".join(said)
+    known = facts(row.terms, row.n_images)
+    return "; ".join(known[name] for name in ("images", "tags", "threshold", "CRF") if name in known)

@@ -70,13 +70,14 @@ def run_plan(
     from wsssbench.running.engine import Engine
     from wsssbench.running.isolation.planning import open_isolation
     from wsssbench.running.screen.board import open_board
+    from wsssbench.running.steps import StepRunner
 
     board = open_board(settings.runs, progress.say) if switches.tensorboard else None
     threads = team.threads if team else threads
     use_machine(threads) if threads else use_machine()
     with board or nullcontext(), open_isolation(settings.isolate, progress.say) as boxes:
-        engine = Engine(plan.hardware, settings.limit, progress, board, boxes, renewed, team)
-        failed = engine.run(plan.cells)
+        steps = StepRunner(plan.hardware, settings.limit, progress, board, boxes, renewed, team)
+        failed = Engine(steps).run(plan.cells)
     if board is not None:
         progress.say(board.ending())
     return failed

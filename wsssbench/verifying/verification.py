@@ -53,7 +53,7 @@ class Verification:
         self.differs.append(Difference(part, what, None, how))
 
     def compare_scores(self, recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        """Note every number that is recorded otherwise; what was not recorded is no claim."""
+        """Note every number that is recorded otherwise; what was not recorded is not compared."""
         now = dict(flat_numbers(found))
         known = list(flat_numbers(recorded))
         self.checked["numbers"] = sum(not name.startswith(LENGTH) for name, _ in known)

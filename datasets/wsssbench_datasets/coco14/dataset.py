@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from wsssbench.errors import BadData, nearest
 from wsssbench.files.image_files import FileFault, picture_size, read_rgb
 from wsssbench.masks import refuse_overlap
-from wsssbench.types import DatasetCard, option
+from wsssbench.types import Dataset, DatasetCard, option
 from wsssbench_datasets.class_choice import ChosenClasses, ClassOptions
 from wsssbench_datasets.coco14.classes import CLASS_NAMES
 from wsssbench_datasets.coco14.instances import Catalogue, catalogue
@@ -85,7 +85,7 @@ class Coco14Config(ClassOptions, Coco14Tree):
     """Options of `coco14`."""
 
 
-class Coco14Files:
+class Coco14Files(Dataset):
     """The whole of `Coco14`, with all 80 classes: splits `train` and `val`, ids ascending by image number.
 
     Lists in circulation order images differently, so the order of a list is left aside: equal lists have

@@ -19,7 +19,7 @@ from wsssbench.errors import BadData, first_names
 from wsssbench.files.image_files import picture_size, read_rgb
 from wsssbench.files.label_palette import RENUMBERED, VOC, LabelPalettes
 from wsssbench.identity import content_key
-from wsssbench.types import DatasetCard, option
+from wsssbench.types import Dataset, DatasetCard, option
 from wsssbench_datasets.class_choice import ChosenClasses, ClassOptions
 from wsssbench_datasets.file_facts import cache_file, file_digests, split_fingerprint
 from wsssbench_datasets.folder.check import survey
@@ -51,7 +51,7 @@ class FolderConfig(ClassOptions, FolderRoot):
     """Options of `folder`."""
 
 
-class FolderFiles:
+class FolderFiles(Dataset):
     """The whole of a described data set, with all its classes."""
 
     whole_counts: ClassVar[Mapping[str, int]] = {}  # nobody has published them

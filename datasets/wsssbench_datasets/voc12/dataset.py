@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar
 from wsssbench.errors import BadData, nearest
 from wsssbench.files.image_files import picture_size, read_rgb
 from wsssbench.masks import refuse_overlap
-from wsssbench.types import DatasetCard, option
+from wsssbench.types import Dataset, DatasetCard, option
 from wsssbench_datasets.class_choice import ChosenClasses, ClassOptions
 from wsssbench_datasets.file_facts import cache_file, file_digests, split_fingerprint
 from wsssbench_datasets.id_lists import read_list
@@ -55,7 +55,7 @@ class Voc12Config(ClassOptions, Voc12Tree):
     """Options of `voc12`."""
 
 
-class Voc12Files:
+class Voc12Files(Dataset):
     """The whole tree of `Voc12`, with all 20 classes.
 
     A mask belongs to an id, not to a split: with `masks = "auto"` an id of train or val has its VOC mask

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -27,12 +27,13 @@ from wsssbench.nets.segment_heads import logit_stride
 from wsssbench.ops.gaussian import check_filters
 from wsssbench.train import autocast, load_checkpoint
 from wsssbench.training.crops import Batch
-from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View
+from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, Predictor, Step, StepCard, View
 from wsssbench_methods.classifier import (
     check_network,
     check_trained,
     new_classifier,
     plan_of,
+    shared_batches,
     trained_classifier,
 )
 from wsssbench_methods.localizer import select_maps
@@ -42,7 +43,7 @@ from wsssbench_methods.rrm.joint import mine, train_jointly
 from wsssbench_methods.segment import head_plan
 
 
-class Rrm:
+class Rrm(Step):
     """End-to-end weakly supervised segmentation from image tags."""
 
     Config = RrmConfig
@@ -75,6 +76,9 @@ class Rrm:
         if self.config.energy_weight:
             check_filters(filter_backend, f"{self.card.name}: its loss has a dense energy (energy_weight)")
 
+    def batches(self) -> Mapping[str, int]:
+        return shared_batches(self.config)
+
     def stride_of(self, kind: Kind) -> float:
         c = self.config
         stride = logit_stride(c.head_kind, c.output_stride) if kind == "probs" else c.output_stride
@@ -95,7 +99,7 @@ class Rrm:
         return JointNet(classifier, head_plan(self.config))
 
 
-class RrmPredictor:
+class RrmPredictor(Predictor):
     """A fitted RRM network: maps of its classifier, probabilities and labels of its segmentation head.
 
     With tags (labelling training images) maps and probabilities are means over scales and mirror images, and

@@ -11,17 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from wsssbench.artifacts import ArtifactFolder, artifact_name
-from wsssbench.errors import BadData
-from wsssbench.identity import Record, Stage
+from wsssbench.errors import BadData, first_names
+from wsssbench.identity import Record
 from wsssbench.planning.cells import PlannedStep
 from wsssbench.planning.plan import judged_step
-from wsssbench.planning.stages import STAGES
 from wsssbench.records.finding import find_records
 from wsssbench.records.store import StoredRecord
 from wsssbench.scores.counts_table import COUNTS, CountsTable
-from wsssbench.verifying.recorded import recorded_steps
-
-SHOWN = 5  # names in an error
+from wsssbench.verifying.recorded import recorded_stage, recorded_steps
 
 
 def find_cell(place: Path, suits: Callable[[Record], bool] = lambda record: True) -> StoredRecord:
@@ -37,16 +34,11 @@ def find_cell(place: Path, suits: Callable[[Record], bool] = lambda record: True
     if len(chosen) != 1:
         names = [str(stored.path.parent.relative_to(place)) for stored in chosen or found]
         what = f"{len(names)} cells are here, and {'each' if chosen else 'none'} of them could be meant"
-        raise BadData(what, where=place, hint=f"name one: {some(names)}")
+        raise BadData(what, where=place, hint=f"name one: {first_names(names)}")
     (stored,) = chosen
     if stored.record.status == "failed":
         raise BadData(f"this cell failed ({stored.record.reason})", where=stored.path, hint="run it again")
     return stored
-
-
-def some(names: list[str]) -> str:
-    """The first of `names`, for an error."""
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def cell_ids(stored: StoredRecord) -> tuple[str, ...]:
@@ -62,21 +54,12 @@ def title(record: Record) -> str:
 # ------------------------------------------------------------------------------ steps, as the record has them
 
 
-def recorded_stage(record: Record) -> Stage:
-    """The cell's stage, with what of it tells which step is judged and where its outputs are."""
-    terms = record.identity.terms
-    views: dict[str, Any] = {"version": terms.stage_version, "scales": terms.scales, "flip": terms.flip}
-    if terms.stage in STAGES:
-        return dataclasses.replace(STAGES[terms.stage], **views)
-    base = "seg"  # of a custom stage it is not recorded
-    if terms.tags_at_evaluation:
-        base = "seed" if record.identity.threshold else "pseudo"
-    return dataclasses.replace(STAGES[base], name=terms.stage, **views)
-
-
 def judged_outputs(stored: StoredRecord) -> tuple[PlannedStep, ArtifactFolder]:
     """The step that the cell judges, and the folder of what it said of the judged images."""
-    stage, terms = recorded_stage(stored.record), stored.record.identity.terms
+    terms = stored.record.identity.terms
+    judged = "maps" if stored.record.identity.threshold else "pseudo"  # older records do not say
+    views: dict[str, Any] = {"version": terms.stage_version, "scales": terms.scales, "flip": terms.flip}
+    stage = dataclasses.replace(recorded_stage(terms, {}, judged), **views)
     planned = judged_step(recorded_steps(stored), stage)
     name = artifact_name(terms.split, terms.tags_at_evaluation, stage)
     return planned, ArtifactFolder(planned.folder / "artifacts" / name, cell_ids(stored))

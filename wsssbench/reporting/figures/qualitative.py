@@ -27,14 +27,15 @@ ENTRY_IN = 1.1  # of the legend
 
 
 @styled
-def masks_figure(columns: Sequence[Column], legend: Mapping[int, str]) -> Figure:
+def masks_figure(columns: Sequence[Column], legend: Mapping[int, str], most_in: float = WIDTH_IN) -> Figure:
     """A titled column per entry, a row per image; `legend` maps the labels that are shown to their names.
 
-    Pictures keep their pixels: a mask is not smoothed. ValueError for ragged columns.
+    It is at most `most_in` inches wide. Pictures keep their pixels: a mask is not smoothed. ValueError for
+    ragged columns.
     """
     if not columns or len({len(pictures) for _, pictures in columns}) != 1 or not columns[0][1]:
         raise ValueError("every column needs the same number of pictures, at least one")
-    width = min(WIDTH_IN, len(columns) * (WIDEST_IN + GAP_IN))
+    width = min(most_in, len(columns) * (WIDEST_IN + GAP_IN))
     cell = width / len(columns) - GAP_IN
     heights = [
         max(cell * p.shape[0] / p.shape[1] for p in row) for row in zip(*(c[1] for c in columns), strict=True)

@@ -66,11 +66,11 @@ def new_figure(
     return figure, list(panels.ravel())
 
 
-def file_bytes(figure: Figure, format: str) -> bytes:
+def file_bytes(figure: Figure, format: str, dpi: int = DPI) -> bytes:
     """The figure as "png", "svg" or "pdf": the same bytes each time (with one version of matplotlib)."""
     buffer = io.BytesIO()
     with context(STYLE, after_reset=True):
-        figure.savefig(buffer, format=format, dpi=DPI, metadata=UNDATED[format])
+        figure.savefig(buffer, format=format, dpi=dpi, metadata=UNDATED[format])
     return buffer.getvalue()
 
 

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from wsssbench.errors import WsssError
 from wsssbench.identity import plain
+from wsssbench.plugins.contract import as_predictor
 from wsssbench.running.isolation.frames import packed_outputs, receive, send, unpacked_outputs
 from wsssbench.types import DatasetCard
 
@@ -101,7 +102,7 @@ class Worker:
         given = ArtifactFolder(Path(header["given"]), tuple(header["given_ids"]), header["given_kinds"])
         answer: dict[str, Any] = {}
         try:
-            self.predictor = _step(header).fit(view, given, ctx)
+            self.predictor = as_predictor(_step(header).fit(view, given, ctx))
             answer = self._told_predictor()
         finally:
             answer |= {"seconds": time.perf_counter() - start, **_spent(ctx)}
@@ -111,7 +112,7 @@ class Worker:
     def do_restore(self, header: Any, arrays: Any) -> Any:
         """Make the predictor of a fitted step."""
         self._prepare(header)
-        self.predictor = _step(header).restore(self._context(header))
+        self.predictor = as_predictor(_step(header).restore(self._context(header)))
         return self._told_predictor(), None
 
     def do_predict(self, header: Any, arrays: Any) -> Any:
@@ -166,10 +167,10 @@ class Worker:
         )
 
     def _told_predictor(self) -> dict[str, Any]:
-        from wsssbench.running.predicting import LabelSource
+        from wsssbench.running.predicting import looks_up
 
-        size = getattr(self.predictor, "images_per_call", None)
-        return {"images_per_call": size, "looks_up": isinstance(self.predictor, LabelSource)}
+        size = self.predictor.images_per_call
+        return {"images_per_call": size, "looks_up": looks_up(self.predictor)}
 
 
 class Talk:
