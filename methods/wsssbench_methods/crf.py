@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
@@ -39,11 +39,8 @@ class CrfPredictor:
     """Labels from what the step before said of an image."""
 
     def __init__(self, config: CrfConfig, ctx: Context) -> None:
-        c = config
-        self.ctx, self.background = ctx, c.background
-        params = CrfSet(
-            c.gauss_xy, c.gauss_compat, c.bilateral_xy, c.bilateral_rgb, c.bilateral_compat, c.iterations
-        )
+        self.ctx, self.background = ctx, config.background
+        params = CrfSet(**{f.name: getattr(config, f.name) for f in fields(CrfSet)})
         self.crf = DenseCrf(params, sigma_scale(ctx.card), ctx.filter_backend, ctx.device)
 
     def __call__(

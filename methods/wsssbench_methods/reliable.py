@@ -20,8 +20,7 @@ from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import normalise_cam, resize
 from wsssbench.planning.stages import sigma_scale
 from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, StepCard, View
-from wsssbench_methods.rrm.config import RuleOptions, reliable_rule
-from wsssbench_methods.rrm.reliable import reliable_labels_batch
+from wsssbench_methods.rrm.reliable_rule import ReliableRule, RuleOptions, reliable_labels_batch
 
 
 class ReliablePredictor:
@@ -29,7 +28,7 @@ class ReliablePredictor:
     tagged where tags are given."""
 
     def __init__(self, config: RuleOptions, ctx: Context) -> None:
-        self.rule, self.ctx = reliable_rule(config), ctx
+        self.rule, self.ctx = ReliableRule.of(config), ctx
 
     def __call__(
         self,
