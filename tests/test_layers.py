@@ -33,7 +33,7 @@ LAYERS = (  # from the roof down; rooms of one line do not import each other
     "plugins nets ops metrics",
     "files",
     "types identity",
-    "option_fields",
+    "exchange option_fields",
     "errors _version",
 )
 FLOOR = {room: floor for floor, rooms in enumerate(reversed(LAYERS)) for room in rooms.split()}

@@ -80,9 +80,9 @@ def test_momentum_from_decay_takes_the_place_of_momentum() -> None:
 
 def test_the_optimizer_of_the_joint_steps_leaves_the_classifier_as_it_is() -> None:
     plain, sgd = config(), config(optimizer="sgd", momentum=0.0)
-    assert Rrm(plain).plan == Rrm(sgd).plan
+    assert Rrm(plain)._plan == Rrm(sgd)._plan
     assert sgd.joint_schedule().optimizer == "sgd"
-    assert Rrm(config(classifier_optimizer="sgd")).plan != Rrm(plain).plan
+    assert Rrm(config(classifier_optimizer="sgd"))._plan != Rrm(plain)._plan
 
 
 @pytest.mark.parametrize("preset", ["paper", "paper-from-init", "small", "shapes", "mobilenet", "none"])
@@ -98,7 +98,7 @@ def test_the_released_rates_are_those_of_the_groups_and_flat_from_init() -> None
     assert [g["lr"] for g in groups] == pytest.approx([7e-4, 1.4e-3, 7e-3, 1.4e-2])
     assert [g["weight_decay"] for g in groups] == [1e-5, 0, 1e-5, 0]
     assert all(g["momentum"] == 1e-5 for g in groups)
-    assert (Rrm(init).plan.schedule.optimizer, Rrm(init).plan.schedule.momentum) == ("sgd", 5e-4)
+    assert (Rrm(init)._plan.schedule.optimizer, Rrm(init)._plan.schedule.momentum) == ("sgd", 5e-4)
     flat = make_optimizer(net.backbone, [net.head, net.segment], init.joint_schedule()).param_groups
     assert [g["lr"] for g in flat] == [7e-4, 7e-4]
 
@@ -219,7 +219,7 @@ def test_zero_classifier_steps_ask_for_a_trained_classifier(tmp_path: Path) -> N
     c = config(classifier_steps=0)
     view = View(TinyDataset(), "train", ("tags",))
     with pytest.raises(WsssError, match="needs a file that holds a trained classifier"):
-        trained_classifier(Rrm(c).plan, "", view, context(tmp_path))
+        trained_classifier(Rrm(c)._plan, "", view, context(tmp_path))
 
 
 # ------------------------------------------------------------------------------------------- predictions

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.types import IGNORE, Counts, Kind
+from wsssbench.types import IGNORE, Counts, Kind, Metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -148,7 +148,7 @@ def mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-class Iou:
+class Iou(Metric):
     """Intersection over union, pooled over the data set (VOC devkit), with precision, recall and coverage.
 
     Over all pixels whose truth is not 255, with TP, FP, FN of class k pooled over images:

@@ -1,112 +1,90 @@
-"""The words of the project: samples, views, artifacts, cards, row identity and the four interfaces.
+"""What a plugin may define, on one page: a data set, a step, its predictor, a metric.
 
-Everything here is plain data. No torch, no pandas, no file access: a plugin author reads this page and
-knows the whole contract. Shapes: H, W image size; K foreground classes; C = K + 1 with 0 = background;
-T tagged classes of one image; 255 = ignore (in truth) or abstain (in a prediction).
+Each is a class to inherit from. Methods marked abstract must be written; all else has a default. A class that
+does not inherit gets the defaults when it is loaded. What passes between the harness and a plugin (cards,
+samples, outputs with their shapes, a step's context) stands in `wsssbench.exchange`; import it from here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from wsssbench.option_fields import NoConfig as NoConfig
-from wsssbench.option_fields import option as option
+# isort: off
+from wsssbench.exchange import (
+    IGNORE, KINDS, SUPERVISION, Artifacts, Context, DatasetCard, Kind, Maps, Outputs, Predict,
+    Sample, StepCard,
+)  # fmt: skip
+
+# isort: on
+from wsssbench.option_fields import NoConfig, option
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-    Image: TypeAlias = NDArray[np.uint8]  # (H, W, 3) RGB
-    Mask: TypeAlias = NDArray[np.uint8]  # (H, W) in 0..K or 255
-    Tags: TypeAlias = NDArray[np.bool_]  # (K,)
+    from wsssbench.exchange import Image as Image
+    from wsssbench.exchange import Mask as Mask
+    from wsssbench.exchange import Tags as Tags
 
-IGNORE = 255
-Kind: TypeAlias = Literal["maps", "probs", "labels", "mined", "tag_scores"]
-KINDS: tuple[Kind, ...] = ("maps", "probs", "labels", "mined", "tag_scores")
-SUPERVISION = ("tags", "class_names", "masks", "text", "saliency", "unknown")  # unknown: of foreign labels
+__all__ = [
+    "IGNORE", "KINDS", "SUPERVISION", "Artifacts", "Context", "Counts", "Dataset", "DatasetCard", "Kind",
+    "Maps", "Metric", "NoConfig", "Outputs", "Predict", "Predictor", "Sample", "Step", "StepCard", "View",
+    "option",
+]  # fmt: skip
 
-
-# --------------------------------------------------------------------------------------------- data sets
-
-
-@dataclass(frozen=True)
-class DatasetCard:
-    """What a data set is. Public: a step may read all of it."""
-
-    name: str
-    version: str
-    class_names: tuple[str, ...]  # K foreground names; label k + 1 is class_names[k]
-    splits: tuple[str, ...]
-    fit_split: str  # where methods train
-    label_split: str  # where `seed` and `pseudo` are judged
-    eval_split: str  # where the `seg` stages are judged
-    label_source: Literal["xml", "json", "file", "mask", "generated"]  # where the image tags come from
-    licence: str
-    source: str
-    image_px: int  # typical long side in pixels; spatial filter widths are scaled by image_px / 500
-    generated: bool = False  # a generated set is drawn anew from each run's seed
-    options: Mapping[str, Any] = field(default_factory=dict)  # what else names its content (mask folder, ...)
-    without_masks: Mapping[str, int] = field(default_factory=dict)  # split -> images that lack one, if any do
-    palette: str = ""  # "voc": label k has colour k of VOC's palette, so that colours tell labels
-    # split -> those of the options that concern it; a split that is not here is concerned by all of them
-    split_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    judged_version: str = ""  # as far as judging depends on it; empty: all of `version`
-
-    def options_of(self, split: str) -> Mapping[str, Any]:
-        """The options that concern `split`: those of the judged split are part of a row's terms."""
-        return self.split_options.get(split, self.options)
+Counts: TypeAlias = "Mapping[str, NDArray[np.int64]]"
 
 
-class Dataset(Protocol):
-    """Images, tags and masks. The judge holds it; a step gets a `View` instead.
+class Dataset(ABC):
+    """Images, tags and masks. The judge holds it; a step gets a `View` instead."""
 
-    The entry point is a class with `Config` (a frozen dataclass), `presets` (name -> options) and
-    `__init__(config, seed)`, `seed` of generated sets; it may have `read_mask`, `coded` (`label_coding`).
-    """
-
-    Config: ClassVar[type]
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    Config: ClassVar[type] = NoConfig  # a frozen dataclass of `option`s
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # name -> options
     card: DatasetCard
+    coded: str = ""  # what masks on disk hold if not class numbers from 0: "numbers" (others) or "colours"
+    bare_splits: tuple[str, ...] = ()  # those that have images only
 
-    def __init__(self, config: Any, seed: int) -> None: ...
+    @abstractmethod
+    def __init__(self, config: Any, seed: int) -> None:
+        """`config` is a `Config`; `seed` is for generated sets."""
 
-    def ids(self, split: str) -> tuple[str, ...]: ...
+    @abstractmethod
+    def ids(self, split: str) -> tuple[str, ...]:
+        """The ids of a split, always in the same order; WsssError for a split that the card does not name."""
 
+    @abstractmethod
     def image(self, id: str) -> Image: ...
 
+    @abstractmethod
     def tags(self, id: str) -> Tags: ...
 
+    @abstractmethod
     def mask(self, id: str) -> Mask: ...
 
+    @abstractmethod
     def fingerprint(self, split: str) -> str:
         """sha256 (hex) over ids, tags and the bytes of images and masks of `split`."""
 
+    def read_mask(self, path: Path) -> Mask:
+        """The labels in any file that is coded as the masks are; for `wsssbench score --coding truth`."""
+        raise NotImplementedError
 
-@dataclass(frozen=True)
-class Sample:
-    """One image and what its supervision allows; a field that is not allowed is None."""
-
-    id: str
-    image: Image
-    tags: Tags | None = None
-    class_names: tuple[str, ...] | None = None
-    mask: Mask | None = None
+    def prepare(self) -> Any:
+        """A report of every file for `wsssbench prepare` (`str` of it is printed); None: nothing to check."""
+        return None
 
 
 class View(Sequence[Sample]):
-    """What a step is handed instead of the data set (in one process: discipline, not a wall)."""
+    """What a step is handed instead of the data set: samples of one split with the declared supervision."""
 
     def __init__(
         self, dataset: Dataset, split: str, supervision: Sequence[str], limit: int | None = None
     ) -> None:
-        self.card = dataset.card
-        self.split = split
-        self.supervision = frozenset(supervision)
+        self.card, self.split, self.supervision = dataset.card, split, frozenset(supervision)
         self.ids = dataset.ids(split)[:limit]
         self.__dataset = dataset
 
@@ -118,11 +96,8 @@ class View(Sequence[Sample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         return self.sample(self.ids[index])
 
-    def __iter__(self) -> Iterator[Sample]:
-        return (self.sample(id) for id in self.ids)
-
     def tags(self, id: str) -> Tags:
-        """The (K,) tags of the image `id`, which is not read; for steps that have declared tags."""
+        """The (K,) tags of the image `id`, which is not read; LookupError where tags are not declared."""
         if "tags" not in self.supervision:
             raise LookupError("tags are not among the supervision that this step declares")
         return self.__dataset.tags(id)
@@ -130,69 +105,17 @@ class View(Sequence[Sample]):
     def sample(self, id: str) -> Sample:
         """The sample called `id`, read from the data set now."""
         data, allowed = self.__dataset, self.supervision
-        return Sample(
-            id=id,
-            image=data.image(id),
-            tags=data.tags(id) if "tags" in allowed else None,
-            class_names=data.card.class_names if "class_names" in allowed else None,
-            mask=data.mask(id) if "masks" in allowed else None,
-        )
+        tags = data.tags(id) if "tags" in allowed else None
+        names = data.card.class_names if "class_names" in allowed else None
+        return Sample(id, data.image(id), tags, names, data.mask(id) if "masks" in allowed else None)
 
 
-# --------------------------------------------------------------------------------------------- artifacts
+class Predictor(ABC):
+    """A fitted step. Batched; the images of one call may differ in size. A function will do as well."""
 
+    images_per_call: int = 16
 
-@dataclass(frozen=True)
-class Maps:
-    """Class activation maps of one image: no background plane, tagged (or predicted) classes only."""
-
-    classes: NDArray[np.int64]  # (T,) 0-based class indices, ascending
-    values: NDArray[np.float32]  # (T, h, w) in [0, 1] at native stride
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What a step says of one image, None where nothing: a map is not a probability, that is not a label."""
-
-    maps: Maps | None = None
-    probs: NDArray[np.float32] | None = None  # (C, h, w), sums to 1, native stride
-    labels: Mask | None = None  # (H, W) in {0..K, 255}
-    mined: Mask | None = None  # (H, W) sparse training labels, mostly 255
-    tag_scores: NDArray[np.float32] | None = None  # (K,) in [0, 1]
-
-
-class Artifacts(Protocol):
-    """What the step before gave, on disk: `given[id]` reads one image's outputs (image size included)."""
-
-    def __getitem__(self, id: str) -> Outputs: ...
-
-    def __len__(self) -> int: ...
-
-
-# ------------------------------------------------------------------------------------------------- steps
-
-
-@dataclass(frozen=True)
-class StepCard:
-    """What a step is, what it may see, what it takes and gives (the kinds of Outputs by their names)."""
-
-    name: str
-    version: str
-    role: Literal["localizer", "refiner", "segmenter", "one-step", "labels", "control"]
-    supervision: tuple[str, ...]  # of `fit`: a subset of SUPERVISION
-    gives: tuple[Kind, ...]
-    takes: tuple[str, ...] = ()  # of the step before, when predicting; "probs|maps": the first that it gives
-    learns_from: tuple[str, ...] = ()  # of the step before, when fitting; alternatives likewise
-    needs_threshold: bool = False  # its maps become labels by Config.threshold
-    tuned_on: str = ""  # images whose masks chose the default threshold
-    pretraining: str = "none"  # what the weights have seen: none, imagenet, coco, ...
-    paper: str = ""
-    reported: Mapping[str, float] = field(default_factory=dict)  # published numbers, never measured here
-
-
-class Predictor(Protocol):
-    """A fitted step. Batched; the images of one call may differ in size."""
-
+    @abstractmethod
     def __call__(
         self,
         images: Sequence[Tensor],
@@ -207,76 +130,70 @@ class Predictor(Protocol):
         that will be kept: others may be left out.
         """
 
+    def look_up(self, ids: Sequence[str], images: Sequence[Tensor]) -> Sequence[Outputs] | None:
+        """Outputs made elsewhere, by the images' ids (`images` to check sizes by); None: ask for them."""
+        return None
 
-@runtime_checkable
-class Step(Protocol):
-    """One object per configuration; the unit that strangers write.
 
-    The entry point is a class with `Config` (a frozen dataclass of `option`s), `presets` (name -> options;
-    that of the data set's name is the default), `__init__(config)`, perhaps `path_option` (what `NAME:PATH`
-    fills), `skip(split, ids)` (why it is silent on these, or ""), `ready()` and `ready_on(card,
-    filter_backend)` (WsssError if it cannot run, or not on this data set or with this Gaussian filter) and
-    `stride_of(kind)` (pixels of the image per cell of its maps or probabilities).
-    """
+class Step(ABC):
+    """One object per configuration; the unit that strangers write."""
 
     card: StepCard
-    config: Any
+    Config: ClassVar[type] = NoConfig  # a frozen dataclass of `option`s; `threshold` turns maps into labels
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}  # the one named as the data set is the default
+    path_option: ClassVar[str] = ""  # the option that NAME:PATH fills
+    trains_together: ClassVar[bool] = False  # `fit` may run in several processes, and shares work by `train`
 
-    def fit(self, train: View, given: Artifacts, ctx: Context) -> Predictor:
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def fit(self, train: View, given: Artifacts, ctx: Context) -> Predict:
         """Learn from `train` (and the artifacts of the step before); save into `ctx.workdir`."""
 
-    def restore(self, ctx: Context) -> Predictor:
+    @abstractmethod
+    def restore(self, ctx: Context) -> Predict:
         """Rebuild the predictor from `ctx.workdir`."""
 
+    def ready(self) -> None:  # noqa: B027
+        """WsssError where the step cannot run here (a program or a file is missing)."""
 
-class Context(Protocol):
-    """What a step may use, and nothing more."""
+    def ready_on(self, card: DatasetCard, filter_backend: str) -> None:  # noqa: B027
+        """WsssError where it cannot run on this data set, or with this Gaussian filter."""
 
-    device: str  # "cpu", "cuda", "cuda:1"
-    precision: str  # "fp32" or "bf16": autocast of the network; filters stay in float32
-    filter_backend: str  # "lattice", "exact" or "pydensecrf"
-    card: DatasetCard  # the data set's public card: classes, nominal image size
-    workdir: Path  # private to the step, survives an interruption
-    limit: int | None
-    step_limit: int | None  # most steps that a training takes of its schedule, for a measurement; None: all
+    def skip(self, split: str, ids: Sequence[str]) -> str:
+        """Why the step says nothing of these images; "" where it answers."""
+        return ""
 
-    def seed(self, purpose: str) -> int:
-        """A seed in 0..2**63-1 derived from the run's seed, the step and `purpose`."""
+    def stride_of(self, kind: Kind) -> float:
+        """Pixels of the image per cell of its maps or probabilities."""
+        return 1
 
-    def shared(self, work: str, identity: Any) -> AbstractContextManager[Context]:
-        """A context whose folder belongs to `work`: steps of the same run that ask for equal `work` and
-        `identity` (whatever could change its result; data, seed and precision are added) get the same, so
-        that what one has trained the other finds."""
+    def default_threshold(self) -> float | None:
+        """Where the policy `fixed` cuts its maps, in 0..1; None where it has none."""
+        return getattr(self.config, "threshold", None)
 
-    def phase(self, name: str) -> AbstractContextManager[None]:
-        """Time what happens inside under `name` (decode, network, mining, energy, optimizer, ...)."""
-
-    def progress(
-        self, done: int, total: int, images: int = 0, losses: Mapping[str, float] | None = None
-    ) -> None:
-        """Show and log `done` of `total` units, `images` since the last call; on a GPU some steps late."""
+    def batches(self) -> Mapping[str, int]:
+        """Option -> images of a training's batch, which processes started together share."""
+        c = self.config
+        return {"batch": c.batch} if hasattr(c, "batch") and getattr(c, "steps", True) else {}
 
 
-# ----------------------------------------------------------------------------------------------- metrics
-
-Counts: TypeAlias = "Mapping[str, NDArray[np.int64]]"
-
-
-class Metric(Protocol):
-    """Two pure functions: additive integer counts of one image, and numbers from summed counts.
-
-    One that scores the triples of `confusion_counts`, counted anyway, says so by `from_confusion = True`; one
-    that needs those of every image apart has `score_table(table, classes)` beside `score`.
-    """
+class Metric(ABC):
+    """Two pure functions: additive integer counts of one image, and numbers from summed counts."""
 
     name: str
     needs: Kind
     better: Literal["higher", "lower"]
     unit: str
+    from_confusion: bool = False  # its counts are those of `confusion_counts`, which are counted anyway
 
+    @abstractmethod
     def count(self, output: Any, gold: Mask, classes: int) -> Counts: ...
 
+    @abstractmethod
     def score(self, counts: Counts, classes: int) -> Mapping[str, Any]: ...
 
-
-# -------------------------------------------------------------------------------------------- row identity
+    def score_table(self, table: Any, classes: int) -> Mapping[str, Any]:
+        """Numbers from the confusions of all images, each apart (a `CountsTable`)."""
+        return self.score(table.total(), classes)

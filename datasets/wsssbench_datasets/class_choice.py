@@ -22,7 +22,7 @@ import numpy as np
 from wsssbench.errors import BadData, UnknownName, WsssError, is_name, nearest
 from wsssbench.identity import content_key
 from wsssbench.types import IGNORE, DatasetCard, option
-from wsssbench_datasets.survey import FileDataset, PrepareReport, survey
+from wsssbench_datasets.survey import FileDataset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -149,7 +149,6 @@ class ChosenClasses(FileDataset):
     """
 
     Config: ClassVar[type] = ClassOptions
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     Whole: ClassVar[Callable[[Any, int], FileDataset]]
 
     def __init__(self, config: Any, seed: int = 0) -> None:
@@ -159,6 +158,7 @@ class ChosenClasses(FileDataset):
         self.choice = class_choice(config, whole)
         self.card = self.choice.card(whole) if self.choice else whole
         self.bare_splits = self.whole.bare_splits
+        self.coded = self.whole.coded or ("numbers" if self.choice else "")
         self._ids: dict[str, tuple[str, ...]] = {}
         self._fingerprints: dict[str, str] = {}
 
@@ -179,10 +179,6 @@ class ChosenClasses(FileDataset):
         tags = self.whole.tags(id)
         return self.choice.tags(tags) if self.choice else tags
 
-    @property
-    def coded(self) -> str:
-        return self.whole.coded or ("numbers" if self.choice else "")
-
     def read_mask(self, path: Path) -> Mask:
         return self._chosen(self.whole.read_mask(path))
 
@@ -202,10 +198,6 @@ class ChosenClasses(FileDataset):
         return self._fingerprints[split]
 
     # ------------------------------------------------------------------ what `wsssbench prepare` looks at
-
-    def prepare(self) -> PrepareReport:
-        """Check every file of the splits: what `wsssbench prepare` prints."""
-        return survey(self)
 
     def image_path(self, id: str) -> Path:
         return self.whole.image_path(id)

@@ -7,12 +7,13 @@ tree of a data set is said by the data set, a `FileDataset`.
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from wsssbench.files.image_files import (
 )
 from wsssbench.files.label_palette import renumbered
 from wsssbench.files.label_png import plain_picture
-from wsssbench.types import IGNORE, DatasetCard
+from wsssbench.types import IGNORE, Dataset, DatasetCard
 from wsssbench_datasets.sbd_masks import read_sbd_mask
 
 if TYPE_CHECKING:
@@ -156,39 +157,27 @@ def class_faults(card: DatasetCard, looks: Mapping[str, Sequence[Seen]], hint: s
 # ------------------------------------------------------------------------------------------------ the survey
 
 
-class FileDataset(Protocol):
+class FileDataset(Dataset):
     """A data set of files on disk: what each one says of itself, and what follows from that for all."""
-
-    card: DatasetCard
-    bare_splits: tuple[str, ...] = ()  # that have images only
 
     @property
     def whole_counts(self) -> Mapping[str, int]:
         """Images of each split in the data set as published, where that is known."""
         return {}
 
-    @property
-    def coded(self) -> str:
-        """What masks on disk hold where it is not the numbers of the classes: other "numbers", "colours"."""
-        return ""
+    @abstractmethod
+    def image_path(self, id: str) -> Path:
+        """Where the image is, or should be."""
 
-    def ids(self, split: str) -> tuple[str, ...]: ...
-
-    def tags(self, id: str) -> Tags: ...
-
-    def image_path(self, id: str) -> Path: ...
-
+    @abstractmethod
     def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
         """The mask, checked to be of `size` (H, W) unless that is None."""
 
+    @abstractmethod
     def mask_source(self, id: str) -> str:
         """What the mask of `id` is read from; "" where its split has none."""
 
-    def read_mask(self, path: Path) -> Mask:
-        """(H, W) labels of any file that is coded as the masks on disk are; BadData for one that is not."""
-
-    def fingerprint(self, split: str) -> str: ...
-
+    @abstractmethod
     def places(self) -> list[str]:
         """Where things were found, for people."""
 
@@ -211,6 +200,10 @@ class FileDataset(Protocol):
     def unused(self) -> Sequence[str]:
         """Ids of pictures that are in no split."""
         return ()
+
+    def prepare(self) -> PrepareReport:
+        """Check every file of the splits: what `wsssbench prepare` prints."""
+        return survey(self)
 
 
 @dataclass(frozen=True)

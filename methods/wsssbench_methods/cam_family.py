@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -143,7 +144,7 @@ class GradCam(Cam):
     those of `cam` (and of XGrad-CAM) up to rounding: a step to check that by, not a method of its own.
     """
 
-    Config: type[CamConfig] = GradCamConfig
+    Config: ClassVar[type] = GradCamConfig
     config: GradCamConfig | LayerCamConfig
     card = StepCard(
         name="gradcam",
@@ -223,7 +224,7 @@ class ScorePredictor(FamilyPredictor):
 class ScoreCam(Cam):
     """Score-CAM: channels weighted by what the classifier sees through them; one forward pass per channel."""
 
-    Config: type[CamConfig] = ScoreCamConfig
+    Config = ScoreCamConfig
     config: ScoreCamConfig
     card = replace(
         GradCam.card,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from wsssbench.train import (
     train,
 )
 from wsssbench.training.crops import Batch, CropBatches, CropRule
-from wsssbench.types import Context, DatasetCard, StepCard, View
+from wsssbench.types import Context, DatasetCard, Step, StepCard, View
 from wsssbench_methods.network_options import ClassifierOptions, ClassifierPlan, NetworkOptions
 
 
@@ -41,7 +42,7 @@ def plan_of(c: ClassifierOptions, crop: CropRule | None = None) -> ClassifierPla
     return ClassifierPlan.of(c, crop or c.crop_rule(), c.classifier_batch, schedule)
 
 
-class ClassifierStep:
+class ClassifierStep(Step):
     """What the steps share that start from a tag classifier: whether it can be had, and what the row says."""
 
     trains_together = True  # all processes that torchrun starts share its trainings
@@ -49,11 +50,11 @@ class ClassifierStep:
     card: StepCard
 
     def __init__(self, config: Any) -> None:
-        self.config = config
+        super().__init__(config)
         self.card = replace(self.card, pretraining=config.pretraining if config.weights else "none")
 
     @functools.cached_property
-    def plan(self) -> ClassifierPlan:
+    def _plan(self) -> ClassifierPlan:
         """The classifier that the options ask for."""
         assert isinstance(self.config, ClassifierOptions)
         return plan_of(self.config)
@@ -68,7 +69,13 @@ class ClassifierStep:
         check_network(self.card.name, self.config, trained=not self._tag_steps)
 
     def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
-        check_trained(self.plan, self.config.weights, card)
+        check_trained(self._plan, self.config.weights, card)
+
+    def batches(self) -> Mapping[str, int]:
+        c, own = self.config, super().batches()
+        if isinstance(c, ClassifierOptions) and c.classifier_steps:
+            return {**own, "classifier_batch": c.classifier_batch}
+        return own
 
 
 def new_classifier(plan: ClassifierPlan, weights: str, ctx: Context) -> Classifier:

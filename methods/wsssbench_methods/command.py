@@ -16,7 +16,7 @@ import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,19 @@ from torch import Tensor
 from wsssbench.dumps.formats import AUTO
 from wsssbench.errors import WsssError
 from wsssbench.identity import content_key
-from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, Sample, StepCard, View, option
+from wsssbench.types import (
+    Artifacts,
+    Context,
+    DatasetCard,
+    Kind,
+    Outputs,
+    Predictor,
+    Sample,
+    Step,
+    StepCard,
+    View,
+    option,
+)
 from wsssbench_methods.foreign_files import (
     FileOptions,
     check_class,
@@ -66,7 +78,7 @@ class CommandConfig(FileOptions):
     )
 
 
-class CommandPredictor:
+class CommandPredictor(Predictor):
     """Runs the program on the images that it is asked for, or reads what it has written for them before."""
 
     def __init__(self, config: CommandConfig, ctx: Context) -> None:
@@ -135,11 +147,10 @@ def _digest(samples: Sequence[Sample]) -> str:
     return whole.hexdigest()
 
 
-class Command:
+class Command(Step):
     """A foreign program, run on a staged folder of images; 255 in its labels where it abstains."""
 
     Config = CommandConfig
-    presets: ClassVar[dict[str, dict[str, object]]] = {}
     card = StepCard("command", "1", "one-step", supervision=("unknown",), gives=("labels", "maps", "probs"))
 
     def __init__(self, config: CommandConfig) -> None:

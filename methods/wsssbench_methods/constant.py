@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsssbench.types import Artifacts, Context, Kind, NoConfig, Outputs, StepCard, View
+from wsssbench.types import Artifacts, Context, Kind, NoConfig, Outputs, Step, StepCard, View
 
 
 def all_background(
@@ -19,15 +19,11 @@ def all_background(
     return [Outputs(labels=np.zeros(tuple(image.shape[1:]), np.uint8)) for image in images]
 
 
-class Constant:
+class Constant(Step):
     """A predictor that has seen nothing."""
 
     Config = NoConfig
-    presets: ClassVar[dict[str, dict[str, object]]] = {}
     card = StepCard("constant", "1", "control", supervision=(), gives=("labels",))
-
-    def __init__(self, config: NoConfig) -> None:
-        self.config = config
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> Any:
         return all_background

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from wsssbench.identity import CrfSet
 from wsssbench.judging.labels import LOWEST, CrfCase, DenseCrf, planes_of_maps
 from wsssbench.masks import tagged_maps
 from wsssbench.planning.stages import sigma_scale
-from wsssbench.types import Artifacts, Context, Kind, Outputs, StepCard, View, option
+from wsssbench.types import Artifacts, Context, Kind, Outputs, Predictor, Step, StepCard, View, option
 
 MINING = "RRM code, tool/imutils.py, crf_inference"
 
@@ -35,7 +34,7 @@ class CrfConfig:
     iterations: int = option(10, "mean-field iterations", origin=MINING, low=1)
 
 
-class CrfPredictor:
+class CrfPredictor(Predictor):
     """Labels from what the step before said of an image."""
 
     def __init__(self, config: CrfConfig, ctx: Context) -> None:
@@ -85,11 +84,10 @@ def tagged_probs(
     return kept / kept.sum(0, keepdims=True), labels
 
 
-class Crf:
+class Crf(Step):
     """Dense CRF (Krahenbuhl and Koltun, NIPS 2011) on probabilities, or else on the maps of a localizer."""
 
     Config = CrfConfig
-    presets: ClassVar[dict[str, dict[str, object]]] = {}
     card = StepCard(
         name="crf",
         version="1",
@@ -99,9 +97,6 @@ class Crf:
         gives=("labels",),
         paper="Krahenbuhl and Koltun, Efficient Inference in Fully Connected CRFs, NIPS 2011",
     )
-
-    def __init__(self, config: CrfConfig) -> None:
-        self.config = config
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> CrfPredictor:
         return CrfPredictor(self.config, ctx)

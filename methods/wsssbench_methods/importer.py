@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,18 @@ from wsssbench.dumps.formats import AUTO
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.digests import SUFFIXES
 from wsssbench.masks import found_instead
-from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View, option
+from wsssbench.types import (
+    Artifacts,
+    Context,
+    DatasetCard,
+    Kind,
+    Outputs,
+    Predictor,
+    Step,
+    StepCard,
+    View,
+    option,
+)
 from wsssbench_methods.foreign_files import (
     FileOptions,
     check_class,
@@ -46,7 +56,7 @@ class ImportConfig(FileOptions):
     )
 
 
-class ImportedFiles:
+class ImportedFiles(Predictor):
     """The files of a folder by the ids of their images; it asks no network and looks at no pixel."""
 
     def __init__(self, folder: Path, card: DatasetCard, kind: Kind, options: FileOptions) -> None:
@@ -79,14 +89,13 @@ class ImportedFiles:
         )
 
 
-class Import:
+class Import(Step):
     """Labels, maps or probabilities from a folder, one file for each image id.
 
     Which of the three it gives is said by `format`, or else by its first file; all files must hold the same.
     """
 
     Config = ImportConfig
-    presets: ClassVar[dict[str, dict[str, object]]] = {}
     path_option = "folder"
     card = StepCard(
         "import", "1", "labels", supervision=("unknown",), gives=("labels", "maps", "probs"), tuned_on=UNKNOWN

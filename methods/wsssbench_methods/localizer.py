@@ -80,7 +80,7 @@ def select_maps(maps: NDArray[np.float32], chosen: NDArray[np.bool_]) -> Maps:
 class Cam(ClassifierStep):
     """Class activation maps of a classifier with a 1x1 head."""
 
-    Config = CamConfig
+    Config: ClassVar[type] = CamConfig
     presets: ClassVar = CLASSIFIER_PRESETS
     config: CamConfig
     card = StepCard(
@@ -95,7 +95,7 @@ class Cam(ClassifierStep):
     )
 
     @cached_property
-    def plan(self) -> ClassifierPlan:
+    def _plan(self) -> ClassifierPlan:
         c = self.config
         schedule = Schedule(c.steps, c.lr, c.head_factor, c.weight_decay, c.optimizer)
         return ClassifierPlan.of(c, c.crop_rule(), c.batch, schedule)
@@ -108,11 +108,11 @@ class Cam(ClassifierStep):
         return self.config.output_stride / grid_scale(self.config.scales)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> CamPredictor:
-        net = trained_classifier(self.plan, self.config.weights, train, ctx)
+        net = trained_classifier(self._plan, self.config.weights, train, ctx)
         save_checkpoint(ctx.workdir / "ckpt" / "classifier.pt", net, None, self.config.steps)
         return CamPredictor(net, self.config, ctx)
 
     def restore(self, ctx: Context) -> CamPredictor:
-        net = new_classifier(self.plan, "", ctx)
+        net = new_classifier(self._plan, "", ctx)
         load_checkpoint(ctx.workdir / "ckpt" / "classifier.pt", net, None)
         return CamPredictor(net, self.config, ctx)

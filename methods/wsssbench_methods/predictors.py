@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wsssbench.nets.batching import by_size
-from wsssbench.types import Context, Kind, Outputs
+from wsssbench.types import Context, Kind, Outputs, Predictor
 
 TagRows: TypeAlias = NDArray[np.bool_] | None  # (B, K); None asks for plain segmentation
 Net = TypeVar("Net", bound=nn.Module)
 Options = TypeVar("Options")
 
 
-class NetPredictor(Generic[Net, Options]):
+class NetPredictor(Predictor, Generic[Net, Options]):
     """A fitted network in evaluation mode. A subclass says what it gives of a stack, in `_outputs`."""
 
     def __init__(self, net: Net, config: Options, ctx: Context) -> None:

@@ -7,7 +7,6 @@ belongs to other steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -19,11 +18,11 @@ from wsssbench.masks import tagged_maps
 from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import normalise_cam, resize
 from wsssbench.planning.stages import sigma_scale
-from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, StepCard, View
+from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, Predictor, Step, StepCard, View
 from wsssbench_methods.rrm.reliable_rule import ReliableRule, RuleOptions, reliable_labels_batch
 
 
-class ReliablePredictor:
+class ReliablePredictor(Predictor):
     """Labels of the reliable pixels, 255 elsewhere; the classes are those that the maps are of, and that are
     tagged where tags are given."""
 
@@ -71,11 +70,10 @@ def _tagged(given: Outputs, tags: NDArray[np.bool_] | None) -> Maps:
     return tagged_maps(given.maps, tags)
 
 
-class Reliable:
+class Reliable(Step):
     """Reliable labels of RRM (Zhang et al., AAAI 2020, section 3.2) from the maps of the step before."""
 
     Config = RuleOptions
-    presets: ClassVar[dict[str, dict[str, object]]] = {}
     card = StepCard(
         name="reliable",
         version="1",
@@ -85,9 +83,6 @@ class Reliable:
         gives=("labels",),
         paper="Zhang et al., Reliability Does Matter, AAAI 2020, arXiv 1911.08039",
     )
-
-    def __init__(self, config: RuleOptions) -> None:
-        self.config = config
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> ReliablePredictor:
         return ReliablePredictor(self.config, ctx)

@@ -103,7 +103,7 @@ class LabelledStep(ClassifierStep):
 
     def _classified_backbone(self, view: View, ctx: Context) -> Backbone:
         """The backbone of the classifier of the options, trained on tags, its BatchNorm frozen."""
-        backbone = trained_classifier(self.plan, self.config.weights, view, ctx).backbone
+        backbone = trained_classifier(self._plan, self.config.weights, view, ctx).backbone
         backbone.freeze_norm()
         return backbone
 

@@ -313,8 +313,7 @@ def prepare(dataset: str, *, options: Options | None = None, config: Place | Non
     from wsssbench.running.opening import open_settings
 
     settings, plugins = open_settings({}, as_path(config), as_texts(options))
-    survey = getattr(open_dataset(dataset, plugins, settings, settings.seeds[0]), "prepare", None)
-    return survey() if survey else None
+    return open_dataset(dataset, plugins, settings, settings.seeds[0]).prepare()
 
 
 def inspect_weights(file: Place) -> WeightReport:

@@ -16,10 +16,11 @@ import click
 from wsssbench.commands.show import show_command
 from wsssbench.errors import UnknownName, nearest
 from wsssbench.planning.settings import Settings
+from wsssbench.plugins.contract import unknown_names
 from wsssbench.plugins.sources import headline, recipe_text
 from wsssbench.plugins.table import GROUPS, Entry, Group, Plugins
 from wsssbench.running.opening import open_settings
-from wsssbench.types import Dataset
+from wsssbench.types import Dataset, Metric, Step
 
 __all__ = ["check_command", "list_command", "prepare_command", "show_command"]
 
@@ -97,7 +98,7 @@ def check_command(name: str, files: Sequence[Path], options: Sequence[str] = ())
 
     settings, plugins = open_settings({"plugins": tuple(files)}, None, options)
     code = 0
-    for title, test in _contract_tests(name, settings, plugins):
+    for title, (cls, base), test in _contract_tests(name, settings, plugins):
         start = time.perf_counter()
         try:
             held = test()
@@ -108,28 +109,32 @@ def check_command(name: str, files: Sequence[Path], options: Sequence[str] = ())
             click.echo(f"{title}: {len(broken.failures)} of its contracts are broken")
             for failure in broken.failures:
                 click.echo(f"- {failure}")
+        if strange := unknown_names(cls, base):
+            names = ", ".join(strange)
+            click.echo(f"note: {names} of {cls.__name__}: not in the contract, so nothing asks for it")
     return code
 
 
 def _contract_tests(
     name: str, settings: Settings, plugins: Plugins
-) -> list[tuple[str, Callable[[], Sequence[str]]]]:
-    """A title and a test for everything called `name`: step, data set, metric; each step of a recipe."""
+) -> list[tuple[str, tuple[type, type], Callable[[], Sequence[str]]]]:
+    """A title, a class with its contract, and a test for everything called `name`, each step of a recipe."""
     from wsssbench.planning.recipes import resolve_recipe
     from wsssbench.testing import check_dataset, check_metric, check_step
 
-    tests: list[tuple[str, Callable[[], Sequence[str]]]] = []
+    tests: list[tuple[str, tuple[type, type], Callable[[], Sequence[str]]]] = []
     known = {n for group in ("steps", "methods") for n in plugins.names(group)} | set(settings.recipes)
     if name in known or ">" in name or ":" in name or plugins.find("steps", name):
         recipe = resolve_recipe(name, plugins, settings)
         parts = {step: (cls, given) for (step, cls), given in zip(recipe.steps, recipe.options, strict=True)}
         for step, (cls, given) in parts.items():
-            tests.append((f"step {step}", partial(check_step, cls, given, step)))
+            tests.append((f"step {step}", (cls, Step), partial(check_step, cls, given, step)))
     if plugins.find("datasets", name):
         cls, given = plugins.load("datasets", name), settings.dataset_options.get(name, {})
-        tests.append((f"data set {name}", partial(check_dataset, cls, given, name)))
+        tests.append((f"data set {name}", (cls, Dataset), partial(check_dataset, cls, given, name)))
     if plugins.find("metrics", name):
-        tests.append((f"metric {name}", partial(check_metric, plugins.load("metrics", name), name)))
+        cls = plugins.load("metrics", name)
+        tests.append((f"metric {name}", (cls, Metric), partial(check_metric, cls, name)))
     if not tests:
         known = {n for group in GROUPS for n in plugins.names(group)} | set(settings.recipes)
         raise UnknownName(f"unknown step, data set or metric {name!r}", hint=nearest(name, sorted(known)))
@@ -146,9 +151,8 @@ def prepare_command(name: str, options: Sequence[str], config: Path | None) -> i
     settings, plugins = open_settings({}, config, options)
     dataset = open_dataset(name, plugins, settings, settings.seeds[0])
     click.echo(_card_text(dataset))
-    prepare = getattr(dataset, "prepare", None)
-    if prepare is not None:
-        found = prepare()
+    found = dataset.prepare()
+    if found is not None:
         click.echo("\n".join(found.lines()))
         return 0 if found.ok else 1
     if dataset.card.generated:

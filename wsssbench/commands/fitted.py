@@ -22,12 +22,13 @@ from wsssbench.planning.plan import judged_kind
 from wsssbench.planning.settings import load_settings
 from wsssbench.planning.stages import SEVERAL_VIEWS
 from wsssbench.planning.staleness import stale_keys
+from wsssbench.plugins.contract import as_predictor
 from wsssbench.plugins.options import build_config
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.store import FITTED, RECORD, check_claim, read_record
-from wsssbench.running.engine import PREDICT_BATCH, Engine
+from wsssbench.running.engine import Engine
 from wsssbench.running.fits import chain_of
-from wsssbench.running.predicting import LabelSource
+from wsssbench.running.predicting import looks_up
 from wsssbench.running.screen.progress import Progress
 from wsssbench.types import DatasetCard, Kind, Outputs, Predictor
 from wsssbench.verifying.recorded import RecordedData, planned_as_recorded
@@ -73,7 +74,7 @@ class FittedRun:
         self.steps = needed_steps(steps[-1])
         engine = Engine(self.hardware, terms.limit, Progress(quiet=True))
         self.predictors = [restored(engine, trial, step) for step in self.steps]
-        if any(isinstance(predictor, LabelSource) for predictor in self.predictors):
+        if any(map(looks_up, self.predictors)):
             raise _no_model(file)
         if self.stage.multi_scale:
             _check_views(self.stage, steps[-1], file)
@@ -107,7 +108,7 @@ class FittedRun:
         """Each image with what a step says of it, as the next step or the judge would read it from disk."""
         import torch
 
-        for batch in together(before, getattr(predictor, "images_per_call", PREDICT_BATCH)):
+        for batch in together(before, predictor.images_per_call):
             pixels = [torch.from_numpy(np.ascontiguousarray(i.transpose(2, 0, 1))) for i, _ in batch]
             given = [outputs for _, outputs in batch]
             said = predictor([p.to(self.hardware.device) for p in pixels], None, given, frozenset(want))
@@ -118,7 +119,9 @@ class FittedRun:
         """The threshold of the record, or the step's own where the cell did not judge maps."""
         if self.threshold is not None:
             return float(self.threshold["value"])
-        return float(self.steps[-1].step.config.threshold)
+        own = self.steps[-1].step.default_threshold()
+        assert own is not None  # planned_threshold asked for it
+        return own
 
 
 def together(seen: Iterator[Seen], most: int) -> Iterator[list[Seen]]:
@@ -204,4 +207,4 @@ def restored(engine: Engine, trial: Trial, planned: PlannedStep) -> Predictor:
             hint="run the method again; what else is done stays done",
         )
     check_claim(planned.folder, planned.key)
-    return planned.step.restore(engine.context(trial, planned))
+    return as_predictor(planned.step.restore(engine.context(trial, planned)))

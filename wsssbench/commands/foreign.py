@@ -144,7 +144,7 @@ def _index_reader(dataset: Dataset, reading: Reading, palettes: LabelPalettes) -
     """The reader of pictures of class numbers; a format that is named settles what palettes say."""
     if reading.format != AUTO:
         return read_labels
-    if not reading.asks_truth or getattr(dataset, "coded", "") != "colours":
+    if not reading.asks_truth or dataset.coded != "colours":
         return partial(read_labels, palettes=palettes)
     return lambda path: check_meaning(dataset, read_labels(path, palettes), path)
 

@@ -30,11 +30,10 @@ ASK_TRUTH = "if these files are coded as the masks of the data set are: --coding
 
 def truth_reader(dataset: Dataset) -> Callable[[Path], Mask]:
     """Reads a file as the masks of the data set are read; WsssError where it does not say how that is."""
-    read: Callable[[Path], Mask] | None = getattr(dataset, "read_mask", None)
-    if read is None:
+    if type(dataset).read_mask is Dataset.read_mask:
         what = f"{dataset.card.name} does not say how masks on disk are coded (it has no read_mask)"
         raise WsssError(what, where="--coding truth", hint="leave it out: files hold class numbers")
-    return read
+    return dataset.read_mask
 
 
 @contextmanager
@@ -51,7 +50,7 @@ def proposing_truth(dataset: Dataset, coding: str | None) -> Iterator[None]:
 
 def check_meaning(dataset: Dataset, labels: Mask, path: Path) -> Mask:
     """`labels`; BadData where the colours of the picture at `path` mean others in the data set's masks."""
-    if getattr(dataset, "coded", "") != "colours":
+    if dataset.coded != "colours":
         return labels
     truth = _by_truth(dataset, path)
     if truth is not None and not np.array_equal(truth, labels):
@@ -66,7 +65,7 @@ def coding_note(dataset: Dataset, coding: str | None, predicted: NDArray[np.int6
 
     `predicted` are the labels that occur.
     """
-    found, coded = set(predicted.tolist()) - {0}, getattr(dataset, "coded", "")
+    found, coded = set(predicted.tolist()) - {0}, dataset.coded
     if coding is not None or not found:
         return ""
     if found == {IGNORE}:
@@ -80,10 +79,9 @@ def coding_note(dataset: Dataset, coding: str | None, predicted: NDArray[np.int6
 
 def _by_truth(dataset: Dataset, path: Path) -> Mask | None:
     """What the data set's own coding reads in a file; None where it has none, or the file does not fit."""
-    read: Callable[[Path], Mask] | None = getattr(dataset, "read_mask", None)
-    if read is None or not getattr(dataset, "coded", "") or not path.is_file():
+    if not dataset.coded or not path.is_file():
         return None
     try:
-        return read(path)
+        return dataset.read_mask(path)
     except BadData:
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from wsssbench.errors import WsssError
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from wsssbench.planning.cells import Cell
 
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them
-BATCHES = {"batch": "steps", "classifier_batch": "classifier_steps"}  # options of a training, and its length
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,8 @@ def refuse_unshared(*, isolate: bool, jobs: int, executor: str) -> None:
 def refuse_small_batches(cells: Sequence[Cell], launch: Launch) -> None:
     """WsssError where a batch has fewer images than there are processes to share it."""
     for planned in (p for cell in cells if cell.state in ("missing", "failed") for p in cell.trial.steps):
-        config = planned.step.config
-        for name, steps in BATCHES.items() if trains_together(planned.step) else ():
-            batch = getattr(config, name, launch.size)
-            if batch < launch.size and getattr(config, steps, 1):
+        for name, batch in planned.step.batches().items() if planned.step.trains_together else ():
+            if batch < launch.size:
                 raise WsssError(
                     f"a batch of {batch} cannot be shared by {launch.size} processes",
                     where=f"{planned.name}.{name}",
@@ -99,11 +96,3 @@ def device_of(asked: str, launch: Launch, gpus: int) -> str:
             hint=f"start {gpus}, or use --device cpu",
         )
     return f"cuda:{launch.local_rank}"
-
-
-def trains_together(step: Any) -> bool:
-    """Whether a step says (`trains_together = True`) that every process may run its `fit` at once.
-
-    All that such a `fit` writes goes through `wsssbench.train`, or is written where `leads()`.
-    """
-    return bool(getattr(step, "trains_together", False))

@@ -7,7 +7,7 @@ a function. What the numbers mean is `wsssbench.metrics`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,7 @@ def score_split(
 
 def is_of_counts(metric: Metric) -> bool:
     """Whether the confusions of the images, counted anyway, are all that the metric scores."""
-    return type(metric) is Iou or any(getattr(metric, mark, 0) for mark in ("from_confusion", "score_table"))
+    return type(metric) is Iou or metric.from_confusion or type(metric).score_table is not Metric.score_table
 
 
 def counts_of(metric: Metric, value: Any, gold: Mask, classes: int) -> Counts:
@@ -93,13 +93,9 @@ def counts_of(metric: Metric, value: Any, gold: Mask, classes: int) -> Counts:
 
 def table_scores(table: CountsTable, metrics: Sequence[Metric], classes: int) -> dict[str, dict[str, Any]]:
     """Scores by metric name of those that follow from the counts alone, each with `n_images`."""
-    total = table.total()
-
-    def scored(metric: Metric) -> Mapping[str, Any]:
-        whole = getattr(metric, "score_table", None)
-        return whole(table, classes) if whole else metric.score(total, classes)
-
-    return {metric.name: {**scored(metric), "n_images": len(table.ids)} for metric in metrics}
+    return {
+        metric.name: {**metric.score_table(table, classes), "n_images": len(table.ids)} for metric in metrics
+    }
 
 
 def counted_scores(table: CountsTable, metrics: Sequence[Metric], classes: int) -> dict[str, dict[str, Any]]:

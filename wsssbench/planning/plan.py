@@ -200,8 +200,7 @@ def skip_reason(planned: PlannedStep, stage: Stage) -> str:
 def nothing_to_say(planned: PlannedStep, dataset: Dataset, split: str, limit: int | None) -> str:
     """Why a step, or one that it takes something from, has nothing to say of the images of `split`, or ""."""
     while True:
-        skip = getattr(planned.step, "skip", None)
-        reason: str = skip(split, dataset.ids(split)[:limit]) if skip else ""
+        reason = planned.step.skip(split, dataset.ids(split)[:limit])
         if reason or not planned.takes or planned.before is None:
             return reason
         planned = planned.before

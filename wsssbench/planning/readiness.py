@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from wsssbench.types import DatasetCard
+from wsssbench.types import DatasetCard, Step
 
 if TYPE_CHECKING:
     from wsssbench.machine.hardware import Hardware
@@ -13,12 +13,10 @@ if TYPE_CHECKING:
 SLOW_PX = 250  # a CRF of 100 x 100 pixels and 21 labels took 84 s by the exact filter on two cores: x 39 here
 
 
-def check_ready(step: Any, card: DatasetCard, filter_backend: str) -> None:
-    """Raise what `step.ready()` and `step.ready_on(card, filter_backend)` raise, where the step has them."""
-    if hasattr(step, "ready"):
-        step.ready()
-    if hasattr(step, "ready_on"):
-        step.ready_on(card, filter_backend)
+def check_ready(step: Step, card: DatasetCard, filter_backend: str) -> None:
+    """Raise what `step.ready()` and `step.ready_on(card, filter_backend)` raise."""
+    step.ready()
+    step.ready_on(card, filter_backend)
 
 
 def why_mining_fails(planned: PlannedStep) -> str:

@@ -15,9 +15,10 @@ from wsssbench.errors import UnknownName, WsssError, nearest
 from wsssbench.identity import StepIdentity
 from wsssbench.planning.settings import Settings
 from wsssbench.plugins.table import Plugins
+from wsssbench.types import Step
 
 NamedStep = tuple[str, type]
-LoadedStep = tuple[str, type, str]  # with the path after its name, or ""
+LoadedStep = tuple[str, type[Step], str]  # with the path after its name, or ""
 PATH = ":"  # between a step's name and the path that it reads: import:DIR
 
 
@@ -63,7 +64,7 @@ def _options(step: LoadedStep, method: str, settings: Settings) -> Mapping[str, 
     name, cls, path = step
     own = settings.recipe_options.get(method, {}).get(name, {})
     given: Mapping[str, Any] = {**settings.options.get(name, {}), **own}
-    return {**given, getattr(cls, "path_option", ""): path} if path else given
+    return {**given, cls.path_option: path} if path else given
 
 
 def _shown(name: str, plugins: Plugins) -> str:
@@ -140,9 +141,10 @@ def _load_step(text: str, recipe: str, plugins: Plugins) -> LoadedStep:
     if not isinstance(cls, type):
         hint = f"steps: {', '.join(plugins.names('steps'))}"
         raise WsssError(f"{name!r} is no step class", where=f"method {recipe!r}", hint=hint)
-    if path and not hasattr(cls, "path_option"):
+    loaded: type[Step] = cls
+    if path and not loaded.path_option:
         raise WsssError(f"step {name!r} reads no path", where=f"method {recipe!r}", hint=f"write {name}")
-    return found, cls, path
+    return found, loaded, path
 
 
 def batches_of(recipe: Sequence[StepIdentity]) -> dict[str, int]:

@@ -63,7 +63,7 @@ def planned_threshold(step: Step, name: str, policy: Policy, tuned_on: Sequence[
         return {"rule": RULES[policy], "images": len(tuned_on), "ids": content_key(list(tuned_on))}
     if policy != "fixed":
         return {"rule": RULES[policy]}
-    value = getattr(step.config, "threshold", None)
+    value = step.default_threshold()
     if value is None:
         raise WsssError(
             "maps are judged, but the step has no option `threshold`",

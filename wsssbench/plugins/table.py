@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
-from wsssbench.types import KINDS, DatasetCard, StepCard
+from wsssbench.plugins.contract import BASES, complete
+from wsssbench.types import KINDS, DatasetCard, Step, StepCard
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -109,7 +110,9 @@ class Plugins:
         entry = self.find(group, name)
         if entry is None:
             raise UnknownName(f"unknown {group[:-1]} {name!r}", hint=nearest(name, self.names(group)))
-        return entry.loaded if entry.file else _import(entry)
+        found = entry.loaded if entry.file else _import(entry)
+        base = Step if group == "methods" else BASES[group]
+        return complete(found, base) if isinstance(found, type) else found
 
     def add_file(self, path: Path) -> tuple[str, ...]:
         """Run the Python file `path` and register what it defines; returns the names. A second call is void.

@@ -101,7 +101,7 @@ def rooms(cells: Sequence[Cell]) -> list[Room]:
 def _bytes(dataset: Dataset, demand: Demand, kind: Kind) -> int:
     """Of squares with the data set's long side, at the stride that the step names or else at full size."""
     card, step = dataset.card, demand.planned.step
-    stride = step.stride_of(kind) if hasattr(step, "stride_of") else 1
+    stride = step.stride_of(kind)
     if not stride > 0:
         hint = "it is the number of pixels of the image per cell; without stride_of it is taken for 1"
         raise WsssError(f"stride_of({kind!r}) is {stride!r}", where=demand.planned.name, hint=hint)

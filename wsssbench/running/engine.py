@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsssbench.artifacts import ArtifactFolder, artifact_name
-from wsssbench.distributed.launch import trains_together
 from wsssbench.errors import WsssError
 from wsssbench.files.file_hashes import write_sums
 from wsssbench.files.locks import clear, hold
@@ -37,6 +36,7 @@ from wsssbench.machine.process import forget_frames
 from wsssbench.masks import write_labels
 from wsssbench.planning.cells import Cell, PlannedStep, Trial
 from wsssbench.planning.plan import is_judged_otherwise, judged_step, state_of
+from wsssbench.plugins.contract import as_predictor
 from wsssbench.records.store import (
     TRACE,
     claim,
@@ -72,7 +72,6 @@ if TYPE_CHECKING:
     from wsssbench.running.isolation.boxed import Isolation
     from wsssbench.running.screen.board import Board
 
-PREDICT_BATCH = 16  # images per call of a predictor that does not say how many it wants
 TOGETHER = 64  # images whose labels are made together: of real photographs a few sizes are common
 
 
@@ -223,18 +222,18 @@ class Engine:
     def _fit_or_restore(self, trial: Trial, planned: PlannedStep) -> Predictor:
         ctx, step = self.context(trial, planned), runner(self.isolation, trial, planned)
         if read_fit(planned) and not (self.sandbox and is_foreign(planned.folder)):
-            return step.restore(ctx)
+            return as_predictor(step.restore(ctx))
         view = View(trial.dataset, trial.dataset.card.fit_split, planned.step.card.supervision, self.limit)
         given = self._learned_from(trial, planned, view)
         begin(planned.folder, self.sandbox)
         claim(planned.folder, planned.key)
-        team = self.team if trains_together(planned.step) else None
+        team = self.team if planned.step.trains_together else None
         others = team.led_training(planned.key, self.hardware.device) if team else nullcontext()
         start = time.perf_counter()
         try:
             with self.progress.task(f"{planned.name} seed {trial.seed}: fit") as task, others:
                 ctx.task = task
-                predictor = step.fit(view, given, ctx)
+                predictor = as_predictor(step.fit(view, given, ctx))
         finally:  # an interrupted fit goes on later, and its time counts too
             cost, ctx.task = ctx.spent(time.perf_counter() - start), None
         write_fit(planned, cost, team.launch.size if team else 1)
@@ -317,7 +316,7 @@ class Engine:
 
         data, todo = trial.dataset, set(folder.missing(kinds))
         start, done = time.perf_counter(), len(folder) - len(todo)
-        size = getattr(predictor, "images_per_call", PREDICT_BATCH)
+        size = predictor.images_per_call
         for first in range(0, len(folder), size):
             # after an interruption the same images go together as without it: the last bits depend on that
             ids = folder.ids[first : first + size]

@@ -4,7 +4,7 @@ elsewhere; and what the folder is called in which its answers are kept."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 from wsssbench.types import Kind, Outputs, Predictor
 
@@ -14,13 +14,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@runtime_checkable
-class LabelSource(Protocol):
-    """A predictor whose outputs were made elsewhere: asked by the ids of images, never by their look."""
-
-    def look_up(self, ids: Sequence[str], images: Sequence[Tensor]) -> Sequence[Outputs]:
-        """Outputs of the images called `ids`; `images` as for a Predictor, to check sizes by."""
-        ...
+def looks_up(predictor: Predictor) -> bool:
+    """Whether its outputs were made elsewhere: it is asked by the ids of images, never by their look."""
+    return type(predictor).look_up is not Predictor.look_up
 
 
 def outputs_of(
@@ -32,6 +28,5 @@ def outputs_of(
     want: frozenset[Kind],
 ) -> Sequence[Outputs]:
     """What a predictor says of the images called `ids`; the names reach it only where it looks labels up."""
-    if isinstance(predictor, LabelSource):
-        return predictor.look_up(ids, images)
-    return predictor(images, tags, given, want)
+    found = predictor.look_up(ids, images)
+    return predictor(images, tags, given, want) if found is None else found

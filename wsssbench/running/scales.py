@@ -20,13 +20,12 @@ from wsssbench.errors import BadData
 from wsssbench.types import Kind, Outputs, Predictor
 
 
-class MultiScale:
+class MultiScale(Predictor):
     """A predictor that averages another's probabilities over scales and flips, on the grid of scale 1."""
 
     def __init__(self, predictor: Predictor, scales: Sequence[float], *, flip: bool) -> None:
         self.predictor, self.scales, self.flip = predictor, scales, flip
-        if wanted := getattr(predictor, "images_per_call", 0):
-            self.images_per_call: int = wanted
+        self.images_per_call = predictor.images_per_call
 
     def __call__(
         self,

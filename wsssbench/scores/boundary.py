@@ -19,7 +19,7 @@ import numpy as np
 
 from wsssbench.metrics import confusion_counts
 from wsssbench.scores.matrix import mean, per_class_percent, percent
-from wsssbench.types import IGNORE, Counts, Kind
+from wsssbench.types import IGNORE, Counts, Kind, Metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,7 +79,7 @@ def no_counts(names: tuple[str, ...], classes: int) -> dict[str, NDArray[np.int6
     return {name: np.zeros(classes + 1, np.int64) for name in names}
 
 
-class BoundaryIou:
+class BoundaryIou(Metric):
     """Boundary IoU (Cheng et al., "Boundary IoU", CVPR 2021), pooled over the data set.
 
     IoU_k = |(G_d & G) & (P_d & P)| / |(G_d & G) | (P_d & P)|, where G and P are all pixels of class k in

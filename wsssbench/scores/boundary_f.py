@@ -14,7 +14,7 @@ import numpy as np
 from wsssbench.metrics import confusion_counts
 from wsssbench.scores.boundary import no_counts, without_void
 from wsssbench.scores.matrix import mean, per_class_percent
-from wsssbench.types import IGNORE, Counts, Kind
+from wsssbench.types import IGNORE, Counts, Kind, Metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,7 @@ def outline(labels: Mask) -> Bools:
     return edge
 
 
-class BoundaryF:
+class BoundaryF(Metric):
     """Boundary F: precision and recall of outlines within a tolerance (BSDS: Martin et al., TPAMI 2004).
 
     precision_k = share of the predicted outline pixels of class k that lie within the tolerance of a true

@@ -15,7 +15,7 @@ from wsssbench.errors import BadData
 from wsssbench.masks import resize_bilinear
 from wsssbench.scores.histogram import checked_scores, thresholds_below, truth_pixels
 from wsssbench.scores.matrix import per_class_percent, percent
-from wsssbench.types import IGNORE, Counts, Kind
+from wsssbench.types import IGNORE, Counts, Kind, Metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ UNIT = 2**20  # of the fixed point in which confidences are summed: sums are exa
 SUM_WITHIN = 0.01  # of 1; probabilities are kept as float16
 
 
-class Calibration:
+class Calibration(Metric):
     """Expected calibration error (Guo et al., "On calibration of modern neural networks", ICML 2017).
 
     Of each pixel with truth: its confidence, the largest probability at the truth's size, and whether that

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from wsssbench.metrics import confusion_counts
-from wsssbench.types import Counts, Kind
+from wsssbench.types import Counts, Kind, Metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +27,7 @@ WORST_PERCENT = 10  # of the images, or of a class's images
 NAMED = 10  # worst images that are listed by name
 
 
-class PerImage:
+class PerImage(Metric):
     """IoU of each image, its mean, and the worst (Csurka et al., BMVC 2013; Wang et al., NeurIPS 2023).
 
     IoU_ik = TP / (TP + FP + FN) of class k in image i, for the classes that image i shows; image_miou = mean

@@ -16,7 +16,7 @@ from wsssbench.errors import BadData
 from wsssbench.metrics import confusion_counts, mean, percent
 from wsssbench.scores.boundary import band_px, boundary_band, without_void
 from wsssbench.scores.matrix import per_class_percent
-from wsssbench.types import IGNORE, Counts, Kind
+from wsssbench.types import IGNORE, Counts, Kind, Metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,7 +126,7 @@ def repaired_miou(counts: Counts, classes: int, kinds: Collection[str]) -> float
     return mean(per_class_percent(hit, np.where(truth > 0, union, 0)))
 
 
-class ErrorLadder:
+class ErrorLadder(Metric):
     """How much mIoU each kind of error costs: what is gained where one kind is repaired and the rest is kept.
 
     The kinds are those of `error_kinds`, the tags of an image the classes in its mask. They are disjoint and

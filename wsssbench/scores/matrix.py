@@ -5,10 +5,10 @@ Triples become a small dense matrix here and shares become percentages; what a s
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from wsssbench.metrics import SIDE, checked, confusion_counts, dense_counts, mean, percent
-from wsssbench.types import IGNORE, Counts, Kind
+from wsssbench.types import IGNORE, Counts, Kind, Metric
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,13 +33,13 @@ def per_class_percent(parts: NDArray[np.int64], wholes: NDArray[np.int64]) -> li
     return [percent(part, whole) for part, whole in zip(parts, wholes, strict=True)]
 
 
-class ConfusionMetric:
+class ConfusionMetric(Metric):
     """What metrics of the sparse confusion have in common: they count the same triples as `Iou`.
 
     `from_confusion` tells a judge that has counted the triples already not to count the pixels again.
     """
 
-    from_confusion: ClassVar[bool] = True
+    from_confusion = True
     needs: Kind = "labels"
     better: Literal["higher", "lower"] = "higher"
     unit: str = "%"

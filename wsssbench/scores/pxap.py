@@ -20,7 +20,7 @@ from wsssbench.scores.histogram import (
     truth_pixels,
 )
 from wsssbench.scores.matrix import mean, percent
-from wsssbench.types import IGNORE, Counts, Kind, Maps
+from wsssbench.types import IGNORE, Counts, Kind, Maps, Metric
 
 if TYPE_CHECKING:
     from wsssbench.types import Mask
@@ -29,7 +29,7 @@ BINS = FINE + 1
 OTHER, OWN, VOID = range(3)  # what the truth of a pixel is to the map's class
 
 
-class PxAP:
+class PxAP(Metric):
     """Pixel average precision (Choe et al., "Evaluating weakly supervised object localization methods right",
     CVPR 2020), pooled over images, one class against the rest.
 

@@ -18,7 +18,7 @@ from wsssbench.scores.histogram import (
     truth_pixels,
 )
 from wsssbench.scores.matrix import mean, percent
-from wsssbench.types import Counts, Kind
+from wsssbench.types import Counts, Kind, Metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ BINS = FINE + 1
 HALF = FINE // 2  # a score above 0.5 exceeds the thresholds 0.000 ... 0.500, one more than these
 
 
-class TagScores:
+class TagScores(Metric):
     """Mean average precision and F1 of tag scores, pooled over images.
 
     AP_k = sum over t of precision_k(t) * (recall_k(t) - recall_k(next higher t)) over the images ordered by

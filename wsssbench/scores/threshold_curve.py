@@ -14,7 +14,7 @@ import numpy as np
 
 from wsssbench.errors import BadData
 from wsssbench.scores.histogram import checked_maps, largest_map, thresholds_below, truth_pixels
-from wsssbench.types import IGNORE, Counts, Kind, Maps
+from wsssbench.types import IGNORE, Counts, Kind, Maps, Metric
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,7 +96,7 @@ def _histogram(
     return np.bincount(cell.ravel(), minlength=int(np.prod(shape))).reshape(shape)
 
 
-class ThresholdCurve:
+class ThresholdCurve(Metric):
     """mIoU of class maps as a function of the background threshold, t = 0.00, 0.01 ... 0.99.
 
     mIoU(t) is that of `Iou` on the labels that `wsssbench.masks.threshold_labels` gives at t: at the truth's

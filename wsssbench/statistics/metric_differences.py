@@ -137,7 +137,7 @@ def _columns(
 ) -> tuple[list[Columns], Unpack] | None:
     """Of each pair what the metric has counted, (n, 2 M), and how it becomes counts; None where not kept."""
     tables = [side.table for pair in pairs for side in pair]
-    if getattr(metric, "from_confusion", False):
+    if metric.from_confusion:
         return _of_confusion(pairs)
     kept = [table.more.get(metric.name) for table in tables]
     shapes = [None if arrays is None else {n: a.shape for n, a in arrays.items()} for arrays in kept]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 import numpy as np
 
 from wsssbench.errors import WsssError
+from wsssbench.plugins.contract import complete
 from wsssbench.testing.contracts import Contracts
 from wsssbench.testing.steps import FILE_NAME, check_config
 from wsssbench.types import IGNORE, Dataset, DatasetCard
@@ -27,6 +28,7 @@ def check_dataset(cls: type, options: Mapping[str, Any] | None = None, name: str
     split are read. `name` is what its entry point calls it. WsssError where its files cannot be used.
     """
     contracts = Contracts(name or cls.__name__)
+    complete(cls, Dataset)
     config = check_config(contracts, cls, options or {}, name)
     data, twin = cls(config, 0), cls(config, 0)
     if not _check_card(contracts, getattr(data, "card", None), name):

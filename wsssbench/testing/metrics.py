@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsssbench.metrics import TRIPLES, add_counts
+from wsssbench.plugins.contract import complete
 from wsssbench.testing.contracts import Contracts
 from wsssbench.testing.steps import FILE_NAME
 from wsssbench.testing.tiny import TinyDataset, made_up_outputs
-from wsssbench.types import IGNORE, KINDS, Counts, Kind, Maps, Outputs
+from wsssbench.types import IGNORE, KINDS, Counts, Kind, Maps, Metric, Outputs
 
 if TYPE_CHECKING:
     from wsssbench.types import Mask
@@ -32,7 +33,7 @@ def check_metric(cls: type, name: str = "") -> tuple[str, ...]:
     """
     contracts = Contracts(name or cls.__name__)
     with contracts.attempt("cls() makes a metric"):
-        metric: Any = cls()
+        metric: Any = complete(cls, Metric)()
     _check_description(contracts, metric, name)
     counts, classes = _check_counts(contracts, metric)
     _check_sums(contracts, metric, counts, classes)
@@ -129,17 +130,17 @@ def _check_sums(contracts: Contracts, metric: Any, counts: Sequence[Counts], cla
     contracts.expect(same, "the score does not depend on the order of the images", f"it is {scores[:2]}")
     for part in counts:  # a lone image too: classes without truth, no truth at all
         _scored(contracts, metric.score, part, classes)
-    whole = getattr(metric, "score_table", None)
-    if whole is not None or getattr(metric, "from_confusion", False):
+    whole = type(metric).score_table is not Metric.score_table
+    if whole or metric.from_confusion:
         triples = all(set(part) == TRIPLES for part in counts)
         rule = "from_confusion and score_table go with the counts of confusion_counts"
         if not contracts.expect(triples, rule, f"there are {', '.join(counts[0])}"):
             contracts.settle()
-    if whole is not None:
+    if whole:
         from wsssbench.scores.counts_table import CountsTable
 
         ids = [f"image_{number}" for number in range(len(counts))]
-        _scored(contracts, whole, CountsTable.of(ids, list(counts)), classes)
+        _scored(contracts, metric.score_table, CountsTable.of(ids, list(counts)), classes)
 
 
 def _scored(

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 from wsssbench.identity import StepIdentity, content_key
 from wsssbench.planning.cells import chosen_kinds
+from wsssbench.plugins.contract import as_predictor, complete
 from wsssbench.testing.contracts import Contracts
 from wsssbench.testing.outputs import ask_all, same
 from wsssbench.testing.tiny import TinyDataset, made_up_outputs
-from wsssbench.types import KINDS, SUPERVISION, NoConfig, StepCard, View
+from wsssbench.types import KINDS, SUPERVISION, Step, StepCard, View
 
 if TYPE_CHECKING:
     from wsssbench.running.context import RunContext
@@ -30,6 +31,7 @@ def check_step(cls: type, options: Mapping[str, Any] | None = None, name: str = 
     preset `tiny`); `name` is what its entry point calls it. WsssError where an option is wrong.
     """
     contracts = Contracts(name or cls.__name__)
+    complete(cls, Step)
     _check_card(contracts, getattr(cls, "card", None), name)
     config = check_config(contracts, cls, options or {}, name)
     with contracts.attempt("cls(config) makes a step"):
@@ -81,8 +83,9 @@ def check_config(contracts: Contracts, cls: Any, options: Mapping[str, Any], nam
     """The configuration for the test run, after a look at the class behind it and its presets."""
     from wsssbench.plugins.options import build_config, describe_options, key_options
 
-    kind, who = getattr(cls, "Config", NoConfig), name or cls.__name__
-    frozen = dataclasses.is_dataclass(kind) and kind.__dataclass_params__.frozen  # type: ignore[attr-defined]
+    kind: Any = cls.Config
+    who = name or cls.__name__
+    frozen = dataclasses.is_dataclass(kind) and getattr(kind, "__dataclass_params__").frozen  # noqa: B009
     if not contracts.expect(frozen, "Config is a frozen dataclass", f"it is {kind!r}"):
         contracts.settle()
     fields = [f.name for f in dataclasses.fields(kind)]
@@ -90,14 +93,14 @@ def check_config(contracts: Contracts, cls: Any, options: Mapping[str, Any], nam
     outside = [o.name for o in describe_options(cls) if not o.range.holds(o.default)]
     contracts.expect(not outside, "the defaults of all options lie in their ranges", f"{outside} do not")
     config = build_config(who, cls, options, dataset=TinyDataset.card.name)
-    for preset in getattr(cls, "presets", {}):
+    for preset in cls.presets:
         with contracts.attempt(f"the preset {preset} fits Config"):
             build_config(who, cls, {"preset": preset}, {k: v for k, v in options.items() if k != "preset"})
     with contracts.attempt("the options can be written as JSON"):
         content_key(key_options(config))
     card = getattr(cls, "card", None)
     if isinstance(card, StepCard) and "maps" in card.gives and "labels" not in card.gives:
-        there = isinstance(getattr(config, "threshold", None), float)
+        there = isinstance(cls(config).default_threshold(), float)
         contracts.expect(there, "a step whose maps are judged has an option threshold: float", "it has none")
     return config
 
@@ -117,12 +120,12 @@ def _check_run(contracts: Contracts, cls: type, config: Any, folder: Path) -> No
     data.forget()
     if not contracts.expect(callable(predictor), "fit returns a predictor", f"it returned {predictor!r}"):
         contracts.settle()
-    before = ask_all(contracts, predictor, data, card, "the fitted step")
+    before = ask_all(contracts, as_predictor(predictor), data, card, "the fitted step")
     with contracts.attempt("restore returns a predictor"):
         again: Any = cls(config)
         restored = again.restore(_context(data, again, config, folder))
     contracts.expect(callable(restored), "restore returns a predictor", f"it returned {restored!r}")
-    after = ask_all(contracts, restored, data, card, "the restored step")
+    after = ask_all(contracts, as_predictor(restored), data, card, "the restored step")
     _check_reads(contracts, data, card, "the predictor")
     for one, two in zip(before, after, strict=True):
         for kind in card.gives:

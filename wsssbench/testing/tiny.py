@@ -13,7 +13,7 @@ import numpy as np
 
 from wsssbench.errors import UnknownName, nearest
 from wsssbench.identity import content_key
-from wsssbench.types import IGNORE, DatasetCard, Kind, Maps, NoConfig, Outputs
+from wsssbench.types import IGNORE, Dataset, DatasetCard, Kind, Maps, NoConfig, Outputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,7 @@ COLOURS = ((200, 40, 40), (40, 40, 200))  # of the two classes
 STRIDE = 4  # of made-up maps and probabilities
 
 
-class TinyDataset:
+class TinyDataset(Dataset):
     """Coloured boxes on noise: 12 images to fit on and 4 to judge."""
 
     Config: ClassVar[type] = NoConfig

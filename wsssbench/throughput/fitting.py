@@ -16,6 +16,7 @@ from wsssbench.artifacts import ArtifactFolder
 from wsssbench.machine.hardware import Hardware
 from wsssbench.planning.cells import PlannedStep, Trial
 from wsssbench.planning.plan import learned_content
+from wsssbench.plugins.contract import as_predictor
 from wsssbench.throughput.chain import links_of, read_pictures, run_links
 from wsssbench.throughput.clock import Clock
 from wsssbench.throughput.context import MeasuringContext
@@ -60,7 +61,7 @@ class Fitter:
             clock=clock,
             owner=planned.name,
         )
-        return planned.step.fit(self._view(planned), given, ctx)
+        return as_predictor(planned.step.fit(self._view(planned), given, ctx))
 
     def _view(self, planned: PlannedStep) -> View:
         return View(self.trial.dataset, self.trial.dataset.card.fit_split, planned.step.card.supervision)

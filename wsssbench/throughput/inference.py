@@ -12,7 +12,7 @@ from wsssbench.errors import WsssError
 from wsssbench.planning.cells import Trial
 from wsssbench.planning.plan import judged_kind, judged_step, nothing_to_say, skip_reason
 from wsssbench.planning.stages import STAGES
-from wsssbench.running.predicting import LabelSource
+from wsssbench.running.predicting import looks_up
 from wsssbench.throughput.chain import Link, links_of, read_pictures, run_link
 from wsssbench.throughput.clock import Clock, Lap, line_of
 from wsssbench.types import Outputs, Predictor
@@ -84,7 +84,7 @@ class Inference:
         peak, lines = self.clock.tools.peak_bytes(), []
         count = self.clock.protocol.repeats
         for number, link in enumerate(question.links):
-            if isinstance(self.predictors[link.planned.key], LabelSource):
+            if looks_up(self.predictors[link.planned.key]):
                 continue  # it reads what was made elsewhere
             alone, whole = ([lap[number][way] for lap in laps] for way in (0, 1))
             name = link.planned.name

@@ -66,6 +66,8 @@ class FolderFiles(FileDataset):
         self._from_masks: dict[str, Tags] = {}
         self._fingerprints: dict[str, str] = {}
         self.card = self._card()
+        coded = "colours" if self.described.code.colours else "numbers"
+        self.coded = coded if self.described.coding else ""
         self.bare_splits = tuple(name for name in self.card.splits if not any(self.split_has(name)))
 
     def _card(self) -> DatasetCard:
@@ -94,11 +96,6 @@ class FolderFiles(FileDataset):
             },
             judged_version=f"{known.version}+{known.digest()[:8]}",  # a stage's CRF has the size in its terms
         )
-
-    @property
-    def coded(self) -> str:
-        coded = "colours" if self.described.code.colours else "numbers"
-        return coded if self.described.coding else ""
 
     def ids(self, split: str) -> tuple[str, ...]:
         """The ids of `split` in the order of its list, or sorted where it is all of a folder."""

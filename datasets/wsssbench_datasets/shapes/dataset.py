@@ -15,7 +15,7 @@ import numpy as np
 
 from wsssbench.errors import UnknownName, nearest
 from wsssbench.identity import content_key, plain
-from wsssbench.types import DatasetCard
+from wsssbench.types import Dataset, DatasetCard
 from wsssbench_datasets.shapes.config import PRESETS, ShapesConfig
 from wsssbench_datasets.shapes.forms import PATTERNS
 from wsssbench_datasets.shapes.paint import paint
@@ -28,7 +28,7 @@ SPLITS = ("train", "val")
 CACHE_BYTES = 512 * 2**20  # drawn images are kept up to this; later ones are drawn again when asked for
 
 
-class Shapes:
+class Shapes(Dataset):
     """Generated images in which a small part defines the class and the mask covers a whole body.
 
     Drawn from `config` and the data seed `seed`, each image alone. A run's seed is its data seed. Seeds of

@@ -56,7 +56,7 @@ class Rrm(ClassifierStep):
     )
 
     @cached_property
-    def plan(self) -> ClassifierPlan:
+    def _plan(self) -> ClassifierPlan:
         return plan_of(self.config, replace(self.config.crop_rule(), one_scale=False))
 
     def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
@@ -70,12 +70,12 @@ class Rrm(ClassifierStep):
         return stride / grid_scale(c.test_scales)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> RrmPredictor:
-        net = self._joint(trained_classifier(self.plan, self.config.weights, train, ctx), ctx)
+        net = self._joint(trained_classifier(self._plan, self.config.weights, train, ctx), ctx)
         train_jointly(net, train, self.config, ctx)
         return RrmPredictor(net, self.config, ctx)
 
     def restore(self, ctx: Context) -> RrmPredictor:
-        net = self._joint(new_classifier(self.plan, "", ctx), ctx)
+        net = self._joint(new_classifier(self._plan, "", ctx), ctx)
         load_checkpoint(ctx.workdir / "ckpt" / "joint.pt", net, None)
         return RrmPredictor(net, self.config, ctx)
 

@@ -6,16 +6,15 @@ Files are named by numbers, hold pixels and nothing of what the originals carrie
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image as PilImage
 
 from wsssbench.errors import BadData
 from wsssbench.masks import read_labels, write_labels
-from wsssbench.types import DatasetCard, NoConfig, View
+from wsssbench.types import Dataset, DatasetCard, View
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags
@@ -52,11 +51,8 @@ class StagedTree:
         return kinds
 
 
-class StagedData:
+class StagedData(Dataset):
     """The staged images as a data set: what `View` in a sandbox reads. LookupError for what is not there."""
-
-    Config: ClassVar[type] = NoConfig
-    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
 
     def __init__(self, root: Path, card: DatasetCard, split: str, ids: tuple[str, ...], print_: str) -> None:
         self.root, self.card, self.split, self._ids, self._fingerprint = root, card, split, ids, print_

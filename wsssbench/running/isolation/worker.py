@@ -166,10 +166,10 @@ class Worker:
         )
 
     def _told_predictor(self) -> dict[str, Any]:
-        from wsssbench.running.predicting import LabelSource
+        from wsssbench.running.predicting import looks_up
 
         size = getattr(self.predictor, "images_per_call", None)
-        return {"images_per_call": size, "looks_up": isinstance(self.predictor, LabelSource)}
+        return {"images_per_call": size, "looks_up": looks_up(self.predictor)}
 
 
 class Talk:
