@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsssbench.scores.counts_table import CountsTable
+from wsssbench.scores.counts_table import CountsTable, ImagePixels
 from wsssbench.scores.ladder import KINDS
-from wsssbench.scores.slices import Part, Pixels, slice_parts
+from wsssbench.scores.slices import SliceMembers, slice_parts
 from wsssbench.statistics.bootstrap import interval_of, rarest_class, replicates
 from wsssbench.statistics.paired import class_iou, mean_known
 
@@ -48,7 +48,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Block:
+class ResampledScores:
     """Numbers of one cell that are resampled together: columns that add up, and what is made of them."""
 
     names: tuple[Name, ...]
@@ -59,25 +59,25 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Cell:
+class SeedCounts:
     """One seed of a method: its blocks by their first name, and the truth that its images show."""
 
     seed: int
     ids: tuple[str, ...]
     truth: Columns  # (n, C)
-    blocks: Mapping[Name, Block]
+    blocks: Mapping[Name, ResampledScores]
 
     @classmethod
-    def of(cls, seed: int, table: CountsTable, classes: int, ladder: Mapping[str, ImageArrays]) -> Cell:
+    def of(cls, seed: int, table: CountsTable, classes: int, ladder: Mapping[str, ImageArrays]) -> SeedCounts:
         """`classes` is K; without counts of the ladder it has no block of it."""
-        pixels = Pixels.of(table, classes)
+        pixels = table.by_image(classes)
         blocks = [_slice_block(part, pixels) for part in slice_parts(table, pixels)]
         blocks += [_ladder_block(ladder, len(table.ids))] if ladder else []
         named = {block.names[0]: block for block in blocks}
         return cls(seed, table.ids, pixels.truth.astype(np.float32), named)
 
 
-def method_estimates(cells: Sequence[Cell], resamples: int = RESAMPLES) -> dict[Name, Estimate]:
+def method_estimates(cells: Sequence[SeedCounts], resamples: int = RESAMPLES) -> dict[Name, Estimate]:
     """Means over the seeds of one method, with intervals; a seed without such a number is left out of it."""
     found: dict[Name, Estimate] = {}
     for name in _block_names(cells):
@@ -90,7 +90,7 @@ def method_estimates(cells: Sequence[Cell], resamples: int = RESAMPLES) -> dict[
 
 
 def difference_estimates(
-    first: Sequence[Cell], second: Sequence[Cell], resamples: int = RESAMPLES
+    first: Sequence[SeedCounts], second: Sequence[SeedCounts], resamples: int = RESAMPLES
 ) -> dict[Name, Estimate]:
     """First less second, paired by the seeds that both have and by image; {} where they share no seed or the
     images of a seed are not the same."""
@@ -115,11 +115,11 @@ def _in_percent(estimate: Estimate) -> Estimate:
     return Estimate(estimate.value, max(0.0, estimate.low), min(100.0, estimate.high))
 
 
-def _block_names(cells: Sequence[Cell]) -> list[Name]:
+def _block_names(cells: Sequence[SeedCounts]) -> list[Name]:
     return list(dict.fromkeys(name for cell in cells for name in cell.blocks))
 
 
-def _is_known(cell: Cell, name: Name) -> bool:
+def _is_known(cell: SeedCounts, name: Name) -> bool:
     block = cell.blocks.get(name)
     return block is not None and block.defined
 
@@ -139,7 +139,7 @@ def _less(score: Score) -> Score:
 
 
 def _estimates(
-    cells: Sequence[Cell], sides: Sequence[Sequence[Block]], score: Score, resamples: int
+    cells: Sequence[SeedCounts], sides: Sequence[Sequence[ResampledScores]], score: Score, resamples: int
 ) -> Iterator[tuple[Name, Estimate]]:
     """Of one block in several cells; `sides` are its blocks, of the one method or of both."""
     tables = [
@@ -158,7 +158,7 @@ def _estimates(
 # -------------------------------------------------------------------------------------------------- slices
 
 
-def _slice_block(part: Part, pixels: Pixels) -> Block:
+def _slice_block(part: SliceMembers, pixels: ImagePixels) -> ResampledScores:
     member = part.member & part.judged
     names = tuple((part.group, part.name, score) for score in ("iou", "recall"))
 
@@ -167,7 +167,7 @@ def _slice_block(part: Part, pixels: Pixels) -> Block:
         return np.concatenate([side.astype(np.float32) for side in sides], axis=1)
 
     defined = bool(pixels.truth[member].any())
-    return Block(names, _slice_scores, columns, int(part.member.any(1).sum()), defined)
+    return ResampledScores(names, _slice_scores, columns, int(part.member.any(1).sum()), defined)
 
 
 def _slice_scores(sums: Columns | Floats) -> Floats:
@@ -181,7 +181,7 @@ def _slice_scores(sums: Columns | Floats) -> Floats:
 # -------------------------------------------------------------------------------------------------- ladder
 
 
-def _ladder_block(counts: Mapping[str, ImageArrays], images: int) -> Block:
+def _ladder_block(counts: Mapping[str, ImageArrays], images: int) -> ResampledScores:
     """Of the counts of `ErrorLadder`: right (C,), missed and false (kinds, C)."""
     parts = [counts[name] for name in ("right", "missed", "false")]
 
@@ -189,7 +189,7 @@ def _ladder_block(counts: Mapping[str, ImageArrays], images: int) -> Block:
         return np.concatenate([part.dense(images) for part in parts], axis=1)
 
     defined = any(len(part.value) for part in parts[:2])
-    return Block(LADDER_NAMES, ladder_scores, columns, images, defined)
+    return ResampledScores(LADDER_NAMES, ladder_scores, columns, images, defined)
 
 
 def ladder_scores(sums: Columns | Floats) -> Floats:
