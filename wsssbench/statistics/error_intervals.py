@@ -15,7 +15,7 @@ import numpy as np
 from wsssbench.scores.counts_table import CountsTable, ImagePixels
 from wsssbench.scores.ladder import KINDS
 from wsssbench.scores.slices import SliceMembers, slice_parts
-from wsssbench.statistics.bootstrap import interval_of, rarest_class, replicates
+from wsssbench.statistics.bootstrap import interval_of, less, points, rarest_class, replicates
 from wsssbench.statistics.paired import class_iou, mean_known
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def difference_estimates(
     for name in _block_names([cell for pair in pairs for cell in pair]):
         known = [pair for pair in pairs if all(_is_known(cell, name) for cell in pair)]
         if known:
-            score = _less(known[0][0].blocks[name].score)
+            score = less(known[0][0].blocks[name].score)
             blocks = [[pair[side].blocks[name] for pair in known] for side in (0, 1)]
             found |= _estimates([a for a, _ in known], blocks, score, resamples)
     return found
@@ -124,20 +124,6 @@ def _is_known(cell: SeedCounts, name: Name) -> bool:
     return block is not None and block.defined
 
 
-def _point(score: Score, columns: Columns) -> Floats:
-    return np.asarray(score(columns.sum(0, dtype=np.float64)[None])[0])
-
-
-def _less(score: Score) -> Score:
-    """Of the columns of two side by side: the score of the first less that of the second."""
-
-    def less(sums: Columns | Floats) -> Floats:
-        half = sums.shape[1] // 2
-        return np.asarray(score(sums[:, :half]) - score(sums[:, half:]))
-
-    return less
-
-
 def _estimates(
     cells: Sequence[SeedCounts], sides: Sequence[Sequence[ResampledScores]], score: Score, resamples: int
 ) -> Iterator[tuple[Name, Estimate]]:
@@ -146,7 +132,7 @@ def _estimates(
         np.concatenate([block.columns() for block in blocks], axis=1) for blocks in zip(*sides, strict=True)
     ]
     same = all(np.array_equal(cell.truth, cells[0].truth) for cell in cells)
-    point = np.stack([_point(score, table) for table in tables]).mean(0)
+    point = points(tables, score).mean(0)
     strata = [rarest_class(cell.truth) for cell in cells]
     drawn = replicates(tables, strata, score, same_images=same, resamples=resamples)
     enough = min(block.images for block in sides[0]) >= FEW
