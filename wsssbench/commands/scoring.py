@@ -171,8 +171,7 @@ def _judged(
 ) -> tuple[dict[str, Any], CountsTable]:
     """Scores by metric, and counts; metrics of maps and probabilities judge the files themselves."""
     from wsssbench.dumps import find_dump
-    from wsssbench.judging.judge import score_folder
-    from wsssbench.judging.soft_judge import score_outputs, tagged_outputs
+    from wsssbench.judging.judge import score_folder, score_outputs, tagged_outputs
 
     def outputs(id: str) -> Outputs:
         found = reading.of(find_dump(folder, id), dataset, id).outputs()

@@ -21,7 +21,7 @@ from wsssbench_datasets.class_choice import ChosenClasses, ClassOptions
 from wsssbench_datasets.coco14.classes import CLASS_NAMES
 from wsssbench_datasets.coco14.instances import Catalogue, catalogue
 from wsssbench_datasets.coco14.mask_sources import MaskSource, PaintedMasks, PngMasks
-from wsssbench_datasets.coco14.masks import require_pycocotools
+from wsssbench_datasets.coco14.painting import require_pycocotools
 from wsssbench_datasets.coco14.tags import TAG_FILES, MaskTags, catalogue_tags, file_tags
 from wsssbench_datasets.coco14.tree import (
     CLASS,

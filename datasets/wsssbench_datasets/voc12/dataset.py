@@ -21,7 +21,7 @@ from wsssbench_datasets.id_lists import read_list
 from wsssbench_datasets.survey import FileDataset, read_mask, require_a_class
 from wsssbench_datasets.tag_files import XmlTags, read_tag_file, require_tags
 from wsssbench_datasets.voc12.lists import SPLITS, find_tree, list_file
-from wsssbench_datasets.voc12.masks import AUG, CLASS, MaskFiles
+from wsssbench_datasets.voc12.mask_files import AUG, CLASS, MaskFiles
 
 if TYPE_CHECKING:
     from wsssbench.types import Mask, Tags
