@@ -22,6 +22,7 @@ from wsssbench.plugins.table import Entry, Plugins
 from wsssbench.records.store import FAILURE, TRACE, UNFINISHED
 from wsssbench.running.engine import Engine
 from wsssbench.running.screen.progress import Progress
+from wsssbench.running.steps import StepRunner
 from wsssbench.scores.confusion import Accuracy
 from wsssbench.types import DatasetCard, Maps, NoConfig, Outputs, StepCard, View, option
 
@@ -244,7 +245,7 @@ def run(runs: Path, *methods: str, out: Any = None, **changes: Any) -> tuple[int
     """Plan and run; the number of failed cells, and the cells as they were planned."""
     asked, cells = plan(runs, *methods, **changes)
     progress = Progress(out) if out is not None else Progress(quiet=True)
-    return Engine(resolve_hardware(asked), asked.limit, progress).run(cells), cells
+    return Engine(StepRunner(resolve_hardware(asked), asked.limit, progress)).run(cells), cells
 
 
 def content(folder: Path) -> dict[str, str]:

@@ -481,6 +481,7 @@ def test_a_run_of_the_whole_family_trains_one_classifier(
     from wsssbench.plugins.table import Plugins
     from wsssbench.running.engine import Engine
     from wsssbench.running.screen.progress import Progress
+    from wsssbench.running.steps import StepRunner
     from wsssbench_methods import classifier
 
     trained: list[int] = []
@@ -498,7 +499,7 @@ def test_a_run_of_the_whole_family_trains_one_classifier(
         limit=4,
     )
     cells = make_plan(settings, Plugins())
-    failed = Engine(resolve_hardware(settings), 4, Progress(quiet=True)).run(cells)
+    failed = Engine(StepRunner(resolve_hardware(settings), 4, Progress(quiet=True))).run(cells)
     assert (failed, len(trained), len(cells)) == (0, 1, 5)
 
 

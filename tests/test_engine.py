@@ -32,6 +32,7 @@ from wsssbench.records.store import read_record, write_record
 from wsssbench.running.context import RunContext
 from wsssbench.running.engine import Engine
 from wsssbench.running.screen.progress import Progress
+from wsssbench.running.steps import StepRunner
 from wsssbench.scores.counts_table import CountsTable
 from wsssbench.types import Outputs
 
@@ -328,8 +329,8 @@ def test_shared_work_is_done_once_and_costs_every_step_the_same(
 
 def test_shared_work_differs_by_seed_and_by_what_it_is_asked_for(tmp_path: Path) -> None:
     cells = fake.plan(tmp_path, "first", seeds=(0, 1))[1]
-    engine = Engine(resolve_hardware(fake.settings(tmp_path)), None, Progress(quiet=True))
-    first, second = (engine.context(cell.trial, cell.trial.steps[0]) for cell in cells)
+    runner = StepRunner(resolve_hardware(fake.settings(tmp_path)), None, Progress(quiet=True))
+    first, second = (runner.context(cell.trial, cell.trial.steps[0]) for cell in cells)
 
     def folder(ctx: RunContext, identity: Any) -> Path:
         with ctx.shared("classifier", identity) as own:
@@ -342,8 +343,8 @@ def test_shared_work_differs_by_seed_and_by_what_it_is_asked_for(tmp_path: Path)
 
 def test_seeds_of_a_context_follow_from_run_step_and_purpose(tmp_path: Path) -> None:
     cells = fake.plan(tmp_path, "first > second", seeds=(0, 1))[1]
-    engine = Engine(resolve_hardware(fake.settings(tmp_path)), None, Progress(quiet=True))
-    contexts = [engine.context(cell.trial, step) for cell in cells for step in cell.trial.steps]
+    runner = StepRunner(resolve_hardware(fake.settings(tmp_path)), None, Progress(quiet=True))
+    contexts = [runner.context(cell.trial, step) for cell in cells for step in cell.trial.steps]
     seeds = [ctx.seed(purpose) for ctx in contexts for purpose in ("init", "crops")]
     assert len(set(seeds)) == 8
     assert all(0 <= seed < 2**63 for seed in seeds)
@@ -604,7 +605,7 @@ def test_two_runs_of_one_folder_share_the_work_and_the_second_finds_it_done(tmp_
     plans = [asked, fake.plan(tmp_path, "first", stages=("pseudo", "seg"))]
 
     def work(settings: Any, cells: list[Cell], out: io.StringIO) -> None:
-        failed.append(Engine(resolve_hardware(settings), None, Progress(out)).run(cells))
+        failed.append(Engine(StepRunner(resolve_hardware(settings), None, Progress(out))).run(cells))
 
     threads = [threading.Thread(target=work, args=(*p, o)) for p, o in zip(plans, outs, strict=True)]
     for thread in threads:
@@ -624,7 +625,7 @@ def test_runs_of_two_methods_fit_their_common_step_once(tmp_path: Path) -> None:
     plans = [fake.plan(tmp_path, "first"), fake.plan(tmp_path, "first > second")]
 
     def work(settings: Any, cells: list[Cell]) -> None:
-        failed.append(Engine(resolve_hardware(settings), None, Progress(quiet=True)).run(cells))
+        failed.append(Engine(StepRunner(resolve_hardware(settings), None, Progress(quiet=True))).run(cells))
 
     threads = [threading.Thread(target=work, args=p) for p in plans]
     for thread in threads:

@@ -42,6 +42,7 @@ def tiny_run(runs: Path, device: str) -> tuple[int, list[Any]]:
     from wsssbench.plugins.table import Plugins
     from wsssbench.running.engine import Engine
     from wsssbench.running.screen.progress import Progress
+    from wsssbench.running.steps import StepRunner
 
     settings = Settings(
         methods=("rrm", "cam > crf"),
@@ -54,7 +55,7 @@ def tiny_run(runs: Path, device: str) -> tuple[int, list[Any]]:
         limit=6,
     )
     cells = make_plan(settings, Plugins())
-    return Engine(resolve_hardware(settings), 6, Progress(quiet=True)).run(cells), cells
+    return Engine(StepRunner(resolve_hardware(settings), 6, Progress(quiet=True))).run(cells), cells
 
 
 @pytest.mark.parametrize("device", ["cpu", CUDA])
@@ -81,14 +82,14 @@ def test_a_tiny_run_ends_well_and_records_where_it_ran(device: str, tmp_path: Pa
 def test_what_a_fitted_rrm_says_are_arrays_of_the_contract(device: str, tmp_path: Path) -> None:
     from wsssbench.machine.hardware import resolve_hardware
     from wsssbench.planning.settings import Settings
-    from wsssbench.running.engine import Engine
     from wsssbench.running.screen.progress import Progress
+    from wsssbench.running.steps import StepRunner
     from wsssbench.types import KINDS, Outputs
 
     _, cells = tiny_run(tmp_path, device)
     trial = cells[0].trial
-    engine = Engine(resolve_hardware(Settings(device=device)), 6, Progress(quiet=True))
-    predictor = engine.fitted(trial, trial.steps[0])
+    runner = StepRunner(resolve_hardware(Settings(device=device)), 6, Progress(quiet=True))
+    predictor = runner.fitted(trial, trial.steps[0])
     image = torch.from_numpy(trial.dataset.image(trial.dataset.ids("train")[0])).permute(2, 0, 1)
     tags = trial.dataset.tags(trial.dataset.ids("train")[0])
     (found,) = predictor([image.to(device)], tags[None], [Outputs()], frozenset(KINDS))

@@ -11,7 +11,7 @@ import pytest
 
 from wsssbench.artifacts import artifact_name
 from wsssbench.errors import UnknownName, WsssError
-from wsssbench.identity import CrfSet, Record, RowIdentity, StepIdentity, Terms, content_key
+from wsssbench.identity import CrfSet, Record, RowIdentity, StepIdentity, Terms, plain
 from wsssbench.machine.hardware import Hardware, resolve_hardware
 from wsssbench.planning.cells import Cell, chosen_kinds
 from wsssbench.planning.made_by import trial_code
@@ -39,40 +39,21 @@ def weights(folder: Path, content: str) -> dict[str, dict[str, str]]:
     return {"first": {"weights": str(folder / "w.pth")}}
 
 
-# ---------------------------------------------------------------------------- every field of an identity
-
-TERMS: dict[str, Any] = {
-    "stage": "pseudo", "stage_version": "2", "custom": True, "dataset": "voc12", "dataset_version": "2",
-    "dataset_options": {"tint": 1}, "classes": ("red",), "split": "train", "split_fingerprint": "f",
-    "tags_at_evaluation": True, "threshold_policy": "oracle", "crf": {"gauss_xy": 3.0}, "scales": (0.5, 1.0),
-    "flip": True, "resolution": "half", "limit": 7, "judged": "maps", "threshold_rule": "9",
-}  # fmt: skip
-ROW: dict[str, Any] = {
-    "recipe": (), "supervision": ("masks",), "fit_fingerprint": "f", "threshold": {"value": 0.9}, "seed": 9,
-    "batch": {"first.batch": 99}, "precision": "bf16", "filter_backend": "exact",
-    "fit_options": {"tint": 2},
-}  # fmt: skip
-STEP = {"name": "x", "version": "2", "config": {"threshold": 0.9}}
+# ------------------------------------------------------------------------------------ fields of an identity
 
 
-@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Terms)])
-def test_every_field_of_the_terms_enters_the_rows_key(field: str, tmp_path: Path) -> None:
-    cell = one(tmp_path)
-    terms = dataclasses.replace(cell.identity.terms, **{field: TERMS[field]})
-    assert content_key(dataclasses.replace(cell.identity, terms=terms)) != cell.key
-
-
-@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(RowIdentity) if f.name != "terms"])
-def test_every_field_of_the_identity_enters_the_rows_key(field: str, tmp_path: Path) -> None:
-    cell = one(tmp_path)
-    assert content_key(dataclasses.replace(cell.identity, **{field: ROW[field]})) != cell.key
-
-
-@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(StepIdentity)])
-def test_every_field_of_a_step_enters_the_rows_key(field: str, tmp_path: Path) -> None:
-    cell = one(tmp_path)
-    step = dataclasses.replace(cell.identity.recipe[0], **{field: STEP[field]})
-    assert content_key(dataclasses.replace(cell.identity, recipe=(step,))) != cell.key
+@pytest.mark.parametrize("kind", [Terms, RowIdentity])
+def test_a_field_that_older_records_lack_enters_the_key_where_it_is_not_its_default(
+    kind: Any, tmp_path: Path
+) -> None:
+    whole = one(tmp_path).identity
+    identity = whole.terms if kind is Terms else whole
+    added = [f for f in dataclasses.fields(kind) if "added" in f.metadata]
+    assert added
+    for f in added:
+        empty = dataclasses.replace(identity, **{f.name: type(getattr(identity, f.name))()})
+        assert f.name not in plain(empty)
+        assert plain(dataclasses.replace(identity, **{f.name: "x"}))[f.name] == "x"
 
 
 # ------------------------------------------------------------------------------- what the user can change

@@ -254,10 +254,11 @@ def settings(*methods: str, **options: Any) -> Settings:
 def test_the_disk_that_is_told_is_an_upper_bound_and_near_what_is_written(asked: Settings) -> None:
     from wsssbench.running.engine import Engine
     from wsssbench.running.screen.progress import Progress
+    from wsssbench.running.steps import StepRunner
 
     cells = make_plan(asked, Plugins())
     told = sum(room.bytes for room in rooms(cells))
-    assert Engine(resolve_hardware(asked), 6, Progress(quiet=True)).run(cells) == 0
+    assert Engine(StepRunner(resolve_hardware(asked), 6, Progress(quiet=True))).run(cells) == 0
     files = [p for kind in ("maps", "probs") for p in Path("runs").rglob(f"artifacts/*/{kind}/*.npz")]
     written = sum(path.stat().st_size for path in files)
     assert 0.3 * told < written <= told

@@ -21,6 +21,7 @@ from wsssbench.machine.hardware import resolve_hardware
 from wsssbench.plugins.table import Plugins
 from wsssbench.running.engine import Engine
 from wsssbench.running.screen.progress import Progress
+from wsssbench.running.steps import StepRunner
 from wsssbench.types import Outputs
 from wsssbench_datasets import file_facts
 
@@ -85,7 +86,7 @@ def test_a_failed_training_does_not_stay_in_memory(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(fake.First, "fit", fit)
     settings, cells = fake.plan(tmp_path, stages=("pseudo", "seg"))
-    engine = Engine(resolve_hardware(settings), None, Progress(quiet=True))
+    engine = Engine(StepRunner(resolve_hardware(settings), None, Progress(quiet=True)))
     assert engine.run(cells) == 2
     gc.collect()
     assert [net() for net in nets] == [None]
@@ -111,11 +112,11 @@ def test_outputs_do_not_depend_on_which_part_of_a_split_was_asked_for_first(
     found = []
     for order in ("part first", "whole first"):
         settings, (cell,) = fake.plan(tmp_path / order)
-        engine = Engine(resolve_hardware(settings), None, Progress(quiet=True))
+        runner = StepRunner(resolve_hardware(settings), None, Progress(quiet=True))
         (step,) = cell.trial.steps
         parts = [("train1", "train3"), None]
         for part in parts if order == "part first" else parts[::-1]:
-            engine.artifacts(cell.trial, step, "train", ["maps"], tags_given=False, part=part)
+            runner.artifacts(cell.trial, step, "train", ["maps"], tags_given=False, part=part)
         found.append({k: v for k, v in fake.content(step.folder / "artifacts").items() if "maps" in k})
     assert found[0] == found[1]
     assert len(found[0]) == 7

@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wsssbench.errors import BadData
+from wsssbench.plugins.contract import as_predictor
 from wsssbench.running.scales import MultiScale
-from wsssbench.types import Maps, Outputs
+from wsssbench.types import Maps, Outputs, Predictor
 
 PROBS = frozenset({"probs"})
 
 
-class Pooled:
+class Pooled(Predictor):
     """A predictor of stride 4 whose first plane is the brightness of the red channel; it notes its images."""
 
     def __init__(self) -> None:
@@ -96,7 +97,7 @@ def test_an_image_of_one_colour_stays_so_at_any_scale() -> None:
     assert all(np.allclose(probs[0], 0.2, atol=1e-5) for probs in found)
 
 
-class Repeating:
+class Repeating(Predictor):
     """A refiner that returns what it was given; labels become planes of 0 and 1 here."""
 
     def __init__(self, kind: str) -> None:
@@ -184,8 +185,8 @@ def test_tags_and_scores_of_tags_are_the_same_for_every_view() -> None:
 
 def test_as_many_images_go_together_as_the_step_wants() -> None:
     net = Pooled()
-    assert not hasattr(MultiScale(net, (1.0,), flip=True), "images_per_call")
-    net.images_per_call = 3  # type: ignore[attr-defined]
+    assert MultiScale(net, (1.0,), flip=True).images_per_call == Predictor.images_per_call
+    net.images_per_call = 3
     assert MultiScale(net, (1.0,), flip=True).images_per_call == 3
 
 
@@ -194,4 +195,4 @@ def test_a_step_that_gives_no_probabilities_is_told() -> None:
         return [Outputs() for _ in images]
 
     with pytest.raises(BadData, match="asked for probs and returned none"):
-        MultiScale(silent, (1.0, 0.5), flip=False)(images(), None, [Outputs()] * 2, PROBS)
+        MultiScale(as_predictor(silent), (1.0, 0.5), flip=False)(images(), None, [Outputs()] * 2, PROBS)

@@ -27,6 +27,7 @@ from wsssbench.records.store import read_record
 from wsssbench.running.context import RunContext
 from wsssbench.running.engine import Engine
 from wsssbench.running.screen.progress import Progress
+from wsssbench.running.steps import StepRunner
 from wsssbench.testing.tiny import TinyDataset, made_up_outputs
 from wsssbench.train import Schedule
 from wsssbench.training.crops import Batch, CropRule
@@ -65,7 +66,7 @@ def run(runs: Path, *methods: str, stages: tuple[str, ...] = ("seg",), **options
         dataset_options={"shapes": {"preset": "tiny"}},
     )
     cells = make_plan(settings, PLUGINS)
-    Engine(resolve_hardware(settings), settings.limit, Progress(quiet=True)).run(cells)
+    Engine(StepRunner(resolve_hardware(settings), settings.limit, Progress(quiet=True))).run(cells)
     return cells
 
 

@@ -26,10 +26,10 @@ from wsssbench.plugins.contract import as_predictor
 from wsssbench.plugins.options import build_config
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.store import FITTED, RECORD, check_claim, read_record
-from wsssbench.running.engine import Engine
 from wsssbench.running.fits import chain_of
 from wsssbench.running.predicting import looks_up
 from wsssbench.running.screen.progress import Progress
+from wsssbench.running.steps import StepRunner
 from wsssbench.types import DatasetCard, Kind, Outputs, Predictor
 from wsssbench.verifying.recorded import RecordedData, planned_as_recorded
 
@@ -72,8 +72,8 @@ class FittedRun:
         trial = Trial(record.method, data, identity.seed, steps)
         self.kind = _label_kind(steps[-1], self.stage, file)
         self.steps = needed_steps(steps[-1])
-        engine = Engine(self.hardware, terms.limit, Progress(quiet=True))
-        self.predictors = [restored(engine, trial, step) for step in self.steps]
+        runner = StepRunner(self.hardware, terms.limit, Progress(quiet=True))
+        self.predictors = [restored(runner, trial, step) for step in self.steps]
         if any(map(looks_up, self.predictors)):
             raise _no_model(file)
         if self.stage.multi_scale:
@@ -198,7 +198,7 @@ def rebuilt_step(known: StepIdentity, plugins: Plugins) -> Any:
     return step
 
 
-def restored(engine: Engine, trial: Trial, planned: PlannedStep) -> Predictor:
+def restored(runner: StepRunner, trial: Trial, planned: PlannedStep) -> Predictor:
     """The fitted step from its folder; WsssError where that is gone."""
     if not (planned.folder / FITTED).is_file():
         raise WsssError(
@@ -207,4 +207,4 @@ def restored(engine: Engine, trial: Trial, planned: PlannedStep) -> Predictor:
             hint="run the method again; what else is done stays done",
         )
     check_claim(planned.folder, planned.key)
-    return as_predictor(planned.step.restore(engine.context(trial, planned)))
+    return as_predictor(planned.step.restore(runner.context(trial, planned)))

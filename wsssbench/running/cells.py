@@ -18,6 +18,7 @@ from wsssbench.running.isolation.planning import open_isolation
 from wsssbench.running.renewal import Renewed
 from wsssbench.running.screen.board import Board, open_board
 from wsssbench.running.screen.progress import Progress
+from wsssbench.running.steps import StepRunner
 
 if TYPE_CHECKING:
     from wsssbench.distributed.team import Team
@@ -48,7 +49,8 @@ def run_cells(
     use_machine(threads) if threads else use_machine()
     with board or nullcontext(), open_isolation(isolate, progress.say) as boxes:
         hardware = resolve_hardware(settings)
-        failed = Engine(hardware, settings.limit, progress, board, boxes, renewed, team).run(cells)
+        steps = StepRunner(hardware, settings.limit, progress, board, boxes, renewed, team)
+        failed = Engine(steps).run(cells)
     if board is not None:
         progress.say(board.ending())
     return failed

@@ -138,15 +138,15 @@ def _context(data: TinyDataset, step: Any, config: Any, folder: Path) -> RunCont
     from wsssbench.machine.hardware import Hardware
     from wsssbench.planning.cells import PlannedStep, Trial
     from wsssbench.plugins.options import key_options
-    from wsssbench.running.engine import Engine
     from wsssbench.running.screen.progress import Progress
+    from wsssbench.running.steps import StepRunner
 
     identity = StepIdentity(step.card.name, step.card.version, key_options(config))
     workdir = folder / "step"
     workdir.mkdir(exist_ok=True)
     planned = PlannedStep(step.card.name, step, content_key(identity), identity, workdir, None)
-    engine = Engine(Hardware("cpu", "fp32", "lattice"), None, Progress(quiet=True))
-    return engine.context(Trial(step.card.name, data, 0, (planned,)), planned)
+    runner = StepRunner(Hardware("cpu", "fp32", "lattice"), None, Progress(quiet=True))
+    return runner.context(Trial(step.card.name, data, 0, (planned,)), planned)
 
 
 def _check_reads(contracts: Contracts, data: TinyDataset, card: StepCard, who: str) -> None:
