@@ -15,7 +15,7 @@ from wsssbench.judging.judge import score_folder, score_split
 from wsssbench.masks import write_labels
 from wsssbench.metrics import Iou, add_counts, confusion_counts
 from wsssbench.scores.counts_table import CountsTable
-from wsssbench.types import DatasetCard
+from wsssbench.types import DatasetCard, Metric
 
 K = 3
 CARD = DatasetCard(
@@ -148,7 +148,7 @@ def test_a_bad_truth_is_blamed_on_the_data_set():
         score_split(data, data.ids("val"), lambda id: np.zeros_like(data.mask(id)))
 
 
-class Hits:
+class Hits(Metric):
     """A stranger's metric: dense counts of right pixels."""
 
     name, needs, better, unit = "hits", "labels", "higher", "px"
@@ -201,7 +201,7 @@ def test_a_metric_of_single_images_is_scored_from_all_of_them(threads):
     assert scores["per_image"]["image_miou"] == 100
 
 
-class Size:
+class Size(Metric):
     """Counts pixels of each truth."""
 
     name, needs, better, unit = "size", "labels", "higher", "px"
