@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from wsssbench.errors import BadData
-from wsssbench.metrics import Iou, add_counts, confusion_counts
+from wsssbench.metrics import Iou, add_counts, confusion_counts, confusion_matrix
 from wsssbench.scores.boundary import BoundaryIou
 from wsssbench.scores.boundary_f import BoundaryF
 from wsssbench.scores.compatible import Compatible
 from wsssbench.scores.confusion import Accuracy, Activation, ConfusionPairs, ErrorRatios
 from wsssbench.scores.counts_table import CountsTable
 from wsssbench.scores.images import score_images
-from wsssbench.scores.matrix import confusion_matrix
 from wsssbench.scores.sparse import PrecisionAtCoverage
 from wsssbench.types import Metric
 
