@@ -21,7 +21,6 @@ from wsssbench.nets.backbones import Backbone
 from wsssbench.nets.heads import Classifier, JointNet, rescaled
 from wsssbench.plugins.options import build_config
 from wsssbench_methods.rrm.step import Rrm
-from wsssbench_methods.segment import head_plan
 
 OUT = Path(__file__).resolve().parent / "performance" / "step_floors.json"
 TERAFLOPS, TERABYTES = 790.0, 4.3  # a second: of bf16 products and of copies, as measured on an H200
@@ -97,7 +96,7 @@ def main() -> None:
     c = build_config("rrm", Rrm, {"preset": "paper"})
     with torch.device("meta"):
         classifier = Classifier(Backbone(c.backbone, c.output_stride), CLASSES, c.dropout)
-        net = in_bf16(JointNet(classifier, head_plan(c)).train())
+        net = in_bf16(JointNet(classifier, c.head_plan()).train())
         pixels = torch.empty(c.batch, 3, c.crop, c.crop, dtype=torch.uint8)
     net.backbone.body.register_forward_pre_hook(lambda module, given: (given[0].bfloat16(),))
 

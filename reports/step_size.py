@@ -22,7 +22,6 @@ from wsssbench.training.crops import CropBatches
 from wsssbench.types import View
 from wsssbench_datasets.voc12.dataset import Voc12
 from wsssbench_methods.classifier import new_classifier
-from wsssbench_methods.rrm.config import crop_rule, joint_schedule
 from wsssbench_methods.rrm.joint import joint_losses
 from wsssbench_methods.rrm.step import Rrm
 
@@ -39,8 +38,8 @@ def tag_losses(data: Voc12, options: dict[str, Any], classifier: Path, steps: in
         start = new_classifier(step.plan, "", ctx)
         load_checkpoint(classifier, start, None)
         net = step._joint(start, ctx).train()
-        optimizer = make_optimizer(net.backbone, [net.head, net.segment], joint_schedule(config))
-        crops = CropBatches(View(data, data.card.fit_split, ("tags",)), crop_rule(config), config.batch, 1)
+        optimizer = make_optimizer(net.backbone, [net.head, net.segment], config.joint_schedule())
+        crops = CropBatches(View(data, data.card.fit_split, ("tags",)), config.crop_rule(), config.batch, 1)
         found = []
         for number in range(steps):
             torch.manual_seed(number)

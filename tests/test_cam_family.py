@@ -469,7 +469,7 @@ def test_the_step_asks_for_the_very_training_of_cam(name: str) -> None:
     assert set(cls.presets) == set(Cam.presets) >= {"shapes", "mobilenet", "tiny"}
     for preset in cls.presets:
         step, cam = (c(build_config(name, c, {"preset": preset})) for c in (cls, Cam))
-        assert step._plan() == cam._plan()
+        assert step._plan == cam._plan
 
 
 def test_a_run_of_the_whole_family_trains_one_classifier(

@@ -22,7 +22,7 @@ from wsssbench.cli.main import main
 from wsssbench.errors import BadData, WsssError
 from wsssbench.testing import check_dataset
 from wsssbench_datasets.coco14 import instances as coco_instances
-from wsssbench_datasets.coco14 import masks as coco_masks
+from wsssbench_datasets.coco14 import painting as coco_masks
 from wsssbench_datasets.coco14.classes import CATEGORIES, CLASS_NAMES
 from wsssbench_datasets.coco14.dataset import RECAM, Coco14, Coco14Config
 from wsssbench_datasets.coco14.tree import convention, image_number

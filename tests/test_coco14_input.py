@@ -130,7 +130,7 @@ def test_a_tag_file_that_lacks_images_with_objects_shortens_no_list(coco_tree: A
         data.fingerprint("val")
     assert caught.value.where == str(path)
     faults = [fault for fault in data.prepare().faults if "COCO_val2014" in fault.what]
-    assert {fault.kind for fault in faults} == {"missing or damaged tags"}
+    assert {fault.kind for fault in faults} == {"missing or wrong tags"}
     assert len(faults) == len(set(data.ids("val")) - set(known))
 
 

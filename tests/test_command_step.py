@@ -35,8 +35,8 @@ from wsssbench.testing import check_step
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.types import Outputs, Sample, View
 from wsssbench_methods.command import Command
+from wsssbench_methods.program_folder import ProgramFolder
 from wsssbench_methods.programs import fill_places, run_program, split_command
-from wsssbench_methods.staging import StagedTree
 
 DATA: Any = TinyDataset()
 ANY: frozenset[Any] = frozenset({"labels"})
@@ -396,7 +396,7 @@ def test_a_string_is_split_without_a_shell_and_only_places_are_filled_in() -> No
 
 
 def test_a_tree_without_tags_and_masks_has_neither(tmp_path: Path) -> None:
-    tree, image = StagedTree(tmp_path / "tree"), np.zeros((3, 4, 3), np.uint8)
+    tree, image = ProgramFolder(tmp_path / "tree"), np.zeros((3, 4, 3), np.uint8)
     tree.stage([Sample("a", image), Sample("b", image)], DATA.card)
     assert sorted(p.name for p in tree.root.iterdir()) == ["classes.txt", "images", "list.txt", "out"]
     tree.stage([Sample("c", image, np.array([True, False]))], DATA.card)

@@ -19,7 +19,7 @@ class Listener(event.Listener):
 event.register("numba:compile", Listener())
 import torch
 from wsssbench.ops.energy import dense_energy
-from wsssbench_methods.rrm.reliable import ReliableRule, reliable_labels_batch
+from wsssbench_methods.rrm.reliable_rule import ReliableRule, reliable_labels_batch
 from wsssbench.ops.mean_field import mean_field
 from wsssbench.identity import CrfSet
 torch.manual_seed(0)

@@ -14,7 +14,7 @@ from wsssbench.scores.ladder import ErrorLadder, ladder_counts
 from wsssbench.scores.slices import all_slices
 from wsssbench.statistics.error_intervals import (
     LADDER_NAMES,
-    Cell,
+    SeedCounts,
     difference_estimates,
     ladder_scores,
     method_estimates,
@@ -41,12 +41,12 @@ def images(seed: int, count: int, wrong: float, gold_seed: int = 0) -> list[tupl
     return pairs
 
 
-def cell(seed: int, pairs: list[tuple[np.ndarray, np.ndarray]], name: str = "i") -> Cell:
+def cell(seed: int, pairs: list[tuple[np.ndarray, np.ndarray]], name: str = "i") -> SeedCounts:
     table = CountsTable.of(
         [f"{name}{n}" for n in range(len(pairs))], [confusion_counts(g, p, K) for g, p in pairs]
     )
     counts = [sparse_counts(ladder_counts(g, p, K)) for g, p in pairs]
-    return Cell.of(seed, table, K, image_arrays(counts))
+    return SeedCounts.of(seed, table, K, image_arrays(counts))
 
 
 @settings(max_examples=20, deadline=None, derandomize=True)

@@ -593,7 +593,7 @@ def test_one_id_names_one_image(tree: Tree) -> None:
         ("t.json", "[" * 100_000, r"no json file of tags \(its lists are nested too deep\)"),
         ("t.json", '{"a1": [' + "1" * 5000 + "]}", r"no json file of tags \(a number of too many digits\)"),
         ("t.json", '{"a1": ]', r"no json file of tags \(expecting value in line 1, column 8\)"),
-        ("t.npy", "no array", "no table of tags"),
+        ("t.npy", "no array", "cannot read this file"),
         ("t.txt", "a1 cat", "end with .csv"),
     ],
 )

@@ -41,8 +41,8 @@ from wsssbench_methods.localizer import Cam, CamPredictor
 from wsssbench_methods.map_rules import RULES
 from wsssbench_methods.reliable import ReliablePredictor
 from wsssbench_methods.rrm import joint
-from wsssbench_methods.rrm.config import RuleOptions
 from wsssbench_methods.rrm.losses import EnergyPlan
+from wsssbench_methods.rrm.reliable_rule import RuleOptions
 from wsssbench_methods.rrm.step import Rrm, RrmPredictor
 from wsssbench_methods.segment_training import SegmentPlan
 from wsssbench_methods.segmenter import SegmenterPredictor

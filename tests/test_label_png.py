@@ -20,7 +20,7 @@ from wsssbench.errors import BadData
 from wsssbench.files import label_png
 from wsssbench.files.label_png import SIGNATURE, plain_picture
 from wsssbench.masks import read_labels, voc_palette, write_labels
-from wsssbench_datasets.folder.labels import LabelCode
+from wsssbench_datasets.folder.label_code import LabelCode
 from wsssbench_datasets.survey import read_mask
 
 SEED = 20

@@ -21,8 +21,8 @@ from wsssbench.ops.gaussian import bilateral_features, gaussian_filter
 from wsssbench.ops.lattice_torch import TorchLatticeFilter
 from wsssbench.ops.lattice_triton import Tiles, TritonLatticeFilter
 from wsssbench.ops.mean_field import mean_field
-from wsssbench_methods.rrm import reliable
-from wsssbench_methods.rrm.reliable import ReliableRule, reliable_labels
+from wsssbench_methods.rrm import reliable_rule
+from wsssbench_methods.rrm.reliable_rule import ReliableRule, reliable_labels
 
 LARGE = Tiles(points=2**13, entries=2**15, vertices=2**11, read=2**17, listed=2**18)
 CASES = [
@@ -211,7 +211,7 @@ def test_published_labels_are_reproduced(
     def by_triton(unary: Tensor, images: Tensor, crf: CrfSet, **_: object) -> Tensor:
         return mean_field_triton.mean_field(unary.to(device), images.to(device), crf).to(unary.device)
 
-    monkeypatch.setattr(reliable, "mean_field", by_triton)
+    monkeypatch.setattr(reliable_rule, "mean_field", by_triton)
     golden = np.load(shared(f"golden/rrm/reliable_{case:02d}.npz"))
     image, tags = torch.from_numpy(golden["image"]), torch.from_numpy(golden["tags"])
     cams = torch.from_numpy(golden["cam"].astype(np.float32))

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from wsssbench_methods.rrm import reliable
-from wsssbench_methods.rrm.reliable import ReliableRule, reliable_labels, reliable_labels_batch
+from wsssbench_methods.rrm import reliable_rule
+from wsssbench_methods.rrm.reliable_rule import ReliableRule, reliable_labels, reliable_labels_batch
 
 FAITHFUL = ReliableRule(variant="faithful")
 
@@ -152,7 +152,7 @@ def test_cuts_select_as_the_sorted_list_does(fraction: float) -> None:
         chosen = np.sort(row[keep])
         place = min(int((1 - fraction) * len(chosen)), len(chosen) - 1)
         want.append(chosen[place] if len(chosen) else np.inf)
-    for cut in (reliable._cut_by_selecting, reliable._cut_by_sorting):
+    for cut in (reliable_rule._cut_by_selecting, reliable_rule._cut_by_sorting):
         np.testing.assert_array_equal(cut(values, counted, fraction).numpy(), np.array(want, np.float32))
 
 
@@ -168,8 +168,8 @@ def test_at_a_fraction_of_nothing_no_class_is_mined_and_what_is_no_share_is_refu
 
 def test_the_first_of_equal_planes_wins() -> None:
     planes = torch.tensor([[1.0, 1.0, 0.0], [1.0, 2.0, 0.0], [1.0, 2.0, 3.0]])[None, :, :, None]
-    assert reliable.first_largest(planes).flatten().tolist() == [0, 1, 2]
-    assert torch.equal(reliable.first_largest(planes).long(), planes.argmax(1))
+    assert reliable_rule.first_largest(planes).flatten().tolist() == [0, 1, 2]
+    assert torch.equal(reliable_rule.first_largest(planes).long(), planes.argmax(1))
 
 
 @pytest.mark.gpu

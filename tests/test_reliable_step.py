@@ -17,8 +17,7 @@ from wsssbench.running.context import RunContext
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.types import IGNORE, Maps, Outputs
 from wsssbench_methods.reliable import Reliable, ReliablePredictor
-from wsssbench_methods.rrm.config import reliable_rule
-from wsssbench_methods.rrm.reliable import reliable_labels
+from wsssbench_methods.rrm.reliable_rule import ReliableRule, reliable_labels
 
 WANT: frozenset[Any] = frozenset({"labels"})
 
@@ -50,7 +49,7 @@ def test_labels_are_those_of_the_rule_on_maps_brought_to_the_image_and_to_one(tm
         assert outputs.maps is not None
         cams = normalise_cam(resize(torch.from_numpy(outputs.maps.values)[None], image.shape[1:])[0])
         expected = reliable_labels(
-            image.permute(1, 2, 0).contiguous(), cams, torch.tensor([1]), reliable_rule(found_config(0.6)),
+            image.permute(1, 2, 0).contiguous(), cams, torch.tensor([1]), ReliableRule.of(found_config(0.6)),
             scale=sigma_scale(TinyDataset.card),
         )  # fmt: skip
         assert result.labels is not None

@@ -23,8 +23,9 @@ from wsssbench.train import make_optimizer
 from wsssbench.training.crops import MEAN_COLOUR, Batch, CropBatches, CropRule
 from wsssbench.types import View
 from wsssbench_methods.classifier import trained_classifier
-from wsssbench_methods.rrm.config import TRAPS, RrmConfig, crop_rule, joint_schedule, reliable_rule
 from wsssbench_methods.rrm.joint import joint_losses, mine, truncated
+from wsssbench_methods.rrm.options import TRAPS, RrmConfig
+from wsssbench_methods.rrm.reliable_rule import ReliableRule
 from wsssbench_methods.rrm.step import Rrm, RrmPredictor, several_views
 
 TINY = {"preset": "tiny"}
@@ -73,15 +74,15 @@ def test_a_trap_set_by_hand_outranks_the_variant_and_the_key_says_what_ran(trap:
 
 def test_momentum_from_decay_takes_the_place_of_momentum() -> None:
     c = config(momentum_from_decay=True, weight_decay=1e-5, optimizer="sgd")
-    assert joint_schedule(c).momentum == 1e-5
-    assert joint_schedule(config(optimizer="sgd")).momentum == 0.9
+    assert c.joint_schedule().momentum == 1e-5
+    assert config(optimizer="sgd").joint_schedule().momentum == 0.9
 
 
 def test_the_optimizer_of_the_joint_steps_leaves_the_classifier_as_it_is() -> None:
     plain, sgd = config(), config(optimizer="sgd", momentum=0.0)
-    assert Rrm(plain).plan == Rrm(sgd).plan
-    assert joint_schedule(sgd).optimizer == "sgd"
-    assert Rrm(config(classifier_optimizer="sgd")).plan != Rrm(plain).plan
+    assert Rrm(plain)._plan == Rrm(sgd)._plan
+    assert sgd.joint_schedule().optimizer == "sgd"
+    assert Rrm(config(classifier_optimizer="sgd"))._plan != Rrm(plain)._plan
 
 
 @pytest.mark.parametrize("preset", ["paper", "paper-from-init", "small", "shapes", "mobilenet", "none"])
@@ -93,19 +94,19 @@ def test_every_preset_is_made_of_options_that_exist(preset: str) -> None:
 def test_the_released_rates_are_those_of_the_groups_and_flat_from_init() -> None:
     net = joint_net()
     paper, init = (build_config("rrm", Rrm, {"preset": p}) for p in ("paper", "paper-from-init"))
-    groups = make_optimizer(net.backbone, [net.head, net.segment], joint_schedule(paper)).param_groups
+    groups = make_optimizer(net.backbone, [net.head, net.segment], paper.joint_schedule()).param_groups
     assert [g["lr"] for g in groups] == pytest.approx([7e-4, 1.4e-3, 7e-3, 1.4e-2])
     assert [g["weight_decay"] for g in groups] == [1e-5, 0, 1e-5, 0]
     assert all(g["momentum"] == 1e-5 for g in groups)
-    assert (Rrm(init).plan.schedule.optimizer, Rrm(init).plan.schedule.momentum) == ("sgd", 5e-4)
-    flat = make_optimizer(net.backbone, [net.head, net.segment], joint_schedule(init)).param_groups
+    assert (Rrm(init)._plan.schedule.optimizer, Rrm(init)._plan.schedule.momentum) == ("sgd", 5e-4)
+    flat = make_optimizer(net.backbone, [net.head, net.segment], init.joint_schedule()).param_groups
     assert [g["lr"] for g in flat] == [7e-4, 7e-4]
 
 
 def test_biases_with_a_rate_of_their_own_are_all_there_and_do_not_decay() -> None:
     net = joint_net()
     groups = make_optimizer(
-        net.backbone, [net.head, net.segment], joint_schedule(config(bias_factor=2.0))
+        net.backbone, [net.head, net.segment], config(bias_factor=2.0).joint_schedule()
     ).param_groups
     trained = [p for p in net.parameters() if p.requires_grad]
     assert sorted(id(p) for g in groups for p in g["params"]) == sorted(map(id, trained))
@@ -126,17 +127,17 @@ def factors(rule: CropRule, step: int) -> list[float]:
 
 def test_one_scale_is_drawn_for_a_batch_and_another_for_the_next() -> None:
     scales = {"crop": 96, "scale_low": 0.4, "scale_high": 1.3}
-    batches = [factors(crop_rule(config(variant="faithful", **scales)), step) for step in range(4)]
+    batches = [factors(config(variant="faithful", **scales).crop_rule(), step) for step in range(4)]
     assert all(max(one) - min(one) < 0.05 for one in batches)  # sizes are whole pixels
     means = [sum(one) / len(one) for one in batches]
     assert max(means) - min(means) > 0.1
-    own = [factors(crop_rule(config(**scales)), step) for step in range(4)]
+    own = [factors(config(**scales).crop_rule(), step) for step in range(4)]
     assert all(max(one) - min(one) > 0.05 for one in own)
 
 
 def test_padding_can_be_black_and_jitter_changes_colours_alone() -> None:
     view = View(TinyDataset(), "train", ("tags", "masks"))
-    plain = CropBatches(view, crop_rule(config(crop=80, padding="black")), 2, 5)(0)
+    plain = CropBatches(view, config(crop=80, padding="black").crop_rule(), 2, 5)(0)
     other = CropBatches(view, CropRule(80, (0.7, 1.3), jitter=(0.3, 0.3, 0.3, 0.1)), 2, 5)(0)
     assert (plain.images.permute(1, 0, 2, 3)[:, ~plain.valid] == 0).all()
     assert (other.images.permute(1, 0, 2, 3)[:, ~other.valid] == torch.tensor(MEAN_COLOUR)[:, None]).all()
@@ -192,7 +193,7 @@ def test_padding_is_mined_only_where_the_trap_is_on(tmp_path: Path, label_paddin
 
 def test_without_agreement_the_cam_alone_decides(tmp_path: Path) -> None:
     some, c = batch(), config(agreement=False, fraction=0.5)
-    assert not reliable_rule(c).agreement
+    assert not ReliableRule.of(c).agreement
     ramp = torch.linspace(0, 1, 32).repeat(32, 1)
     cam = torch.stack([ramp, torch.zeros(32, 32)])[None]
     one = Batch(some.images, some.valid, torch.tensor([[1.0, 0]]), None, ("a",))
@@ -218,7 +219,7 @@ def test_zero_classifier_steps_ask_for_a_trained_classifier(tmp_path: Path) -> N
     c = config(classifier_steps=0)
     view = View(TinyDataset(), "train", ("tags",))
     with pytest.raises(WsssError, match="needs a file that holds a trained classifier"):
-        trained_classifier(Rrm(c).plan, "", view, context(tmp_path))
+        trained_classifier(Rrm(c)._plan, "", view, context(tmp_path))
 
 
 # ------------------------------------------------------------------------------------------- predictions
@@ -264,7 +265,7 @@ def test_labels_of_tagged_images_come_from_mirrored_views_too(tmp_path: Path) ->
 
 
 def test_an_early_stop_lies_within_the_steps_and_keeps_the_schedule() -> None:
-    assert joint_schedule(build_config("rrm", Rrm, {"steps": 9, "stop_at": 3})).steps == 9
-    assert joint_schedule(build_config("rrm", Rrm, {"steps": 9, "stop_at": 3})).stop_at == 3
+    assert build_config("rrm", Rrm, {"steps": 9, "stop_at": 3}).joint_schedule().steps == 9
+    assert build_config("rrm", Rrm, {"steps": 9, "stop_at": 3}).joint_schedule().stop_at == 3
     with pytest.raises(WsssError, match="stop_at = 10"):
         build_config("rrm", Rrm, {"steps": 9, "stop_at": 10})

@@ -319,6 +319,24 @@ def test_a_bomb_is_one_clear_error(tmp_path: Path, bomb: str) -> None:
     assert len(str(caught.value)) < 1000 + len(str(path))
 
 
+def test_a_pickle_of_more_steps_than_any_table_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsssbench.dumps.safe_pickle.MOST_STEPS", 100)
+    assert load_pickle(io.BytesIO(b"(" + b"N" * 97 + b"t."), "here", {}) == (None,) * 97
+    with pytest.raises(ValueError, match="too many opcodes"):
+        load_pickle(io.BytesIO(b"(" + b"N" * 98 + b"t."), "here", {})
+
+
+@pytest.mark.parametrize("parts", [(0, 5), (0, (2,)), (2**50, (1,)), (0, (2**50,)), (-1, (1,)), (0, ())])
+def test_a_tensor_whose_places_do_not_fit_is_one_clear_error(tmp_path: Path, parts: tuple[Any, Any]) -> None:
+    storage = torch.zeros(4)._typed_storage()
+    offset, stride = parts
+    tensor = Call(torch._utils._rebuild_tensor_v2, storage, offset, (4,), stride, False, OrderedDict())
+    path = tmp_path / "a.npy"
+    path.write_bytes(pickled_array({"keys": [1], "high_res": tensor}, 4))
+    with pytest.raises(BadData, match=r"high_res is damaged"):
+        read_dump(path, CLASSES)
+
+
 def test_a_list_that_holds_itself_is_one_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     item: list[Any] = []

@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from wsssbench.errors import BadData
-from wsssbench.metrics import Iou, add_counts, confusion_counts
+from wsssbench.metrics import Iou, add_counts, confusion_counts, confusion_matrix
 from wsssbench.scores.boundary import BoundaryIou
 from wsssbench.scores.boundary_f import BoundaryF
 from wsssbench.scores.compatible import Compatible
 from wsssbench.scores.confusion import Accuracy, Activation, ConfusionPairs, ErrorRatios
 from wsssbench.scores.counts_table import CountsTable
 from wsssbench.scores.images import score_images
-from wsssbench.scores.matrix import confusion_matrix
 from wsssbench.scores.sparse import PrecisionAtCoverage
 from wsssbench.types import Metric
 
@@ -336,7 +335,7 @@ def test_counts_of_parts_add_up_to_counts_of_the_whole(seed, cut):
 
 
 def test_importing_the_scores_needs_neither_torch_nor_scipy():
-    modules = ("boundary", "boundary_f", "compatible", "confusion", "images", "matrix", "sparse")
+    modules = ("boundary", "boundary_f", "compatible", "confusion", "images", "sparse")
     lines = ["import sys", *(f"import wsssbench.scores.{name}" for name in modules)]
     code = "\n".join([*lines, "sys.exit(str({'torch', 'pandas', 'scipy'} & set(sys.modules) or '') or 0)"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

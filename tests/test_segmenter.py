@@ -415,12 +415,12 @@ def test_pretraining_is_what_the_user_says_of_the_file_and_none_without_one(tmp_
 
 def test_the_paper_preset_is_deeplab_v2() -> None:
     c = build_config("segmenter", DeepLab, {"preset": "paper"})
-    plan = DeepLab(c)._plan()
+    plan = DeepLab(c)._segment_plan()
     assert (c.backbone, c.output_stride, c.head_kind, c.head_dilation) == ("resnet101", 8, "aspp", 12)
     assert plan.scales == (1.0, 0.75, 0.5)
     assert plan.schedule == Schedule(20000, 2.5e-4, 10.0, 5e-4, "sgd", 0.9, clip=0.0, bias_factor=2.0)
     assert (plan.batch, plan.crop, plan.energy) == (10, CropRule(321, (0.5, 1.5)), None)
-    assert DeepLab(build_config("segmenter", DeepLab, {"preset": "shapes"}))._plan().scales == (1.0,)
+    assert DeepLab(build_config("segmenter", DeepLab, {"preset": "shapes"}))._segment_plan().scales == (1.0,)
 
 
 def test_a_joint_second_step_with_aspp_and_scales_trains_and_is_restored(tmp_path: Path) -> None:

@@ -12,10 +12,8 @@ from wsssbench.scores.counts_table import CountsTable
 from wsssbench.scores.slices import (
     COMPANY,
     SIZES,
+    Slice,
     all_slices,
-    class_number_slices,
-    company_slices,
-    size_slices,
 )
 
 K = 4
@@ -46,6 +44,10 @@ def table_of(pairs: list[Pair]) -> CountsTable:
     return CountsTable.of(ids, [confusion_counts(g, p, K) for g, p in pairs])
 
 
+def of_group(group: str, table: CountsTable, classes: int) -> list[Slice]:
+    return [part for part in all_slices(table, classes) if part.group == group]
+
+
 def shown(gold: np.ndarray) -> list[int]:
     return [k for k in range(1, K + 1) if (gold == k).any()]
 
@@ -72,7 +74,7 @@ def means(scores: list[tuple[float, float]]) -> tuple[float, float]:
 @given(seed=seeds)
 def test_slices_by_number_of_classes_are_iou_of_their_images(seed):
     pairs = random_images(seed)
-    found = {part.name: part for part in class_number_slices(table_of(pairs), K)}
+    found = {part.name: part for part in of_group("classes in the image", table_of(pairs), K)}
     names = {0: "no class", 1: "1 class", 2: "2 classes", 3: "3 or more classes"}
     seen = 0
     for number, name in names.items():
@@ -93,7 +95,7 @@ def test_slices_by_number_of_classes_are_iou_of_their_images(seed):
 @given(seed=seeds)
 def test_slices_by_size_pool_the_images_in_which_the_class_has_that_size(seed):
     pairs = random_images(seed)
-    for part in size_slices(table_of(pairs), K):
+    for part in of_group("size of the class", table_of(pairs), K):
         own = {
             k: [(g, p) for g, p in pairs if k in shown(g) and size_of(g, k) == part.name]
             for k in range(1, K + 1)
@@ -117,7 +119,7 @@ def test_slices_by_company_average_over_the_classes_found_in_both(seed):
             own[COMPANY[len(shown(gold)) > 1]][k].append((gold, said))
     filled = [name for name in COMPANY if any(own[name].values())]
     shared = [k for k in range(1, K + 1) if filled and all(own[name][k] for name in filled)]
-    for part in company_slices(table_of(pairs), K):
+    for part in of_group("company of the class", table_of(pairs), K):
         scores = {k: class_scores(images, k) for k, images in own[part.name].items() if images}
         judged = [scores[k] for k in shared if k in scores]
         assert part.classes == len(judged)
@@ -131,7 +133,7 @@ def test_five_and_twenty_percent_are_medium_and_void_belongs_to_the_image():
     for pixels in (4, 5, 20, 21):
         gold = np.full((10, 10), 255, np.uint8)
         gold.ravel()[:pixels] = 1
-        (name,) = (s.name for s in size_slices(table_of([(gold, gold)]), K) if s.images)
+        (name,) = (s.name for s in of_group("size of the class", table_of([(gold, gold)]), K) if s.images)
         parts.append(name)
     assert parts == ["under 5 %", "5 to 20 %", "5 to 20 %", "over 20 %"]
 
@@ -139,7 +141,7 @@ def test_five_and_twenty_percent_are_medium_and_void_belongs_to_the_image():
 def test_what_is_taken_for_a_class_in_images_without_it_is_in_no_size():
     right = np.ones((10, 10), np.uint8)
     other = np.zeros((10, 10), np.uint8)
-    found = size_slices(table_of([(right, right), (other, right)]), K)
+    found = of_group("size of the class", table_of([(right, right), (other, right)]), K)
     assert [part.iou for part in found] == [None, None, 100]
 
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from wsssbench.errors import BadData, WsssError
-from wsssbench.judging.judge import score_split
-from wsssbench.judging.soft_judge import score_outputs
+from wsssbench.judging.judge import score_outputs, score_split
 from wsssbench.metrics import Iou, add_counts
 from wsssbench.plugins.table import Plugins
 from wsssbench.scores.calibration import Calibration

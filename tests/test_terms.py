@@ -18,8 +18,8 @@ from wsssbench.reporting.conditions import ground_truth
 from wsssbench.reporting.rows import rows_of
 from wsssbench_datasets.coco14.dataset import Coco14, Coco14Config
 from wsssbench_datasets.folder.dataset import Folder, FolderConfig
-from wsssbench_datasets.shapes.config import ShapesConfig
 from wsssbench_datasets.shapes.dataset import Shapes
+from wsssbench_datasets.shapes.scene_options import ShapesConfig
 from wsssbench_datasets.voc12.dataset import Voc12, Voc12Config
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))

@@ -239,7 +239,7 @@ def test_otsu_refuses_what_cannot_be_divided(bins):
 
 def test_importing_the_scores_of_soft_outputs_needs_neither_torch_nor_scipy():
     lines = [
-        "import sys, wsssbench.judging.soft_judge",
+        "import sys, wsssbench.judging.judge",
         *(f"import wsssbench.scores.{name}" for name in MODULES),
     ]
     code = "\n".join([*lines, "sys.exit(str({'torch', 'pandas', 'scipy'} & set(sys.modules) or '') or 0)"])

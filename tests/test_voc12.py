@@ -19,7 +19,7 @@ from wsssbench.identity import content_key
 from wsssbench_datasets import file_facts
 from wsssbench_datasets.file_facts import cache_file
 from wsssbench_datasets.id_lists import read_list, voc_id
-from wsssbench_datasets.survey import check
+from wsssbench_datasets.survey import survey
 from wsssbench_datasets.voc12.dataset import CLASS_NAMES, Voc12, Voc12Config
 
 A, B = "2007_000032", "2007_000039"
@@ -443,7 +443,7 @@ def test_prepare_finds_missing_tags(voc_tree: Any) -> None:
     voc_tree.labels.unlink()
     (voc_tree.tree / "Annotations" / f"{B}.xml").unlink()
     kinds = {fault.kind: fault.what for fault in opened(voc_tree).prepare().faults}
-    assert B in kinds["missing or damaged tags"]
+    assert B in kinds["missing or wrong tags"]
 
 
 def test_a_real_subset_tree_is_sound(
@@ -456,6 +456,6 @@ def test_a_real_subset_tree_is_sound(
     seen = np.any([data.tags(id) for id in data.ids("train_aug")], axis=0)
     names = [CLASS_NAMES[k] for k in np.flatnonzero(seen)]
     assert names == ["cat", "cow", "dog", "horse", "person", "sheep"]
-    report = check(data, ("val",))
+    report = survey(data, ("val",))
     assert report.ok, report.lines()
     assert data.fingerprint("val") == data.fingerprint("val")

@@ -7,7 +7,6 @@ sides. Everything here is numpy on arrays; no files, no data set, no torch. Who 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wsssbench.types import Mask
+
+    Ints = NDArray[np.int64]
 
 TRIPLES = frozenset(("gold", "predicted", "pixels"))
 SIDE = 256  # a label is one byte
@@ -112,29 +113,13 @@ def dense_counts(items: Iterable[Counts]) -> NDArray[np.int64]:
 # ------------------------------------------------------------------------------------------------- scores
 
 
-@dataclass(frozen=True)
-class _Confusion:
-    """Per class, over pixels with truth: (C,) int64 each, and three totals in pixels."""
+def confusion_matrix(counts: Counts, classes: int) -> NDArray[np.int64]:
+    """(C, C + 1) int64 pixels of summed triples: row = truth, column = prediction, the last one abstained.
 
-    hit: NDArray[np.int64]  # TP
-    truth: NDArray[np.int64]  # TP + FN
-    said: NDArray[np.int64]  # TP + FP
-    pixels: int  # non-void
-    covered: int  # of them with a prediction
-
-
-def _confusion(counts: Counts, classes: int) -> _Confusion:
-    """Drop void truth; keep abstained pixels in the truth's row (they are false negatives, never FP)."""
+    `classes` is K, C = K + 1. Pixels of void truth are dropped. BadData for a label outside 0..K and 255.
+    """
     full = dense_counts([checked(counts, classes, "counts", "counts")]).reshape(SIDE, SIDE)
-    rows = full[: classes + 1]
-    square = rows[:, : classes + 1]
-    return _Confusion(
-        hit=np.diagonal(square).copy(),
-        truth=rows.sum(axis=1),
-        said=square.sum(axis=0),
-        pixels=int(rows.sum()),
-        covered=int(square.sum()),
-    )
+    return full[: classes + 1, [*range(classes + 1), IGNORE]]
 
 
 def percent(part: int, whole: int) -> float | None:
@@ -148,7 +133,38 @@ def mean(values: Iterable[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-class Iou(Metric):
+def per_class_percent(parts: Ints, wholes: Ints) -> list[float | None]:
+    """100 * part / whole of each class, None where the whole is empty."""
+    return [percent(part, whole) for part, whole in zip(parts, wholes, strict=True)]
+
+
+def iou_per_class(hit: Ints, truth: Ints, said: Ints) -> list[float | None]:
+    """IoU in % of each class from its pixels TP, TP + FN and TP + FP; None for a class without truth."""
+    return per_class_percent(hit, np.where(truth > 0, truth + said - hit, 0))
+
+
+class PixelMetric(Metric):
+    """A percentage of label maps of which more is better, unless a subclass says otherwise."""
+
+    needs: Kind = "labels"
+    better: Literal["higher", "lower"] = "higher"
+    unit: str = "%"
+
+
+class ConfusionMetric(PixelMetric):
+    """What metrics of the sparse confusion have in common: they count the same triples as `Iou`.
+
+    `from_confusion` says so to a judge that has counted the triples already.
+    """
+
+    from_confusion = True
+
+    def count(self, output: Mask, gold: Mask, classes: int, where: object = "", truth: object = "") -> Counts:
+        """`confusion_counts` of one image; BadData names `where` or `truth` for an impossible label."""
+        return confusion_counts(gold, output, classes, where, truth)
+
+
+class Iou(PixelMetric):
     """Intersection over union, pooled over the data set (VOC devkit), with precision, recall and coverage.
 
     Over all pixels whose truth is not 255, with TP, FP, FN of class k pooled over images:
@@ -159,10 +175,7 @@ class Iou(Metric):
     truth. A class that is never predicted has no precision and is left out of that mean alone.
     """
 
-    name: str = "iou"
-    needs: Kind = "labels"
-    better: Literal["higher", "lower"] = "higher"
-    unit: str = "%"
+    name = "iou"
 
     def count(self, output: Mask, gold: Mask, classes: int) -> Counts:
         """`confusion_counts` of one image; `classes` is K, the number of foreground classes."""
@@ -175,21 +188,20 @@ class Iou(Metric):
         (None where undefined), left_out (indices without truth pixels), pixel_accuracy (abstaining is
         wrong), coverage (share of non-void pixels with a prediction other than 255).
         """
-        c = _confusion(counts, classes)
-        present = c.truth > 0
-        triples = list(zip(c.hit, c.truth, c.said, present, strict=True))
-        iou = [percent(hit, truth + said - hit) if on else None for hit, truth, said, on in triples]
-        precision = [percent(hit, said) if on else None for hit, _, said, on in triples]
-        recall = [percent(hit, truth) for hit, truth, _, _ in triples]
+        matrix = confusion_matrix(counts, classes)
+        square, truth = matrix[:, :-1], matrix.sum(1)
+        hit, said, pixels = np.diagonal(square), square.sum(0), int(matrix.sum())
+        iou, recall = iou_per_class(hit, truth, said), per_class_percent(hit, truth)
+        precision = per_class_percent(hit, np.where(truth > 0, said, 0))
         return {
             "miou": mean(iou),
             "miou_foreground": mean(iou[1:]),
             "precision": mean(precision),
             "recall": mean(recall),
-            "pixel_accuracy": percent(int(c.hit.sum()), c.pixels),
-            "coverage": percent(c.covered, c.pixels),
+            "pixel_accuracy": percent(int(hit.sum()), pixels),
+            "coverage": percent(int(square.sum()), pixels),
             "per_class": iou,
             "precision_per_class": precision,
             "recall_per_class": recall,
-            "left_out": np.flatnonzero(~present).tolist(),
+            "left_out": np.flatnonzero(truth == 0).tolist(),
         }

@@ -11,7 +11,7 @@ options and in the fingerprint, hence in the terms of a row: it is never ranked 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,15 +21,13 @@ import numpy as np
 
 from wsssbench.errors import BadData, UnknownName, WsssError, is_name, nearest
 from wsssbench.identity import content_key
-from wsssbench.types import IGNORE, Dataset, DatasetCard, option
-from wsssbench_datasets.survey import PrepareReport, check
+from wsssbench.types import IGNORE, DatasetCard, option
+from wsssbench_datasets.survey import FileDataset
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
-    from wsssbench.types import Image, Mask, Tags
+    from wsssbench.types import Mask, Tags
 
 BACKGROUND = "background"  # no class of a data set is called so
 
@@ -143,7 +141,7 @@ def _parsed(text: str, where: str) -> tuple[str, list[str]]:
     return new.strip(), members
 
 
-class ChosenClasses(Dataset):
+class ChosenClasses(FileDataset):
     """A data set, `Whole`, behind its class choice: the base of the class that an entry point names.
 
     A subclass names `Whole`, a data set class, and its `Config`, which inherits ClassOptions. Splits that
@@ -151,22 +149,22 @@ class ChosenClasses(Dataset):
     """
 
     Config: ClassVar[type] = ClassOptions
-    Whole: ClassVar[type]
+    Whole: ClassVar[Callable[[Any, int], FileDataset]]
 
     def __init__(self, config: Any, seed: int = 0) -> None:
         """Open the whole and choose; raises what `Whole` and `class_choice` raise."""
-        self.whole: Any = self.Whole(config, seed)
-        whole: DatasetCard = self.whole.card
+        self.whole = type(self).Whole(config, seed)
+        whole = self.whole.card
         self.choice = class_choice(config, whole)
         self.card = self.choice.card(whole) if self.choice else whole
-        self.bare_splits: tuple[str, ...] = self.whole.bare_splits
-        self.coded: str = self.whole.coded or ("numbers" if self.choice else "")
+        self.bare_splits = self.whole.bare_splits
+        self.coded = self.whole.coded or ("numbers" if self.choice else "")
         self._ids: dict[str, tuple[str, ...]] = {}
         self._fingerprints: dict[str, str] = {}
 
     def ids(self, split: str) -> tuple[str, ...]:
         """The ids of `split` in the whole's order, those with a chosen tag; BadData where none is left."""
-        ids: tuple[str, ...] = self.whole.ids(split)
+        ids = self.whole.ids(split)
         if self.choice is None or not self.choice.drops or split in self.bare_splits:
             return ids
         if split not in self._ids:
@@ -176,23 +174,16 @@ class ChosenClasses(Dataset):
             raise BadData(what, where=f"{self.card.name}.classes", hint="choose others, or more of them")
         return self._ids[split]
 
-    def image(self, id: str) -> Image:
-        """(H, W, 3) uint8 RGB, as the whole has it."""
-        image: Image = self.whole.image(id)
-        return image
-
     def tags(self, id: str) -> Tags:
         """(K,) bool over the chosen classes."""
-        tags: Tags = self.whole.tags(id)
+        tags = self.whole.tags(id)
         return self.choice.tags(tags) if self.choice else tags
 
-    def mask(self, id: str) -> Mask:
-        """(H, W) uint8 in 0..K or 255, K chosen classes."""
-        return self._chosen(self.whole.mask(id))
-
     def read_mask(self, path: Path) -> Mask:
-        """(H, W) labels of any file that is coded as the masks on disk are; BadData for one that is not."""
         return self._chosen(self.whole.read_mask(path))
+
+    def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
+        return self._chosen(self.whole.mask_of_size(id, size))
 
     def _chosen(self, mask: Mask) -> Mask:
         chosen: Mask = self.choice.table[mask] if self.choice else mask
@@ -201,7 +192,7 @@ class ChosenClasses(Dataset):
     def fingerprint(self, split: str) -> str:
         """sha256 (hex): the whole's, and with a choice over that, the ids that are left and the choice."""
         if split not in self._fingerprints:
-            whole: str = self.whole.fingerprint(split)
+            whole = self.whole.fingerprint(split)
             chosen = self.choice and [whole, self.ids(split), self.choice.names, self.choice.table]
             self._fingerprints[split] = content_key(chosen) if chosen else whole
         return self._fingerprints[split]
@@ -209,25 +200,28 @@ class ChosenClasses(Dataset):
     # ------------------------------------------------------------------ what `wsssbench prepare` looks at
 
     def image_path(self, id: str) -> Path:
-        path: Path = self.whole.image_path(id)
-        return path
-
-    def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
-        return self._chosen(self.whole.mask_of_size(id, size))
+        return self.whole.image_path(id)
 
     def mask_source(self, id: str) -> str:
-        return str(self.whole.mask_source(id))
+        return self.whole.mask_source(id)
+
+    def split_has(self, split: str) -> tuple[bool, bool]:
+        return self.whole.split_has(split)
+
+    def void_hint(self) -> str:
+        return self.whole.void_hint()
+
+    def unused(self) -> Sequence[str]:
+        return self.whole.unused()
 
     @property
     def whole_counts(self) -> Mapping[str, int]:
         """Images of each split in full; nothing is known of that for a choice of classes."""
-        counts: Mapping[str, int] = {} if self.choice and self.choice.drops else self.whole.whole_counts
-        return counts
+        return {} if self.choice and self.choice.drops else self.whole.whole_counts
 
     def places(self) -> list[str]:
         """Where things were found and what was chosen, for people."""
-        places: list[str] = self.whole.places()
-        return places + ([f"classes: {self._sentence()}"] if self.choice else [])
+        return self.whole.places() + ([f"classes: {self._sentence()}"] if self.choice else [])
 
     def _sentence(self) -> str:
         assert self.choice is not None
@@ -240,7 +234,3 @@ class ChosenClasses(Dataset):
             if s not in self.bare_splits
         ]
         return f"{names}; pixels of others are {self.choice.others}; {', '.join(left)}"
-
-    def prepare(self) -> PrepareReport:
-        """Check every file of the splits: what `wsssbench prepare` prints."""
-        return check(self, self.card.splits)

@@ -1,18 +1,19 @@
 """What can be wrong with the files of a data set: checked reading of one image or mask, and a survey of all.
 
-The survey (`check`) is what `wsssbench prepare` prints. It reads and counts; it repairs nothing. Where files
-lie in the tree of a data set is that data set's matter.
+The survey is what `wsssbench prepare` prints. It reads and counts; it repairs nothing. Where files lie in the
+tree of a data set is said by the data set, a `FileDataset`.
 """
 
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 
@@ -30,13 +31,13 @@ from wsssbench.files.image_files import (
 )
 from wsssbench.files.label_palette import renumbered
 from wsssbench.files.label_png import plain_picture
-from wsssbench.types import IGNORE, DatasetCard
+from wsssbench.types import IGNORE, Dataset, DatasetCard
 from wsssbench_datasets.sbd_masks import read_sbd_mask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from wsssbench.types import Mask, Tags
+    from wsssbench.types import Image, Mask, Tags
 
 JPEG_END = b"\xff\xd9"
 TAIL_BYTES = 64  # some writers pad a JPEG after its end marker
@@ -156,27 +157,53 @@ def class_faults(card: DatasetCard, looks: Mapping[str, Sequence[Seen]], hint: s
 # ------------------------------------------------------------------------------------------------ the survey
 
 
-class Surveyed(Protocol):
-    """What the survey needs of a data set."""
-
-    card: DatasetCard
-    bare_splits: tuple[str, ...]  # that have images only
+class FileDataset(Dataset):
+    """A data set of files on disk: what each one says of itself, and what follows from that for all."""
 
     @property
     def whole_counts(self) -> Mapping[str, int]:
         """Images of each split in the data set as published, where that is known."""
+        return {}
 
-    def ids(self, split: str) -> tuple[str, ...]: ...
+    @abstractmethod
+    def image_path(self, id: str) -> Path:
+        """Where the image is, or should be."""
 
-    def tags(self, id: str) -> Tags: ...
+    @abstractmethod
+    def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
+        """The mask, checked to be of `size` (H, W) unless that is None."""
 
-    def image_path(self, id: str) -> Path: ...
+    @abstractmethod
+    def mask_source(self, id: str) -> str:
+        """What the mask of `id` is read from; "" where its split has none."""
 
-    def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask: ...
+    @abstractmethod
+    def places(self) -> list[str]:
+        """Where things were found, for people."""
 
-    def mask_source(self, id: str) -> str: ...
+    def image(self, id: str) -> Image:
+        """(H, W, 3) uint8 RGB as stored, without EXIF rotation; BadData if missing or truncated."""
+        return read_rgb(self.image_path(id))
 
-    def places(self) -> list[str]: ...
+    def mask(self, id: str) -> Mask:
+        """(H, W) uint8 in 0..K or 255, of the image's size; BadData for anything else."""
+        return self.mask_of_size(id, picture_size(self.image_path(id)))
+
+    def split_has(self, split: str) -> tuple[bool, bool]:
+        """Whether the split has masks, and whether it has tags."""
+        return (split not in self.bare_splits,) * 2
+
+    def void_hint(self) -> str:
+        """What to do about masks of background and void alone."""
+        return INDICES
+
+    def unused(self) -> Sequence[str]:
+        """Ids of pictures that are in no split."""
+        return ()
+
+    def prepare(self) -> PrepareReport:
+        """Check every file of the splits: what `wsssbench prepare` prints."""
+        return survey(self)
 
 
 @dataclass(frozen=True)
@@ -265,74 +292,80 @@ class PrepareReport:
         return [printable(line) for line in lines]
 
 
-def check(dataset: Surveyed, splits: Sequence[str]) -> PrepareReport:
-    """Read every file of `splits` once: headers and ends of images, whole masks, tags."""
-    ids = {split: dataset.ids(split) for split in splits}
-    judged = dict.fromkeys(id for split in splits if split not in dataset.bare_splits for id in ids[split])
-    bare = [id for id in dict.fromkeys(id for split in splits for id in ids[split]) if id not in judged]
-    seen = dict(zip(judged, in_threads(lambda id: _look(dataset, id), judged), strict=True))
-    seen |= zip(bare, in_threads(lambda id: _look_at_image(dataset, id), bare), strict=True)
-    card, of_split = dataset.card, {name: [seen[id] for id in ids[name]] for name in splits}
+def survey(dataset: FileDataset, splits: Sequence[str] | None = None) -> PrepareReport:
+    """Read every file of `splits` (default: all) once: headers and ends of images, whole masks, tags."""
+    card, asked = dataset.card, dataset.card.splits if splits is None else splits
+    ids = {split: dataset.ids(split) for split in asked}
+    has: dict[str, tuple[bool, bool]] = {}  # id -> masks, tags: of any of its splits
+    for split in asked:
+        masked, tagged = dataset.split_has(split)
+        for id in ids[split]:
+            before = has.get(id, (False, False))
+            has[id] = (before[0] or masked, before[1] or tagged)
+    seen = dict(zip(has, in_threads(lambda id: _look(dataset, id, *has[id]), has), strict=True))
+    of_split = {name: [seen[id] for id in ids[name]] for name in asked}
     counts = tuple(
         SplitCounts.of(name, looks, card.class_names, dataset.whole_counts.get(name))
         for name, looks in of_split.items()
     )
     needed = _judged_by_masks(card, ids)
     found = [(id, fault) for id, look in seen.items() for fault in look.faults]
-    idle = [id for id, fault in found if fault.kind == MISSING and id not in needed]
     faults = [fault for id, fault in found if fault.kind != MISSING or id in needed]
-    faults += class_faults(card, of_split, INDICES)
+    faults += class_faults(card, of_split, dataset.void_hint())
     used = dict.fromkeys((card.fit_split, card.eval_split))
     faults += [Finding("without an image", name, "splits") for name in used if name in ids and not ids[name]]
     notes = [note for id, look in seen.items() for note in tag_notes(card.class_names, id, look)]
     notes += [Finding(TURNED, id) for id, look in seen.items() if look.turned]
-    notes += [Finding(UNMASKED, id) for id in idle]
+    notes += [Finding("picture in no split", id) for id in dataset.unused()]
+    notes += [Finding(UNMASKED, id) for id, fault in found if fault.kind == MISSING and id not in needed]
     return PrepareReport(tuple(dataset.places()), counts, tuple(faults), tuple(notes))
 
 
 def _judged_by_masks(card: DatasetCard, ids: Mapping[str, Sequence[str]]) -> set[str]:
-    """The images that need masks: those of the eval split, and those of a label split that has any."""
+    """The images that need masks: those of the eval split, and of every split whose card says that it has
+    all; of a label split that has any, too."""
+    some = {split for split in ids if split not in card.without_masks} | {card.eval_split}
     label = ids.get(card.label_split, ())
-    has_any = card.without_masks.get(card.label_split, 0) < len(label)
-    return {*ids.get(card.eval_split, ()), *(label if has_any else ())}
+    if card.without_masks.get(card.label_split, 0) < len(label):
+        some.add(card.label_split)
+    return {id for split in some for id in ids.get(split, ())}
 
 
-def _look_at_image(dataset: Surveyed, id: str) -> Seen:
+def _look(dataset: FileDataset, id: str, masked: bool, tagged: bool) -> Seen:
     faults: list[Finding] = []
-    _size_of_whole(dataset.image_path(id), faults)
-    return Seen(None, None, "", tuple(faults), is_turned(dataset.image_path(id)))
+    names, by_mask = dataset.card.class_names, dataset.card.label_source == "mask"
+    size = _tried(faults, "unusable image", lambda: _size_of_whole(dataset.image_path(id)))
+    source, mask, tags = dataset.mask_source(id) if masked else "", None, None
+    if masked:
+        mask = _tried(faults, "unusable mask", lambda: shown(dataset.mask_of_size(id, size), len(names)))
+    present, void = mask or (None, False)
+    if tagged:  # the classes of a mask that is there need not be read again, nor be missed twice
+        known = by_mask and source
+        tags = present if known else _tried(faults, "missing or wrong tags", lambda: dataset.tags(id))
+    turned = size is not None and is_turned(dataset.image_path(id))
+    return Seen(tags, present, source, tuple(faults), turned, void)
 
 
-def _look(dataset: Surveyed, id: str) -> Seen:
-    faults: list[Finding] = []
-    size = _size_of_whole(dataset.image_path(id), faults)
-    present, tags, void = None, None, False
+def _tried(faults: list[Finding], kind: str, read: Callable[[], Out]) -> Out | None:
+    """What `read` gives; where it cannot, None and a fault of its own kind, or else of `kind`."""
     try:
-        present, void = shown(dataset.mask_of_size(id, size), len(dataset.card.class_names))
-    except FileFault as fault:
-        faults.append(Finding(fault.kind, f"{fault.what} [{fault.where}]"))
-    try:
-        tags = dataset.tags(id)
+        return read()
     except BadData as error:
-        faults.append(Finding("missing or damaged tags", f"{error.what} [{error.where}]"))
-    turned = is_turned(dataset.image_path(id))
-    return Seen(tags, present, dataset.mask_source(id), tuple(faults), turned, void)
-
-
-def _size_of_whole(path: Path, faults: list[Finding]) -> tuple[int, int] | None:
-    """(H, W) of an image whose file is complete, else None and a fault.
-
-    A JPEG that lacks its end marker is decoded to be sure; decoding all would take minutes on a full VOC.
-    """
-    try:
-        size = picture_size(path)
-        with path.open("rb") as file:
-            file.seek(-min(TAIL_BYTES, path.stat().st_size), os.SEEK_END)
-            if JPEG_END not in file.read():
-                read_rgb(path)
-    except FileFault as fault:
-        faults.append(Finding(fault.kind, f"{fault.what} [{fault.where}]"))
+        own = error.kind if isinstance(error, FileFault) else kind
+        faults.append(Finding(own, f"{error.what} [{error.where}]"))
         return None
+
+
+def _size_of_whole(path: Path) -> tuple[int, int]:
+    """(H, W) of an image whose file is complete.
+
+    What lacks a JPEG's end marker is decoded to be sure; decoding all would take minutes on a full VOC.
+    """
+    size = picture_size(path)
+    with path.open("rb") as file:
+        file.seek(-min(TAIL_BYTES, path.stat().st_size), os.SEEK_END)
+        if JPEG_END not in file.read():
+            read_rgb(path)
     return size
 
 

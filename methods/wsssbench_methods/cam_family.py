@@ -29,6 +29,7 @@ from wsssbench_methods.map_rules import (
     check_layers,
     tapped,
 )
+from wsssbench_methods.predictors import TagRows
 from wsssbench_methods.presets import TUNED_ON
 
 PARTS = 'the features that the head sees ("last") or of a part of the backbone by its module name'
@@ -79,7 +80,7 @@ class FamilyPredictor(CamPredictor):
         """A network of the maps of `classes` (B, T), and its maps (B, T, h, w) of scale 1."""
         raise NotImplementedError
 
-    def _outputs(self, stack: Tensor, tags: NDArray[np.bool_] | None) -> list[Outputs]:
+    def _looked_at(self, stack: Tensor, tags: TagRows) -> list[Outputs]:
         features, logits = self._look(stack)
         scores = logits.detach().float().sigmoid().cpu().numpy()
         alone = tags is None  # plain segmentation: one scale, its own tags
@@ -115,9 +116,9 @@ class GradientPredictor(FamilyPredictor):
         self.net.requires_grad_(False)  # gradients at features only: no graph in front of them
         self.rule, self.layers = rule, layers
 
-    def _outputs(self, stack: Tensor, tags: NDArray[np.bool_] | None) -> list[Outputs]:
+    def _looked_at(self, stack: Tensor, tags: TagRows) -> list[Outputs]:
         with gradients_in_float32(stack.device):
-            return super()._outputs(stack, tags)
+            return super()._looked_at(stack, tags)
 
     def _look(self, stack: Tensor) -> tuple[list[Tensor], Tensor]:
         return tapped(self.net, self.layers, stack)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import warnings
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn import functional as F
@@ -18,11 +19,9 @@ from wsssbench.nets.backbones import Backbone, backbone_info, check_stride
 from wsssbench.nets.heads import Classifier
 from wsssbench.nets.inspection import inspect_weights
 from wsssbench.nets.official import load_official
-from wsssbench.nets.weights import weights_digest
 from wsssbench.train import (
     AliveCheck,
     Losses,
-    Schedule,
     autocast,
     load_checkpoint,
     make_optimizer,
@@ -31,123 +30,52 @@ from wsssbench.train import (
     train,
 )
 from wsssbench.training.crops import Batch, CropBatches, CropRule
-from wsssbench.types import Context, DatasetCard, View, option
-
-
-@dataclass(frozen=True)
-class ClassifierPlan:
-    """Everything that decides what the trained classifier is; steps with equal plans share one training."""
-
-    backbone: str
-    stride: int
-    weights_sha256: str
-    dropout: float
-    crop: CropRule
-    batch: int
-    schedule: Schedule
-
-
-def shared_batches(config: Any) -> dict[str, int]:
-    """As `Step.batches`, of a step that trains a classifier (unless for 0 steps) and goes on from it."""
-    first = {"classifier_batch": config.classifier_batch} if config.classifier_steps else {}
-    return {"batch": config.batch, **first}
-
-
-@dataclass(frozen=True)
-class ClassifierOptions:
-    """Options of a step that starts from a classifier; its own Config inherits them."""
-
-    backbone: str = option(
-        "resnet50",
-        "network: compact, small, mobilenet_v2, mobilenet_v2_folded, resnet18/34/50/101, wrn38",
-    )
-    weights: str = option("", "file with ImageNet weights of the backbone", file=True)
-    pretraining: str = option("imagenet", "what the weights in the file have seen; shown in the row")
-    output_stride: int = option(
-        16, "pixels of the image per cell of features", origin="IRN: ResNet-50, 16; RRM's WRN-38: 8", low=1
-    )
-    dropout: float = option(
-        0.5, "dropout before the classifier's pooling", origin="RRM code, network/RRM.py", low=0, below=1
-    )
-    crop: int = option(
-        321, "side of a training crop in pixels", origin="RRM code, train_from_cls_weight.py", low=1
-    )
-    scale_low: float = option(
-        0.7, "smallest random scale", origin="RRM code, U(0.7, 1.3); here per image", above=0
-    )
-    scale_high: float = option(
-        1.3, "largest random scale", origin="RRM code, U(0.7, 1.3); here per image", above=0
-    )
-    optimizer: Literal["adamw", "sgd"] = option(
-        "adamw", "optimizer of the main training", origin="own choice; RRM code: sgd"
-    )
-    weight_decay: float = option(1e-4, "weight decay", origin="IRN, run_sample.py; RRM code: 1e-5", low=0)
-    momentum: float = option(
-        0.9, "momentum of sgd", origin="the usual; RRM code: 1e-5 by a slip (B1)", low=0, below=1
-    )
-    clip: float = option(
-        1.0, "largest norm of the gradient; 0: no clipping", origin="own choice; RRM code: none", low=0
-    )
-    bias_factor: float = option(
-        1.0,
-        "rate of biases over that of weights; not 1: no decay either",
-        origin="own choice; RRM code: 2",
-        low=0,
-    )
-
-    classifier_optimizer: Literal["adamw", "sgd"] = option(
-        "adamw", "optimizer of the classifier's training", origin="own choice; RRM code: sgd"
-    )
-    classifier_steps: int = option(
-        3300,
-        "steps with the classification loss alone, first; 0: the file of weights holds a trained classifier",
-        origin="IRN: 5 epochs of train_aug at batch 16",
-        low=0,
-    )
-    classifier_batch: int = option(
-        16, "images per step of the classifier", origin="IRN, run_sample.py", low=1
-    )
-    classifier_lr: float = option(
-        3e-5, "learning rate of the classifier's training", origin="own choice, for AdamW", above=0
-    )
-    classifier_head_factor: float = option(
-        10.0, "the same for its head, over the backbone's", origin="PSA", above=0
-    )
-
-    def __post_init__(self) -> None:
-        check_scales(self.scale_low, self.scale_high)
-
-
-def check_scales(low: float, high: float) -> None:
-    """ValueError where the smallest random scale of crops is above the largest."""
-    if low > high:
-        raise ValueError(f"scale_low = {low} is above scale_high = {high}")
+from wsssbench.types import Context, DatasetCard, Step, StepCard, View
+from wsssbench_methods.network_options import ClassifierOptions, ClassifierPlan, NetworkOptions
 
 
 def plan_of(c: ClassifierOptions, crop: CropRule | None = None) -> ClassifierPlan:
     """The classifier that these options ask for; `crop` where the step cuts its crops in a way of its own."""
-    return ClassifierPlan(
-        backbone=c.backbone,
-        stride=c.output_stride,
-        weights_sha256=weights_digest(c.weights),
-        dropout=c.dropout,
-        crop=crop or CropRule(c.crop, (c.scale_low, c.scale_high)),
-        batch=c.classifier_batch,
-        schedule=schedule_of(
-            c, c.classifier_steps, c.classifier_lr, c.classifier_head_factor, c.classifier_optimizer
-        ),
+    schedule = c.schedule(
+        c.classifier_steps, c.classifier_lr, c.classifier_head_factor, c.classifier_optimizer
     )
+    return ClassifierPlan.of(c, crop or c.crop_rule(), c.classifier_batch, schedule)
 
 
-def schedule_of(
-    c: ClassifierOptions, steps: int, lr: float, head_factor: float, optimizer: str = ""
-) -> Schedule:
-    """A training of `steps` steps by `optimizer` (default: that of the main training)."""
-    name = optimizer or c.optimizer
-    momentum = c.momentum if name == "sgd" else Schedule.momentum  # AdamW has none: one key
-    return Schedule(
-        steps, lr, head_factor, c.weight_decay, name, momentum, clip=c.clip, bias_factor=c.bias_factor
-    )
+class ClassifierStep(Step):
+    """What the steps share that start from a tag classifier: whether it can be had, and what the row says."""
+
+    trains_together = True  # all processes that torchrun starts share its trainings
+    config: NetworkOptions
+    card: StepCard
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.card = replace(self.card, pretraining=config.pretraining if config.weights else "none")
+
+    @functools.cached_property
+    def _plan(self) -> ClassifierPlan:
+        """The classifier that the options ask for."""
+        assert isinstance(self.config, ClassifierOptions)
+        return plan_of(self.config)
+
+    @property
+    def _tag_steps(self) -> int:
+        """Steps of the classifier's training; 0: the file of weights holds a trained one."""
+        assert isinstance(self.config, ClassifierOptions)
+        return self.config.classifier_steps
+
+    def ready(self) -> None:
+        check_network(self.card.name, self.config, trained=not self._tag_steps)
+
+    def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
+        check_trained(self._plan, self.config.weights, card)
+
+    def batches(self) -> Mapping[str, int]:
+        c, own = self.config, super().batches()
+        if isinstance(c, ClassifierOptions) and c.classifier_steps:
+            return {**own, "classifier_batch": c.classifier_batch}
+        return own
 
 
 def new_classifier(plan: ClassifierPlan, weights: str, ctx: Context) -> Classifier:
@@ -166,14 +94,14 @@ def check_weights(backbone: str, weights: str, step: str = "") -> None:
         )
 
 
-def check_network(step: str, backbone: str, stride: int, weights: str, *, trained: bool = False) -> None:
+def check_network(step: str, c: NetworkOptions, *, trained: bool = False) -> None:
     """Raise WsssError where a step's options make no network that can learn: a backbone or a stride of it
     that does not exist, weights that are missing or do not fit. Of a `trained` classifier, whose head must
     fit the data set too, the weights are left to `check_trained`."""
-    check_weights(backbone, weights, step)
-    check_stride(backbone, stride, f"{step}.output_stride")
-    if weights and not trained:
-        _check_fit(backbone, weights, file_digest(Path(weights)))
+    check_weights(c.backbone, c.weights, step)
+    check_stride(c.backbone, c.output_stride, f"{step}.output_stride")
+    if c.weights and not trained:
+        _check_fit(c.backbone, c.weights, file_digest(Path(c.weights)))
 
 
 @functools.cache

@@ -1,9 +1,9 @@
 """A foreign program as a step: images and tags in, files out, in an environment of its own.
 
-So a method that pins another torch enters the table. It is handed a staged folder (`staging`) and leaves one
-file per image, of any format that `wsssbench score` reads. The images to predict come under made-up names
-(0000, 0001, ...), since a predictor is not told their ids. Nothing keeps the program from reading what its
-user may read: that no masks are handed to it is discipline, not a wall.
+So a method that pins another torch enters the table. It is handed a staged folder (`program_folder`) and
+leaves one file per image, of any format that `wsssbench score` reads. The images to predict come under
+made-up names (0000, 0001, ...), since a predictor is not told their ids. Nothing keeps the program from
+reading what its user may read: that no masks are handed to it is discipline, not a wall.
 
 Cost: the program starts anew for every `images_per_run` images, which are in memory until it ends (500 VOC
 images: 0.3 GB). What it has written is kept: after an interruption the images of finished runs are not given
@@ -16,7 +16,7 @@ import hashlib
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,8 +46,8 @@ from wsssbench_methods.foreign_files import (
     palettes_of,
     read_outputs,
 )
+from wsssbench_methods.program_folder import ProgramFolder
 from wsssbench_methods.programs import check_command, fill_places, run_program, split_command
-from wsssbench_methods.staging import StagedTree
 
 SHARED = ("images", "list", "classes", "tags", "model", "device", "seed")
 PREDICT_PLACES, TRAIN_PLACES = (*SHARED, "out"), (*SHARED, "masks")
@@ -95,7 +95,7 @@ class CommandPredictor(Predictor):
     ) -> Sequence[Outputs]:
         samples = _samples(images, tags if "tags" in self.config.supervision else None)
         key = content_key({"command": self.words, "version": self.config.version, "of": _digest(samples)})
-        tree = StagedTree(self.ctx.workdir / "predicted" / key[:16])
+        tree = ProgramFolder(self.ctx.workdir / "predicted" / key[:16])
         if tree.is_done(key):
             return self._read(tree, samples)
         run_staged(tree, self.words, samples, self.config, self.ctx)
@@ -103,7 +103,7 @@ class CommandPredictor(Predictor):
         tree.finish(key)  # only now: files with an error are made again
         return found
 
-    def _read(self, tree: StagedTree, samples: Sequence[Sample]) -> list[Outputs]:
+    def _read(self, tree: ProgramFolder, samples: Sequence[Sample]) -> list[Outputs]:
         out, card, config = tree.places["out"], self.ctx.card, self.config
         palettes = palettes_of(card)
 
@@ -115,7 +115,7 @@ class CommandPredictor(Predictor):
 
 
 def run_staged(
-    tree: StagedTree,
+    tree: ProgramFolder,
     words: Sequence[str],
     samples: Sequence[Sample],
     config: CommandConfig,
@@ -151,7 +151,6 @@ class Command(Step):
     """A foreign program, run on a staged folder of images; 255 in its labels where it abstains."""
 
     Config = CommandConfig
-    presets: ClassVar[dict[str, dict[str, object]]] = {}
     card = StepCard("command", "1", "one-step", supervision=("unknown",), gives=("labels", "maps", "probs"))
 
     def __init__(self, config: CommandConfig) -> None:
@@ -186,7 +185,7 @@ class Command(Step):
         self.ready()
         words = split_command(self.config.train, "command.train")
         key = content_key({"command": words, "version": self.config.version})
-        tree = StagedTree(ctx.workdir / "train")
+        tree = ProgramFolder(ctx.workdir / "train")
         if words and not tree.is_done(key):
             shutil.rmtree(ctx.workdir / "predicted", ignore_errors=True)  # of other weights
             run_staged(tree, words, train, self.config, ctx)

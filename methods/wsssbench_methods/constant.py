@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,7 @@ class Constant(Step):
     """A predictor that has seen nothing."""
 
     Config = NoConfig
-    presets: ClassVar[dict[str, dict[str, object]]] = {}
     card = StepCard("constant", "1", "control", supervision=(), gives=("labels",))
-
-    def __init__(self, config: NoConfig) -> None:
-        self.config = config
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> Any:
         return all_background

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,11 +38,8 @@ class CrfPredictor(Predictor):
     """Labels from what the step before said of an image."""
 
     def __init__(self, config: CrfConfig, ctx: Context) -> None:
-        c = config
-        self.ctx, self.background = ctx, c.background
-        params = CrfSet(
-            c.gauss_xy, c.gauss_compat, c.bilateral_xy, c.bilateral_rgb, c.bilateral_compat, c.iterations
-        )
+        self.ctx, self.background = ctx, config.background
+        params = CrfSet(**{f.name: getattr(config, f.name) for f in fields(CrfSet)})
         self.crf = DenseCrf(params, sigma_scale(ctx.card), ctx.filter_backend, ctx.device)
 
     def __call__(
@@ -92,7 +88,6 @@ class Crf(Step):
     """Dense CRF (Krahenbuhl and Koltun, NIPS 2011) on probabilities, or else on the maps of a localizer."""
 
     Config = CrfConfig
-    presets: ClassVar[dict[str, dict[str, object]]] = {}
     card = StepCard(
         name="crf",
         version="1",
@@ -102,9 +97,6 @@ class Crf(Step):
         gives=("labels",),
         paper="Krahenbuhl and Koltun, Efficient Inference in Fully Connected CRFs, NIPS 2011",
     )
-
-    def __init__(self, config: CrfConfig) -> None:
-        self.config = config
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> CrfPredictor:
         return CrfPredictor(self.config, ctx)

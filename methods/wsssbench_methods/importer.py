@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +96,6 @@ class Import(Step):
     """
 
     Config = ImportConfig
-    presets: ClassVar[dict[str, dict[str, object]]] = {}
     path_option = "folder"
     card = StepCard(
         "import", "1", "labels", supervision=("unknown",), gives=("labels", "maps", "probs"), tuned_on=UNKNOWN

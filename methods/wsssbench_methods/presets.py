@@ -81,60 +81,6 @@ CLASSIFIER_PRESETS: Mapping[str, Preset] = {
     "tiny": {**SMALL_NETWORK, "crop": 32, "steps": 4, "batch": 4, "scales": (1.0,)},
 }
 
-SHAPES_SCALES: Preset = {"cam_scales": (1.0, 0.75, 1.25), "test_scales": (0.75, 1.0, 1.5)}
-
-RRM_PRESETS: Mapping[str, Preset] = {
-    "shapes": {
-        **SHAPES_NETWORK,
-        **SMALL_HEAD,
-        **SHAPES_CROPS,
-        **of_classifier(SHAPES_CLASSIFIER),
-        **SHAPES_JOINT,
-        **SHAPES_SCALES,
-    },
-    "shapes-long": {
-        **SMALL_NETWORK,
-        **SMALL_HEAD,
-        **SHAPES_CROPS,
-        **of_classifier(LONG_CLASSIFIER),
-        **LONG_JOINT,
-        **SHAPES_SCALES,
-    },
-    "mobilenet": {
-        **MOBILENET,
-        **MOBILENET_HEAD,
-        **of_classifier(MOBILENET_CLASSIFIER),
-        "steps": 400,
-        "batch": 8,
-        "lr": 3e-5,
-        "head_factor": 10.0,
-        "cam_scales": THREE_SCALES,
-        "test_scales": THREE_SCALES,
-    },
-    "paper": PAPER,
-    "paper-from-init": PAPER_FROM_INIT,
-    "small": {
-        "backbone": "resnet50",
-        "output_stride": 8,
-        "head_width": 256,
-        "head_dilation": 12,
-        "classifier_lr": 3e-5,
-        "classifier_steps": 2000,
-        "steps": 4000,
-        "batch": 8,
-    },
-    "tiny": {
-        **SMALL_NETWORK,
-        **SMALL_HEAD,
-        "crop": 32,
-        **of_classifier({"steps": 4, "batch": 4}),
-        "steps": 2,
-        "batch": 2,
-        "cam_scales": (1.0, 1.5),
-        "test_scales": (1.0,),
-    },
-}
-
 FULL_PRESETS: Mapping[str, Preset] = {
     "shapes": {
         **SHAPES_NETWORK,
@@ -167,6 +113,27 @@ FULL_PRESETS: Mapping[str, Preset] = {
         "steps": 2,
         "batch": 2,
     },
+}
+
+# `rrm` with the networks and trainings of `full`; it also looks at images at several scales.
+SHAPES_SCALES: Preset = {"cam_scales": (1.0, 0.75, 1.25), "test_scales": (0.75, 1.0, 1.5)}
+RRM_PRESETS: Mapping[str, Preset] = {
+    "shapes": {**FULL_PRESETS["shapes"], **SHAPES_SCALES},
+    "shapes-long": {**FULL_PRESETS["shapes-long"], **SHAPES_SCALES},
+    "mobilenet": {**FULL_PRESETS["mobilenet"], "cam_scales": THREE_SCALES, "test_scales": THREE_SCALES},
+    "paper": PAPER,
+    "paper-from-init": PAPER_FROM_INIT,
+    "small": {
+        "backbone": "resnet50",
+        "output_stride": 8,
+        "head_width": 256,
+        "head_dilation": 12,
+        "classifier_lr": 3e-5,
+        "classifier_steps": 2000,
+        "steps": 4000,
+        "batch": 8,
+    },
+    "tiny": {**FULL_PRESETS["tiny"], "cam_scales": (1.0, 1.5), "test_scales": (1.0,)},
 }
 
 # The second step with the network and the training of `full`, so that labels alone separate the two rows.

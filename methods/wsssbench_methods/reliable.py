@@ -7,7 +7,6 @@ belongs to other steps.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -20,8 +19,7 @@ from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import normalise_cam, resize
 from wsssbench.planning.stages import sigma_scale
 from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, Predictor, Step, StepCard, View
-from wsssbench_methods.rrm.config import RuleOptions, reliable_rule
-from wsssbench_methods.rrm.reliable import reliable_labels_batch
+from wsssbench_methods.rrm.reliable_rule import ReliableRule, RuleOptions, reliable_labels_batch
 
 
 class ReliablePredictor(Predictor):
@@ -29,7 +27,7 @@ class ReliablePredictor(Predictor):
     tagged where tags are given."""
 
     def __init__(self, config: RuleOptions, ctx: Context) -> None:
-        self.rule, self.ctx = reliable_rule(config), ctx
+        self.rule, self.ctx = ReliableRule.of(config), ctx
 
     def __call__(
         self,
@@ -76,7 +74,6 @@ class Reliable(Step):
     """Reliable labels of RRM (Zhang et al., AAAI 2020, section 3.2) from the maps of the step before."""
 
     Config = RuleOptions
-    presets: ClassVar[dict[str, dict[str, object]]] = {}
     card = StepCard(
         name="reliable",
         version="1",
@@ -86,9 +83,6 @@ class Reliable(Step):
         gives=("labels",),
         paper="Zhang et al., Reliability Does Matter, AAAI 2020, arXiv 1911.08039",
     )
-
-    def __init__(self, config: RuleOptions) -> None:
-        self.config = config
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> ReliablePredictor:
         return ReliablePredictor(self.config, ctx)

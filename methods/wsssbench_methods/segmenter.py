@@ -7,50 +7,25 @@ is then not the gain of a bigger network, and what separates its row from the ce
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from wsssbench.masks import argmax_labels
 from wsssbench.nets.backbones import Backbone
-from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import Segmenter
 from wsssbench.nets.segment_heads import logit_stride
 from wsssbench.ops.gaussian import check_filters
 from wsssbench.train import autocast, load_checkpoint
-from wsssbench.training.crops import CropRule
-from wsssbench.types import (
-    Artifacts,
-    Context,
-    DatasetCard,
-    Kind,
-    Outputs,
-    Predictor,
-    Step,
-    StepCard,
-    View,
-    option,
-)
-from wsssbench_methods.classifier import (
-    ClassifierOptions,
-    check_network,
-    check_weights,
-    plan_of,
-    schedule_of,
-    shared_batches,
-    trained_classifier,
-)
+from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View, option
+from wsssbench_methods.classifier import ClassifierStep, check_network, check_weights, trained_classifier
+from wsssbench_methods.network_options import ClassifierOptions, EnergyOptions, HeadOptions
+from wsssbench_methods.predictors import NetPredictor, TagRows
 from wsssbench_methods.presets import SEGMENTER_PRESETS
-from wsssbench_methods.rrm.losses import EnergyPlan, check_energy
-from wsssbench_methods.segment import HeadOptions, head_plan
+from wsssbench_methods.rrm.losses import check_energy, energy_plan
 from wsssbench_methods.segment_training import SegmentPlan, train_segmenter
-
-RRM_CODE = "RRM code, DenseEnergyLoss.py"
 
 
 @dataclass(frozen=True)
@@ -59,23 +34,20 @@ class LabelledOptions(HeadOptions, ClassifierOptions):
 
     steps: int = option(20000, "steps on masks", origin="DeepLab-v2: 20,000", low=1)
     batch: int = option(10, "images per step on masks", origin="DeepLab-v2: 10", low=1)
-    lr: float = option(
-        3e-5, "learning rate of the backbone on masks", origin="own choice, for AdamW", above=0
-    )
-    head_factor: float = option(
-        10.0, "learning rate of the head over that of the backbone", origin="DeepLab-v2", above=0
-    )
 
 
 @dataclass(frozen=True)
-class SegmenterConfig(LabelledOptions):
+class SegmenterConfig(EnergyOptions, LabelledOptions):
     """Options of `segmenter`."""
 
     classifier_steps: int = option(
         0, "steps on image tags before; 0: start from the file of weights alone", low=0
     )
     loss: Literal["ce", "joint"] = option(
-        "ce", "cross-entropy, or RRM's balanced cross-entropy and gated dense energy", origin="DeepLab-v2: ce"
+        "ce",
+        "ce: cross-entropy; joint: RRM's balanced cross-entropy and gated dense energy, whose options "
+        "(energy_*, gradient) count with it alone",
+        origin="DeepLab-v2: ce",
     )
     loss_scales: tuple[float, ...] = option(
         (1.0,),
@@ -83,22 +55,6 @@ class SegmenterConfig(LabelledOptions):
         origin="DeepLab-v2",
         above=0,
         filled=True,
-    )
-    energy_weight: float = option(
-        1e-7,
-        "loss=joint: weight of the energy at 160x160 filtered pixels",
-        origin=f"{RRM_CODE}; grows with (25600 / N)^2",
-        low=0,
-    )
-    energy_scale: float = option(
-        0.5, "loss=joint: images are scaled by this before it", origin=RRM_CODE, above=0
-    )
-    energy_sigma_xy: float = option(
-        100.0, "loss=joint: spatial width in pixels of a VOC image", origin=RRM_CODE, above=0
-    )
-    energy_sigma_rgb: float = option(15.0, "loss=joint: colour width in 0..255", origin=RRM_CODE, above=0)
-    gradient: Literal["published", "true"] = option(
-        "published", "loss=joint: as published, or the true derivative", origin=RRM_CODE
     )
 
     def __post_init__(self) -> None:
@@ -109,23 +65,13 @@ class SegmenterConfig(LabelledOptions):
             raise ValueError("1.0 is not among loss_scales")
 
 
-class SegmenterPredictor(Predictor):
+class SegmenterPredictor(NetPredictor[Segmenter, None]):
     """A fitted segmentation network as a predictor of probabilities and labels."""
 
     def __init__(self, net: Segmenter, ctx: Context) -> None:
-        self.net, self.ctx = net.to(ctx.device).eval(), ctx
+        super().__init__(net, None, ctx)
 
-    @torch.inference_mode()
-    def __call__(
-        self,
-        images: Sequence[Tensor],
-        tags: NDArray[np.bool_] | None,
-        given: Sequence[Outputs],
-        want: frozenset[Kind],
-    ) -> Sequence[Outputs]:
-        return by_size(images, lambda stack, m: self._outputs(stack, None if tags is None else tags[m]))
-
-    def _outputs(self, stack: Tensor, tags: NDArray[np.bool_] | None) -> list[Outputs]:
+    def _outputs(self, stack: Tensor, tags: TagRows, want: frozenset[Kind]) -> list[Outputs]:
         with self.ctx.phase("network"), autocast(self.ctx):
             logits = self.net(stack).float()
         probs, planes = logits.softmax(1).cpu().numpy(), logits.cpu().numpy()
@@ -136,12 +82,43 @@ class SegmenterPredictor(Predictor):
         ]
 
 
-class DeepLab(Step):
+class LabelledStep(ClassifierStep):
+    """A segmentation network that learns from label maps: what `full` and `segmenter` share."""
+
+    config: LabelledOptions
+
+    def stride_of(self, kind: Kind) -> float:
+        return logit_stride(self.config.head_kind, self.config.output_stride)
+
+    def restore(self, ctx: Context) -> SegmenterPredictor:
+        c = self.config
+        net = self._network(Backbone(c.backbone, c.output_stride), ctx)
+        load_checkpoint(ctx.workdir / "ckpt" / "segmenter.pt", net, None)
+        return SegmenterPredictor(net, ctx)
+
+    def _network(self, backbone: Backbone, ctx: Context) -> Segmenter:
+        """The network with a fresh head on `backbone`."""
+        torch.manual_seed(ctx.seed("init"))
+        return Segmenter(backbone, len(ctx.card.class_names), self.config.head_plan())
+
+    def _classified_backbone(self, view: View, ctx: Context) -> Backbone:
+        """The backbone of the classifier of the options, trained on tags, its BatchNorm frozen."""
+        backbone = trained_classifier(self._plan, self.config.weights, view, ctx).backbone
+        backbone.freeze_norm()
+        return backbone
+
+    def _segment_plan(self) -> SegmentPlan:
+        """The training on labels that the options ask for, by cross-entropy at one scale."""
+        c = self.config
+        return SegmentPlan(c.schedule(c.steps, c.lr, c.head_factor, c.optimizer), c.crop_rule(), c.batch)
+
+
+class DeepLab(LabelledStep):
     """A segmentation network trained on the labels of the step before (DeepLab-v2 by the preset `paper`)."""
 
     Config = SegmenterConfig
     presets: ClassVar = SEGMENTER_PRESETS
-    trains_together = True  # all processes that torchrun starts share its trainings
+    config: SegmenterConfig
     card = StepCard(
         name="segmenter",
         version="1",
@@ -153,72 +130,30 @@ class DeepLab(Step):
     )
 
     def __init__(self, config: SegmenterConfig) -> None:
-        self.config = config
-        self.card = replace(
-            self.card,
-            supervision=("tags",) if config.classifier_steps else (),
-            pretraining=config.pretraining if config.weights else "none",
-        )
+        super().__init__(config)
+        self.card = replace(self.card, supervision=("tags",) if config.classifier_steps else ())
 
     def ready(self) -> None:
-        check_network(self.card.name, self.config.backbone, self.config.output_stride, self.config.weights)
+        check_network(self.card.name, self.config)
 
     def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
         if self.config.loss == "joint":
             check_filters(filter_backend, f"{self.card.name}.loss = joint")
 
-    def batches(self) -> Mapping[str, int]:
-        return shared_batches(self.config)
-
-    def stride_of(self, kind: Kind) -> float:
-        return logit_stride(self.config.head_kind, self.config.output_stride)
-
     def fit(self, train: View, given: Artifacts, ctx: Context) -> SegmenterPredictor:
-        c = self.config
-        backbone = classified_backbone(c, train, ctx) if c.classifier_steps else plain_backbone(c, ctx)
-        net = new_segmenter(backbone, c, ctx)
-        train_segmenter(net, train, self._plan(), ctx, lambda sample: given[sample.id].labels)
+        classified = self.config.classifier_steps
+        backbone = self._classified_backbone(train, ctx) if classified else self._plain_backbone(ctx)
+        net = self._network(backbone, ctx)
+        train_segmenter(net, train, self._segment_plan(), ctx, lambda sample: given[sample.id].labels)
         return SegmenterPredictor(net, ctx)
 
-    def restore(self, ctx: Context) -> SegmenterPredictor:
-        return restored_segmenter(self.config, ctx)
+    def _segment_plan(self) -> SegmentPlan:
+        c, plan = self.config, super()._segment_plan()
+        return replace(plan, scales=c.loss_scales, energy=energy_plan(c) if c.loss == "joint" else None)
 
-    def _plan(self) -> SegmentPlan:
+    def _plain_backbone(self, ctx: Context) -> Backbone:
+        """The backbone with the weights of its file, or from scratch where it can learn so."""
         c = self.config
-        energy = EnergyPlan(
-            c.energy_weight, c.energy_scale, c.energy_sigma_xy, c.energy_sigma_rgb, c.gradient
-        )
-        return replace(segment_plan(c), scales=c.loss_scales, energy=energy if c.loss == "joint" else None)
-
-
-def segment_plan(c: LabelledOptions) -> SegmentPlan:
-    """The training on labels that these options ask for, by cross-entropy at one scale."""
-    schedule = schedule_of(c, c.steps, c.lr, c.head_factor)
-    return SegmentPlan(schedule, CropRule(c.crop, (c.scale_low, c.scale_high)), c.batch)
-
-
-def classified_backbone(c: LabelledOptions, view: View, ctx: Context) -> Backbone:
-    """The backbone of the classifier that these options ask for, trained on tags, its BatchNorm frozen."""
-    backbone = trained_classifier(plan_of(c), c.weights, view, ctx).backbone
-    backbone.freeze_norm()
-    return backbone
-
-
-def plain_backbone(c: LabelledOptions, ctx: Context) -> Backbone:
-    """The backbone with the weights of its file, or from scratch where it can learn so."""
-    check_weights(c.backbone, c.weights, "segmenter")
-    torch.manual_seed(ctx.seed("init"))
-    return Backbone(c.backbone, c.output_stride, c.weights)
-
-
-def new_segmenter(backbone: Backbone, c: LabelledOptions, ctx: Context) -> Segmenter:
-    """The network with a fresh head on `backbone`."""
-    torch.manual_seed(ctx.seed("init"))
-    return Segmenter(backbone, len(ctx.card.class_names), head_plan(c))
-
-
-def restored_segmenter(c: LabelledOptions, ctx: Context) -> SegmenterPredictor:
-    """The fitted network from the step's folder."""
-    net = new_segmenter(Backbone(c.backbone, c.output_stride), c, ctx)
-    load_checkpoint(ctx.workdir / "ckpt" / "segmenter.pt", net, None)
-    return SegmenterPredictor(net, ctx)
+        check_weights(c.backbone, c.weights, "segmenter")
+        torch.manual_seed(ctx.seed("init"))
+        return Backbone(c.backbone, c.output_stride, c.weights)

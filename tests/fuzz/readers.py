@@ -137,7 +137,7 @@ def _description(path: Path) -> Any:
 
 def _instances(path: Path) -> Any:
     from wsssbench_datasets.coco14.instances import catalogue, outlines
-    from wsssbench_datasets.coco14.masks import painted
+    from wsssbench_datasets.coco14.painting import painted
 
     sizes, found = catalogue(path), outlines(path)
     small = [number for number, image in sizes.items() if image.height * image.width < 10**6]

@@ -18,22 +18,21 @@ from wsssbench.train import make_optimizer, one_step
 from wsssbench.training.crops import Batch, CropBatches
 from wsssbench.types import Dataset, View
 from wsssbench_methods.rrm import joint
-from wsssbench_methods.rrm.config import RrmConfig, crop_rule, joint_schedule
-from wsssbench_methods.segment import head_plan
+from wsssbench_methods.rrm.options import RrmConfig
 
 
 def new_net(config: RrmConfig, classes: int, dropout: float = 0.0) -> JointNet:
     """The network of `config` with untrained weights, the same ones every time."""
     torch.manual_seed(0)
     classifier = Classifier(Backbone(config.backbone, config.output_stride), classes, dropout)
-    return JointNet(classifier, head_plan(config)).train()
+    return JointNet(classifier, config.head_plan()).train()
 
 
 def new_step(data: Dataset, config: RrmConfig, ctx: RunContext) -> tuple[Callable[[], object], Batch]:
     """One joint step on a batch made now; untrained weights."""
     net = new_net(config, len(data.card.class_names))
-    optimizer = make_optimizer(net.backbone, [net.head, net.segment], joint_schedule(config))
-    batch = CropBatches(View(data, "train", ("tags",)), crop_rule(config), config.batch, 1)(0)
+    optimizer = make_optimizer(net.backbone, [net.head, net.segment], config.joint_schedule())
+    batch = CropBatches(View(data, "train", ("tags",)), config.crop_rule(), config.batch, 1)(0)
 
     def losses(given: Batch) -> Any:
         return joint.joint_losses(net, given, config, ctx)

@@ -37,7 +37,7 @@ from wsssbench.throughput.device import instruments_of
 from wsssbench.types import View
 from wsssbench_methods.localizer import Cam, CamPredictor
 from wsssbench_methods.rrm import joint
-from wsssbench_methods.rrm.reliable import ReliableRule, reliable_labels_batch
+from wsssbench_methods.rrm.reliable_rule import ReliableRule, reliable_labels_batch
 from wsssbench_methods.rrm.step import Rrm, RrmPredictor
 
 pytestmark = [pytest.mark.gpu, pytest.mark.benchmark(group="gpu")]

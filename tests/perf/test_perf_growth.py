@@ -21,7 +21,7 @@ from wsssbench.ops import lattice_cpu
 from wsssbench.ops.energy import dense_energy
 from wsssbench.ops.gaussian import bilateral_features
 from wsssbench.ops.mean_field import mean_field
-from wsssbench_methods.rrm.reliable import reliable_labels_batch
+from wsssbench_methods.rrm.reliable_rule import reliable_labels_batch
 
 SIDES, BATCHES, CLASSES, TAGS = (161, 241, 321, 481, 641), (1, 2, 4, 8), (2, 6, 21, 41, 81), (1, 2, 3, 5)
 COLOUR_WIDTHS = (40, 20, 10, 5, 3)  # narrower colours: more vertices

@@ -28,7 +28,6 @@ from wsssbench_datasets.shapes.dataset import Shapes, ShapesConfig
 from wsssbench_datasets.voc12.dataset import Voc12
 from wsssbench_methods.localizer import Cam, CamPredictor
 from wsssbench_methods.rrm.step import Rrm, RrmPredictor
-from wsssbench_methods.segment import head_plan
 
 CLASSES = 5  # of the probabilities that the CRF is given, besides background
 PRESETS = {"shapes": "shapes", "voc6": "mobilenet"}
@@ -91,7 +90,7 @@ def test_segmentation_batched_by_size(benchmark: Any, source: tuple[Dataset, str
     images, tags = pictures(data, benchmark.enabled)
     config = build_config("rrm", Rrm, {"preset": preset})
     classifier = Classifier(Backbone(config.backbone, config.output_stride), tags.shape[1], config.dropout)
-    predict = RrmPredictor(JointNet(classifier, head_plan(config)), config, context(data.card, tmp_path))
+    predict = RrmPredictor(JointNet(classifier, config.head_plan()), config, context(data.card, tmp_path))
     want = frozenset({"labels"})
     measure(
         benchmark, "segmentation by rrm, 1 scale", data, images,

@@ -25,7 +25,7 @@ from speed_turns import CORES, Peer, beside, needs_pydensecrf
 from wsssbench.identity import CrfSet
 from wsssbench.ops.energy import dense_energy
 from wsssbench.ops.mean_field import mean_field
-from wsssbench_methods.rrm.reliable import ReliableRule, reliable_labels_batch
+from wsssbench_methods.rrm.reliable_rule import ReliableRule, reliable_labels_batch
 
 INFERENCE = CrfSet(*speed_peers.INFERENCE)
 RULE = ReliableRule(variant="faithful")
@@ -160,7 +160,7 @@ import pathlib, sys
 import numpy as np, torch
 from wsssbench.ops.energy import dense_energy
 from wsssbench.machine.process import use_machine
-from wsssbench_methods.rrm.reliable import reliable_labels_batch
+from wsssbench_methods.rrm.reliable_rule import reliable_labels_batch
 
 def resident(name):
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()

@@ -30,7 +30,7 @@ from wsssbench.reporting.rows import configuration
 from wsssbench.scores.counts_table import COLUMNS, COUNTS, CountsTable
 from wsssbench.scores.ladder import ErrorLadder
 from wsssbench.scores.slices import all_slices
-from wsssbench.statistics.error_intervals import Cell, difference_estimates, method_estimates
+from wsssbench.statistics.error_intervals import SeedCounts, difference_estimates, method_estimates
 from wsssbench.types import Dataset
 
 MASKS = "masks"
@@ -93,9 +93,9 @@ def by_method(found: Sequence[CellErrors], resamples: int) -> list[MethodErrors]
     ]
 
 
-def _to_resample(cell: CellErrors) -> Cell:
+def _to_resample(cell: CellErrors) -> SeedCounts:
     identity = cell.cell.record.identity
-    return Cell.of(identity.seed, cell.table, len(identity.terms.classes), cell.counts)
+    return SeedCounts.of(identity.seed, cell.table, len(identity.terms.classes), cell.counts)
 
 
 def _check_terms(cells: Sequence[StoredRecord], other: StoredRecord) -> None:

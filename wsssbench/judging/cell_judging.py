@@ -11,7 +11,7 @@ import numpy as np
 
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.identity import Stage
-from wsssbench.judging.judge import score_folder
+from wsssbench.judging.judge import score_folder, score_outputs, tagged_outputs
 from wsssbench.masks import tagged_maps
 from wsssbench.planning.cells import Cell
 from wsssbench.planning.plan import cell_kinds as cell_kinds
@@ -100,8 +100,6 @@ def cell_scores(
     others = [metric for metric in cell.metrics if metric.needs != "labels"]
     scores, counts = score_folder(data, cell.split, masks, by_labels, ids=cell.ids, threads=2)
     if others:
-        from wsssbench.judging.soft_judge import score_outputs, tagged_outputs
-
         kinds = [metric.needs for metric in others]
 
         def outputs(id: str) -> Outputs:

@@ -2,7 +2,7 @@
 
 The one room where true masks meet predictions. It streams (memory does not grow with the split, but for a few
 numbers per image), needs neither torch nor a GPU, and knows nothing of methods: labels come as files or from
-a function. What the numbers mean is `wsssbench.metrics`.
+a function, maps, probabilities and tag scores as outputs. What the numbers mean is each metric's own.
 """
 
 from __future__ import annotations
@@ -14,17 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from wsssbench.errors import BadData, WsssError
 from wsssbench.judging.in_order import in_order
-from wsssbench.masks import lacking_masks, missing_masks, read_labels
+from wsssbench.masks import lacking_masks, missing_masks, read_labels, tagged_maps
 from wsssbench.metrics import Iou, add_counts, confusion_counts
 from wsssbench.scores.counts_table import CountsTable
-from wsssbench.scores.image_counts import (
-    image_arrays,
-    sparse_counts,
-)
-from wsssbench.types import Counts, Dataset, Metric
+from wsssbench.scores.image_counts import image_arrays, sparse_counts
+from wsssbench.types import Counts, Dataset, Metric, Outputs
 
 if TYPE_CHECKING:
-    from wsssbench.types import Mask
+    from wsssbench.types import Mask, Tags
 
 
 def score_split(
@@ -42,9 +39,7 @@ def score_split(
     long are read ahead in `threads` threads (`in_order`). Each metric's scores also hold `n_images`.
     BadData for an empty split, a size that differs from the truth's, a label out of range.
     """
-    if not ids:
-        hint = "check the split's list, or --limit"
-        raise BadData("no images to judge", where=dataset.card.name, hint=hint)
+    _require_images(dataset, ids)
     for metric in metrics:
         if metric.needs != "labels":
             raise WsssError(
@@ -64,8 +59,7 @@ def score_split(
     def confusions() -> Iterator[Counts]:
         for confusion, more in in_order(count, ids, threads):
             for metric, counts in zip(others, more, strict=True):
-                before = [sums[metric.name]] if metric.name in sums else []
-                sums[metric.name] = add_counts([*before, counts])
+                _add(sums, metric.name, counts)
                 each[metric.name].append(sparse_counts(counts))
             yield confusion
 
@@ -133,3 +127,56 @@ def score_folder(
         return root / f"{id}.png"
 
     return score_split(dataset, ids, lambda id: read(path(id)), metrics, where=path, threads=threads)
+
+
+# ------------------------------------------------------------ maps, probabilities and tag scores
+
+
+def score_outputs(
+    dataset: Dataset, ids: Sequence[str], read: Callable[[str], Outputs], metrics: Sequence[Metric]
+) -> dict[str, dict[str, Any]]:
+    """Scores by metric name of the outputs that `read(id)` returns, each with `n_images`.
+
+    Outputs and mask of an image are read once; a metric gets the kind that its `needs` names. WsssError where
+    the outputs lack it; BadData for an empty split, and for outputs or masks that a metric refuses, with the
+    image's name.
+    """
+    _require_images(dataset, ids)
+    classes = len(dataset.card.class_names)
+    sums: dict[str, Counts] = {}
+    for id in ids if metrics else ():
+        outputs, gold = read(id), dataset.mask(id)
+        for metric in metrics:
+            counts = _counted(metric, outputs, gold, classes, f"{dataset.card.name} {id}")
+            _add(sums, metric.name, counts)
+    return {m.name: {**m.score(sums[m.name], classes), "n_images": len(ids)} for m in metrics}
+
+
+def tagged_outputs(outputs: Outputs, tags: Tags | None) -> Outputs:
+    """`outputs` with the maps of the tagged classes alone, as a stage that gives tags judges them."""
+    if outputs.maps is None or tags is None:
+        return outputs
+    return replace(outputs, maps=tagged_maps(outputs.maps, tags))
+
+
+def _require_images(dataset: Dataset, ids: Sequence[str]) -> None:
+    if not ids:
+        hint = "check the split's list, or --limit"
+        raise BadData("no images to judge", where=dataset.card.name, hint=hint)
+
+
+def _add(sums: dict[str, Counts], name: str, counts: Counts) -> None:
+    sums[name] = add_counts([sums[name], counts] if name in sums else [counts])
+
+
+def _counted(metric: Metric, outputs: Outputs, gold: Mask, classes: int, where: str) -> Counts:
+    """The metric's counts of one image; `where` names it in errors that name no place of their own."""
+    value = getattr(outputs, metric.needs)
+    if value is None:
+        hint = "leave the metric out, or have the step give what it needs"
+        what = f"metric {metric.name} needs {metric.needs}, and the step gave no {metric.needs}"
+        raise WsssError(what, where=where, hint=hint)
+    try:
+        return counts_of(metric, value, gold, classes)
+    except BadData as error:
+        raise BadData(error.what, where=error.where or where, hint=error.hint) from error

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.metrics import confusion_counts
-from wsssbench.scores.matrix import mean, per_class_percent, percent
-from wsssbench.types import IGNORE, Counts, Kind, Metric
+from wsssbench.metrics import PixelMetric, confusion_counts, iou_per_class, mean, percent
+from wsssbench.types import IGNORE, Counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,7 +78,7 @@ def no_counts(names: tuple[str, ...], classes: int) -> dict[str, NDArray[np.int6
     return {name: np.zeros(classes + 1, np.int64) for name in names}
 
 
-class BoundaryIou(Metric):
+class BoundaryIou(PixelMetric):
     """Boundary IoU (Cheng et al., "Boundary IoU", CVPR 2021), pooled over the data set.
 
     IoU_k = |(G_d & G) & (P_d & P)| / |(G_d & G) | (P_d & P)|, where G and P are all pixels of class k in
@@ -91,10 +90,7 @@ class BoundaryIou(Metric):
     are removed from both bands, and `void_share` says how much of the truth's bands was lost so.
     """
 
-    name: str = "boundary_iou"
-    needs: Kind = "labels"
-    better: Literal["higher", "lower"] = "higher"
-    unit: str = "%"
+    name = "boundary_iou"
 
     def count(self, output: Mask, gold: Mask, classes: int, where: object = "", truth: object = "") -> Counts:
         """Pixels of one image: both, gold and predicted (bands of each class, (C,)), band and void ((1,): the
@@ -117,13 +113,11 @@ class BoundaryIou(Metric):
     def score(self, counts: Counts, classes: int) -> Mapping[str, Any]:
         """Percentages: boundary_iou, boundary_iou_foreground (means), per_class (C values, background first,
         None and not in the means where the truth shows no band), void_share, left_out (these classes)."""
-        union = counts["gold"] + counts["predicted"] - counts["both"]
-        here = counts["gold"] > 0
-        iou = per_class_percent(counts["both"], np.where(here, union, 0))
+        iou = iou_per_class(counts["both"], counts["gold"], counts["predicted"])
         return {
             "boundary_iou": mean(iou),
             "boundary_iou_foreground": mean(iou[1:]),
             "per_class": iou,
             "void_share": percent(counts["void"][0], counts["band"][0]),
-            "left_out": np.flatnonzero(~here).tolist(),
+            "left_out": np.flatnonzero(counts["gold"] == 0).tolist(),
         }

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.metrics import confusion_counts
+from wsssbench.metrics import PixelMetric, confusion_counts, mean, per_class_percent
 from wsssbench.scores.boundary import no_counts, without_void
-from wsssbench.scores.matrix import mean, per_class_percent
-from wsssbench.types import IGNORE, Counts, Kind, Metric
+from wsssbench.types import IGNORE, Counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +36,7 @@ def outline(labels: Mask) -> Bools:
     return edge
 
 
-class BoundaryF(Metric):
+class BoundaryF(PixelMetric):
     """Boundary F: precision and recall of outlines within a tolerance (BSDS: Martin et al., TPAMI 2004).
 
     precision_k = share of the predicted outline pixels of class k that lie within the tolerance of a true
@@ -50,10 +49,7 @@ class BoundaryF(Metric):
     run nowhere else.
     """
 
-    name: str = "boundary_f"
-    needs: Kind = "labels"
-    better: Literal["higher", "lower"] = "higher"
-    unit: str = "%"
+    name = "boundary_f"
 
     def count(self, output: Mask, gold: Mask, classes: int, where: object = "", truth: object = "") -> Counts:
         """Outline pixels of one image, (C,) each: gold, gold_matched, predicted, predicted_matched."""

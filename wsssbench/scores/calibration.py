@@ -7,15 +7,15 @@ that is judged runs over all classes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wsssbench.errors import BadData
 from wsssbench.masks import resize_bilinear
+from wsssbench.metrics import PixelMetric, per_class_percent, percent
 from wsssbench.scores.histogram import checked_scores, thresholds_below, truth_pixels
-from wsssbench.scores.matrix import per_class_percent, percent
-from wsssbench.types import IGNORE, Counts, Kind, Metric
+from wsssbench.types import IGNORE, Counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ UNIT = 2**20  # of the fixed point in which confidences are summed: sums are exa
 SUM_WITHIN = 0.01  # of 1; probabilities are kept as float16
 
 
-class Calibration(Metric):
+class Calibration(PixelMetric):
     """Expected calibration error (Guo et al., "On calibration of modern neural networks", ICML 2017).
 
     Of each pixel with truth: its confidence, the largest probability at the truth's size, and whether that
@@ -41,10 +41,9 @@ class Calibration(Metric):
     foreground class, tells more.
     """
 
-    name: str = "calibration"
-    needs: Kind = "probs"
-    better: Literal["higher", "lower"] = "lower"
-    unit: str = "%"
+    name = "calibration"
+    needs = "probs"
+    better = "lower"
 
     def count(
         self,

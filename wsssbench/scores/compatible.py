@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsssbench.errors import WsssError
-from wsssbench.metrics import Iou
-from wsssbench.scores.matrix import ConfusionMetric, confusion_matrix, mean, percent
+from wsssbench.metrics import ConfusionMetric, Iou, confusion_matrix, mean, percent
 from wsssbench.types import IGNORE, Counts
 
 if TYPE_CHECKING:
@@ -196,7 +195,7 @@ class Compatible(ConfusionMetric):
     of `wsssbench.scores.compatible` say it in full.
     """
 
-    name: str = "compatible"
+    name = "compatible"
 
     def score(self, counts: Counts, classes: int) -> Mapping[str, Any]:
         """ours (miou of `Iou`), and for each evaluator NAME: NAME_miou, NAME_difference (theirs - ours, in

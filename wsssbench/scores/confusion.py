@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.scores.matrix import ConfusionMetric, confusion_matrix, mean, per_class_percent, percent
+from wsssbench.metrics import ConfusionMetric, confusion_matrix, mean, per_class_percent, percent
 from wsssbench.types import Counts
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Accuracy(ConfusionMetric):
     TP_k / t_k, the recall of `Iou`. The weighted mean is ruled by the background (three quarters of VOC).
     """
 
-    name: str = "accuracy"
+    name = "accuracy"
 
     def score(self, counts: Counts, classes: int) -> Mapping[str, Any]:
         """Percentages: frequency_weighted_iou, mean_class_accuracy, mean_class_accuracy_foreground, per_class
@@ -78,8 +78,8 @@ class ErrorRatios(ConfusionMetric):
     union and 1 - predicted / union. A high fp_ratio is over-activation, a high fn_ratio under-activation.
     """
 
-    name: str = "error_ratios"
-    better: Literal["higher", "lower"] = "lower"
+    name = "error_ratios"
+    better = "lower"
 
     def score(self, counts: Counts, classes: int) -> Mapping[str, Any]:
         """Percentages: fp_ratio and fn_ratio (means), the same with _foreground and _per_class appended
@@ -105,9 +105,9 @@ class Activation(ConfusionMetric):
     out of the means and listed in `never_hit`, so that a low mean with a long list is no success.
     """
 
-    name: str = "activation"
-    better: Literal["higher", "lower"] = "lower"
-    unit: str = "ratio"
+    name = "activation"
+    better = "lower"
+    unit = "ratio"
 
     def score(self, counts: Counts, classes: int) -> Mapping[str, Any]:
         """over_activation and under_activation (means over the foreground), the same with _per_class
@@ -136,8 +136,8 @@ class ConfusionPairs(ConfusionMetric):
     crowd out the rest; pairs between two foreground classes are therefore listed by themselves too.
     """
 
-    name: str = "confusion_pairs"
-    better: Literal["higher", "lower"] = "lower"
+    name = "confusion_pairs"
+    better = "lower"
 
     def __init__(self, longest: int = PAIRS) -> None:
         self.longest = longest

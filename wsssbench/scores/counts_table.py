@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -16,12 +16,7 @@ from wsssbench.dumps.array_files import read_npz
 from wsssbench.errors import BadData
 from wsssbench.files.atomic import atomic_write_bytes
 from wsssbench.metrics import add_counts
-from wsssbench.scores.image_counts import (
-    ImageArrays,
-    concatenated,
-    from_members,
-    to_members,
-)
+from wsssbench.scores.image_counts import ImageArrays, concatenated, from_members, to_members
 from wsssbench.types import IGNORE, Counts
 
 if TYPE_CHECKING:
@@ -38,6 +33,14 @@ COLUMNS = ("image", "gold", "predicted", "pixels")
 
 
 MOST_COUNTED = 2**53  # pixels of one triple
+
+
+class ImagePixels(NamedTuple):
+    """(n, C) int64 pixels with truth of each image and class, background first."""
+
+    hit: NDArray[np.int64]  # TP
+    truth: NDArray[np.int64]  # TP + FN, abstained pixels among them
+    said: NDArray[np.int64]  # TP + FP
 
 
 @dataclass(frozen=True)
@@ -94,17 +97,20 @@ class CountsTable:
         """Summed triples of all images."""
         return add_counts([{"gold": self.gold, "predicted": self.predicted, "pixels": self.pixels}])
 
-    def by_image(self, classes: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Of each image and class the pixels that are hit (TP), true (TP + FN, abstained ones among them) and
-        said (TP + FP), background first: (n, classes + 1) each. Pixels without truth are left out."""
-        hit, truth, said = (np.zeros((len(self.ids), classes + 1), np.int64) for _ in range(3))
+    def by_image(self, classes: int) -> ImagePixels:
+        """The pixels of each image and of the `classes` + 1 classes; those without truth are left out."""
+
+        def summed(labels: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.int64]:
+            dense = np.zeros((len(self.ids), classes + 1), np.int64)
+            np.add.at(dense, (self.image[kept], labels[kept]), self.pixels[kept])
+            return dense
+
         known = self.gold != IGNORE
-        named = known & (self.predicted != IGNORE)
-        right = known & (self.gold == self.predicted)
-        np.add.at(truth, (self.image[known], self.gold[known]), self.pixels[known])
-        np.add.at(said, (self.image[named], self.predicted[named]), self.pixels[named])
-        np.add.at(hit, (self.image[right], self.gold[right]), self.pixels[right])
-        return hit, truth, said
+        return ImagePixels(
+            hit=summed(self.gold, known & (self.gold == self.predicted)),
+            truth=summed(self.gold, known),
+            said=summed(self.predicted, known & (self.predicted != IGNORE)),
+        )
 
     def save(self, path: Path | str) -> None:
         """Write a compressed npz (no pickles), whole or not at all."""

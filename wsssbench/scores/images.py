@@ -8,12 +8,12 @@ A few numbers per image and class are held (COCO-14 val: some 100 MB); masks mus
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.metrics import confusion_counts
-from wsssbench.types import Counts, Kind, Metric
+from wsssbench.metrics import PixelMetric, confusion_counts
+from wsssbench.types import Counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +27,7 @@ WORST_PERCENT = 10  # of the images, or of a class's images
 NAMED = 10  # worst images that are listed by name
 
 
-class PerImage(Metric):
+class PerImage(PixelMetric):
     """IoU of each image, its mean, and the worst (Csurka et al., BMVC 2013; Wang et al., NeurIPS 2023).
 
     IoU_ik = TP / (TP + FP + FN) of class k in image i, for the classes that image i shows; image_miou = mean
@@ -38,9 +38,6 @@ class PerImage(Metric):
     """
 
     name = "per_image"
-    needs: Kind = "labels"
-    better: Literal["higher", "lower"] = "higher"
-    unit = "%"
 
     def count(self, output: Mask, gold: Mask, classes: int) -> Counts:
         """The confusion of one image."""

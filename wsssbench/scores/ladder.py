@@ -8,15 +8,14 @@ and mIoU; the kinds are those that weak supervision is known for. Numpy and scip
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.metrics import confusion_counts, mean, percent
+from wsssbench.metrics import PixelMetric, confusion_counts, iou_per_class, mean, percent
 from wsssbench.scores.boundary import band_px, boundary_band, without_void
-from wsssbench.scores.matrix import per_class_percent
-from wsssbench.types import IGNORE, Counts, Kind, Metric
+from wsssbench.types import IGNORE, Counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,11 +121,10 @@ def repaired_miou(counts: Counts, classes: int, kinds: Collection[str]) -> float
     repaired = np.isin(KINDS, list(kinds))
     hit = counts["right"] + counts["missed"][repaired].sum(0)
     truth = counts["right"] + counts["missed"].sum(0)
-    union = truth + counts["false"][~repaired].sum(0)
-    return mean(per_class_percent(hit, np.where(truth > 0, union, 0)))
+    return mean(iou_per_class(hit, truth, hit + counts["false"][~repaired].sum(0)))
 
 
-class ErrorLadder(Metric):
+class ErrorLadder(PixelMetric):
     """How much mIoU each kind of error costs: what is gained where one kind is repaired and the rest is kept.
 
     The kinds are those of `error_kinds`, the tags of an image the classes in its mask. They are disjoint and
@@ -135,10 +133,7 @@ class ErrorLadder(Metric):
     ladder do add up and depend on the order, which is that of KINDS. Repairing never lowers mIoU.
     """
 
-    name: str = "error_ladder"
-    needs: Kind = "labels"
-    better: Literal["higher", "lower"] = "higher"
-    unit: str = "%"
+    name = "error_ladder"
 
     def count(self, output: Mask, gold: Mask, classes: int, where: object = "", truth: object = "") -> Counts:
         """`ladder_counts` of one image; BadData names `where` or `truth` for an impossible label."""

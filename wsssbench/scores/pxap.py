@@ -7,11 +7,12 @@ between classes may enter; that is the threshold curve.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wsssbench.masks import resize_bilinear
+from wsssbench.metrics import PixelMetric, mean, percent
 from wsssbench.scores.histogram import (
     FINE,
     average_precision,
@@ -19,8 +20,7 @@ from wsssbench.scores.histogram import (
     thresholds_below,
     truth_pixels,
 )
-from wsssbench.scores.matrix import mean, percent
-from wsssbench.types import IGNORE, Counts, Kind, Maps, Metric
+from wsssbench.types import IGNORE, Counts, Maps
 
 if TYPE_CHECKING:
     from wsssbench.types import Mask
@@ -29,7 +29,7 @@ BINS = FINE + 1
 OTHER, OWN, VOID = range(3)  # what the truth of a pixel is to the map's class
 
 
-class PxAP(Metric):
+class PxAP(PixelMetric):
     """Pixel average precision (Choe et al., "Evaluating weakly supervised object localization methods right",
     CVPR 2020), pooled over images, one class against the rest.
 
@@ -43,10 +43,8 @@ class PxAP(Metric):
     judged. Pixels of another class in the same image are negatives of k.
     """
 
-    name: str = "pxap"
-    needs: Kind = "maps"
-    better: Literal["higher", "lower"] = "higher"
-    unit: str = "%"
+    name = "pxap"
+    needs = "maps"
 
     def count(self, output: Maps, gold: Mask, classes: int, where: object = "", truth: object = "") -> Counts:
         """Of one image: positive and negative (K, 1001), pixels of class k and of others by their score of k;

@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsssbench.metrics import mean
-from wsssbench.scores.matrix import per_class_percent
-from wsssbench.types import IGNORE
+from wsssbench.metrics import iou_per_class, mean, per_class_percent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from wsssbench.scores.counts_table import CountsTable
+    from wsssbench.scores.counts_table import CountsTable, ImagePixels
 
     Ints = NDArray[np.int64]
     Bools = NDArray[np.bool_]
@@ -44,30 +42,7 @@ class Slice:
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """(n, C) int64 pixels of each image and class with truth: right ones, by truth, by prediction."""
-
-    hit: Ints
-    truth: Ints
-    said: Ints
-
-    @classmethod
-    def of(cls, table: CountsTable, classes: int) -> Pixels:
-        """`classes` is K; what abstains is predicted nowhere."""
-        known = table.gold != IGNORE
-        sides = (
-            (table.gold, known & (table.gold == table.predicted)),
-            (table.gold, known),
-            (table.predicted, known & (table.predicted != IGNORE)),
-        )
-        found = [np.zeros((len(table.ids), classes + 1), np.int64) for _ in sides]
-        for dense, (labels, kept) in zip(found, sides, strict=True):
-            np.add.at(dense, (table.image[kept], labels[kept]), table.pixels[kept])
-        return cls(*found)
-
-
-@dataclass(frozen=True)
-class Part:
+class SliceMembers:
     """What belongs to a slice, and which classes its means run over."""
 
     group: str
@@ -75,10 +50,10 @@ class Part:
     member: Bools  # (n, C) whether a class of an image is in the slice
     judged: Bools  # (C,)
 
-    def score(self, pixels: Pixels) -> Slice:
+    def score(self, pixels: ImagePixels) -> Slice:
         """Pool the pixels of the members."""
-        hit, truth, said = (np.where(self.member, x, 0).sum(0) for x in _sides(pixels))
-        iou = per_class_percent(hit, np.where(truth > 0, truth + said - hit, 0))
+        hit, truth, said = (np.where(self.member, x, 0).sum(0) for x in pixels)
+        iou = iou_per_class(hit, truth, said)
         recall = per_class_percent(hit, truth)
         judged = np.flatnonzero(self.judged)
         return Slice(
@@ -92,32 +67,23 @@ class Part:
         )
 
 
-def _sides(pixels: Pixels) -> tuple[Ints, Ints, Ints]:
-    return pixels.hit, pixels.truth, pixels.said
-
-
 def all_slices(table: CountsTable, classes: int) -> list[Slice]:
     """The slices by number of classes, by size and by company, in this order; `classes` is K."""
-    pixels = Pixels.of(table, classes)
+    pixels = table.by_image(classes)
     return [part.score(pixels) for part in slice_parts(table, pixels)]
 
 
-def slice_parts(table: CountsTable, pixels: Pixels) -> list[Part]:
+def slice_parts(table: CountsTable, pixels: ImagePixels) -> list[SliceMembers]:
     """What `all_slices` scores; which images and classes are in a part follows from the truth alone."""
     return [*_class_numbers(pixels), *_sizes(table, pixels), *_company(pixels)]
 
 
-def class_number_slices(table: CountsTable, classes: int) -> list[Slice]:
+def _class_numbers(pixels: ImagePixels) -> list[SliceMembers]:
     """Images by the number of foreground classes with truth pixels; "no class" only where there are such.
 
     Scores are `Iou`'s miou and recall over the images of the slice: background included, over the classes
     that the slice shows. Images without any truth belong to none.
     """
-    pixels = Pixels.of(table, classes)
-    return [part.score(pixels) for part in _class_numbers(pixels)]
-
-
-def _class_numbers(pixels: Pixels) -> list[Part]:
     truth = pixels.truth
     number = np.minimum((truth[:, 1:] > 0).sum(1), len(NUMBERS) - 1)
     found = []
@@ -125,22 +91,17 @@ def _class_numbers(pixels: Pixels) -> list[Part]:
         chosen = (number == n) & truth.any(1)
         if n or chosen.any():
             member = np.repeat(chosen[:, None], truth.shape[1], axis=1)
-            found.append(Part("classes in the image", name, member, (truth[chosen] > 0).any(0)))
+            found.append(SliceMembers("classes in the image", name, member, (truth[chosen] > 0).any(0)))
     return found
 
 
-def size_slices(table: CountsTable, classes: int) -> list[Slice]:
+def _sizes(table: CountsTable, pixels: ImagePixels) -> list[SliceMembers]:
     """Each class over the images in which it is small, medium or large; means over the slice's own classes.
 
     The size of class k in an image is the area of all its truth pixels (objects are not told apart) over that
     of the image, void included: below 5 %, 5 to 20 % (both included), above 20 %. IoU_k and recall_k pool the
     images in which class k has that size; what is taken for k in images without it is in no slice.
     """
-    pixels = Pixels.of(table, classes)
-    return [part.score(pixels) for part in _sizes(table, pixels)]
-
-
-def _sizes(table: CountsTable, pixels: Pixels) -> list[Part]:
     area = np.zeros(len(table.ids), np.int64)
     np.add.at(area, table.image, table.pixels)
     share = 100 * pixels.truth
@@ -148,25 +109,20 @@ def _sizes(table: CountsTable, pixels: Pixels) -> list[Part]:
     return _class_parts("size of the class", SIZES, pixels, size)
 
 
-def company_slices(table: CountsTable, classes: int) -> list[Slice]:
+def _company(pixels: ImagePixels) -> list[SliceMembers]:
     """Each class over the images that show it alone, and over those that show other classes as well.
 
     Co-occurring classes are what image tags cannot tell apart. The means run over the classes that are found
     in both slices, so that they differ by the company and not by the class.
     """
-    pixels = Pixels.of(table, classes)
-    return [part.score(pixels) for part in _company(pixels)]
-
-
-def _company(pixels: Pixels) -> list[Part]:
     others = (pixels.truth[:, 1:] > 0).sum(1) > 1
     company = np.repeat(others[:, None].astype(int), pixels.truth.shape[1], axis=1)
     return _class_parts("company of the class", COMPANY, pixels, company, shared=True)
 
 
 def _class_parts(
-    group: str, names: Sequence[str], pixels: Pixels, index: NDArray[np.int_], *, shared: bool = False
-) -> list[Part]:
+    group: str, names: Sequence[str], pixels: ImagePixels, index: NDArray[np.int_], *, shared: bool = False
+) -> list[SliceMembers]:
     """One part per name: `index` (n, C) says to which one each foreground class that an image shows belongs.
 
     Where they are `shared`, the classes that all of them show are judged, else each part's own.
@@ -177,5 +133,6 @@ def _class_parts(
     shown = np.stack([member.any(0) for member in members])
     judged = shown & (shown[shown.any(1)].all(0) if shared else True)
     return [
-        Part(group, name, member, kept) for name, member, kept in zip(names, members, judged, strict=True)
+        SliceMembers(group, name, member, kept)
+        for name, member, kept in zip(names, members, judged, strict=True)
     ]

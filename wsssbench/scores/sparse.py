@@ -11,11 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.scores.matrix import ConfusionMetric, confusion_matrix, mean, per_class_percent, percent
+from wsssbench.metrics import (
+    ConfusionMetric,
+    confusion_matrix,
+    iou_per_class,
+    mean,
+    per_class_percent,
+    percent,
+)
 from wsssbench.types import Counts
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 
 class PrecisionAtCoverage(ConfusionMetric):
@@ -31,7 +38,7 @@ class PrecisionAtCoverage(ConfusionMetric):
     IRN's does. Classes without truth are left out of all means, classes without labels of the precision too.
     """
 
-    name: str = "precision_at_coverage"
+    name = "precision_at_coverage"
 
     def score(self, counts: Counts, classes: int) -> Mapping[str, Any]:
         """Percentages; lists run over the C classes, background first, None where undefined.
@@ -45,10 +52,7 @@ class PrecisionAtCoverage(ConfusionMetric):
         as_background = said.copy()
         as_background[:, 0] += matrix[:, -1]
         hit, labelled = np.diagonal(said), said.sum(1)
-        precision = [
-            share if on else None
-            for share, on in zip(per_class_percent(hit, said.sum(0)), truth > 0, strict=True)
-        ]
+        precision = per_class_percent(hit, np.where(truth > 0, said.sum(0), 0))
         return {
             "precision_of_labelled_pixels": percent(int(hit.sum()), int(said.sum())),
             "coverage": percent(int(said.sum()), int(truth.sum())),
@@ -56,17 +60,14 @@ class PrecisionAtCoverage(ConfusionMetric):
             "coverage_foreground": percent(int(labelled[1:].sum()), int(truth[1:].sum())),
             "coverage_per_class": per_class_percent(labelled, truth),
             **_with_mean("class_precision_of_labelled_pixels", precision),
-            **_with_mean("miou_of_labelled_pixels", _iou(said, labelled)),
-            **_with_mean("miou_abstained_as_error", _iou(said, truth)),
-            **_with_mean("miou_abstained_as_background", _iou(as_background, truth)),
+            **_with_mean("miou_of_labelled_pixels", iou_per_class(hit, labelled, said.sum(0))),
+            **_with_mean("miou_abstained_as_error", iou_per_class(hit, truth, said.sum(0))),
+            **_with_mean(
+                "miou_abstained_as_background",
+                iou_per_class(np.diagonal(as_background), truth, as_background.sum(0)),
+            ),
         }
 
 
 def _with_mean(name: str, values: list[float | None]) -> dict[str, Any]:
     return {name: mean(values), f"{name}_per_class": values}
-
-
-def _iou(said: NDArray[np.int64], truth: NDArray[np.int64]) -> list[float | None]:
-    """TP / (truth + said - TP) in % of each class, None where `truth` is empty."""
-    hit, union = np.diagonal(said), truth + said.sum(0) - np.diagonal(said)
-    return [percent(h, u) if t else None for h, u, t in zip(hit, union, truth, strict=True)]

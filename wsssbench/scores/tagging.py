@@ -6,10 +6,11 @@ Scores of whole images against tags; where in the image a class is must not ente
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wsssbench.metrics import PixelMetric, mean, percent
 from wsssbench.scores.histogram import (
     FINE,
     average_precision,
@@ -17,8 +18,7 @@ from wsssbench.scores.histogram import (
     thresholds_below,
     truth_pixels,
 )
-from wsssbench.scores.matrix import mean, percent
-from wsssbench.types import Counts, Kind, Metric
+from wsssbench.types import Counts
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,7 @@ BINS = FINE + 1
 HALF = FINE // 2  # a score above 0.5 exceeds the thresholds 0.000 ... 0.500, one more than these
 
 
-class TagScores(Metric):
+class TagScores(PixelMetric):
     """Mean average precision and F1 of tag scores, pooled over images.
 
     AP_k = sum over t of precision_k(t) * (recall_k(t) - recall_k(next higher t)) over the images ordered by
@@ -43,10 +43,8 @@ class TagScores(Metric):
     so that a classifier whose scores crowd at 0 or 1 may lose something to the exact AP.
     """
 
-    name: str = "tag_scores"
-    needs: Kind = "tag_scores"
-    better: Literal["higher", "lower"] = "higher"
-    unit: str = "%"
+    name = "tag_scores"
+    needs = "tag_scores"
 
     def count(
         self,

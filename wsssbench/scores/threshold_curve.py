@@ -8,13 +8,14 @@ truth is `wsssbench.scores.otsu`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wsssbench.errors import BadData
+from wsssbench.metrics import PixelMetric
 from wsssbench.scores.histogram import checked_maps, largest_map, thresholds_below, truth_pixels
-from wsssbench.types import IGNORE, Counts, Kind, Maps, Metric
+from wsssbench.types import IGNORE, Counts, Maps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,7 +97,7 @@ def _histogram(
     return np.bincount(cell.ravel(), minlength=int(np.prod(shape))).reshape(shape)
 
 
-class ThresholdCurve(Metric):
+class ThresholdCurve(PixelMetric):
     """mIoU of class maps as a function of the background threshold, t = 0.00, 0.01 ... 0.99.
 
     mIoU(t) is that of `Iou` on the labels that `wsssbench.masks.threshold_labels` gives at t: at the truth's
@@ -106,10 +107,8 @@ class ThresholdCurve(Metric):
     reach, a ceiling that no policy without masks need attain. `plateau` tells how little the choice matters.
     """
 
-    name: str = "threshold_curve"
-    needs: Kind = "maps"
-    better: Literal["higher", "lower"] = "higher"
-    unit: str = "%"
+    name = "threshold_curve"
+    needs = "maps"
 
     def count(self, output: Maps, gold: Mask, classes: int, where: object = "", truth: object = "") -> Counts:
         """Pixels with truth of one image: gold (C,) by class; said and hit (K, 101) by the largest map's

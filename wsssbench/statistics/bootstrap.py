@@ -72,6 +72,31 @@ def _drawn(
     return np.asarray(middle + widening(seeds) * (drawn - middle))
 
 
+def of_both(score: Score) -> Score:
+    """(R, 2, Q) scores of two methods whose columns are side by side, (R, 2 M)."""
+
+    def both(sums: Columns | Floats) -> Floats:
+        half = sums.shape[1] // 2
+        return np.stack([score(sums[:, :half]), score(sums[:, half:])], axis=1)
+
+    return both
+
+
+def less(score: Score) -> Score:
+    """(R, Q) scores of the first of two such methods less those of the second."""
+
+    def difference(sums: Columns | Floats) -> Floats:
+        both = of_both(score)(sums)
+        return np.asarray(both[:, 0] - both[:, 1])
+
+    return difference
+
+
+def points(tables: Sequence[Columns], score: Score) -> Floats:
+    """(S, ...) the score of each seed's own images, none drawn anew."""
+    return np.stack([score(table.sum(0, dtype=np.float64)[None])[0] for table in tables])
+
+
 def image_weights(stratum: NDArray[np.int64], count: int, draw: np.random.Generator) -> Columns:
     """(count, n) how often each image is drawn; every stratum keeps its size."""
     weights = np.zeros((count, len(stratum)), np.float32)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wsssbench.scores.counts_table import CountsTable
+from wsssbench.scores.counts_table import CountsTable, ImagePixels
 from wsssbench.scores.ladder import KINDS
-from wsssbench.scores.slices import Part, Pixels, slice_parts
-from wsssbench.statistics.bootstrap import interval_of, rarest_class, replicates
+from wsssbench.scores.slices import SliceMembers, slice_parts
+from wsssbench.statistics.bootstrap import interval_of, less, points, rarest_class, replicates
 from wsssbench.statistics.paired import class_iou, mean_known
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Block:
+class ResampledScores:
     """Numbers of one cell that are resampled together: columns that add up, and what is made of them."""
 
     names: tuple[Name, ...]
@@ -59,25 +59,25 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Cell:
+class SeedCounts:
     """One seed of a method: its blocks by their first name, and the truth that its images show."""
 
     seed: int
     ids: tuple[str, ...]
     truth: Columns  # (n, C)
-    blocks: Mapping[Name, Block]
+    blocks: Mapping[Name, ResampledScores]
 
     @classmethod
-    def of(cls, seed: int, table: CountsTable, classes: int, ladder: Mapping[str, ImageArrays]) -> Cell:
+    def of(cls, seed: int, table: CountsTable, classes: int, ladder: Mapping[str, ImageArrays]) -> SeedCounts:
         """`classes` is K; without counts of the ladder it has no block of it."""
-        pixels = Pixels.of(table, classes)
+        pixels = table.by_image(classes)
         blocks = [_slice_block(part, pixels) for part in slice_parts(table, pixels)]
         blocks += [_ladder_block(ladder, len(table.ids))] if ladder else []
         named = {block.names[0]: block for block in blocks}
         return cls(seed, table.ids, pixels.truth.astype(np.float32), named)
 
 
-def method_estimates(cells: Sequence[Cell], resamples: int = RESAMPLES) -> dict[Name, Estimate]:
+def method_estimates(cells: Sequence[SeedCounts], resamples: int = RESAMPLES) -> dict[Name, Estimate]:
     """Means over the seeds of one method, with intervals; a seed without such a number is left out of it."""
     found: dict[Name, Estimate] = {}
     for name in _block_names(cells):
@@ -90,7 +90,7 @@ def method_estimates(cells: Sequence[Cell], resamples: int = RESAMPLES) -> dict[
 
 
 def difference_estimates(
-    first: Sequence[Cell], second: Sequence[Cell], resamples: int = RESAMPLES
+    first: Sequence[SeedCounts], second: Sequence[SeedCounts], resamples: int = RESAMPLES
 ) -> dict[Name, Estimate]:
     """First less second, paired by the seeds that both have and by image; {} where they share no seed or the
     images of a seed are not the same."""
@@ -102,7 +102,7 @@ def difference_estimates(
     for name in _block_names([cell for pair in pairs for cell in pair]):
         known = [pair for pair in pairs if all(_is_known(cell, name) for cell in pair)]
         if known:
-            score = _less(known[0][0].blocks[name].score)
+            score = less(known[0][0].blocks[name].score)
             blocks = [[pair[side].blocks[name] for pair in known] for side in (0, 1)]
             found |= _estimates([a for a, _ in known], blocks, score, resamples)
     return found
@@ -115,38 +115,24 @@ def _in_percent(estimate: Estimate) -> Estimate:
     return Estimate(estimate.value, max(0.0, estimate.low), min(100.0, estimate.high))
 
 
-def _block_names(cells: Sequence[Cell]) -> list[Name]:
+def _block_names(cells: Sequence[SeedCounts]) -> list[Name]:
     return list(dict.fromkeys(name for cell in cells for name in cell.blocks))
 
 
-def _is_known(cell: Cell, name: Name) -> bool:
+def _is_known(cell: SeedCounts, name: Name) -> bool:
     block = cell.blocks.get(name)
     return block is not None and block.defined
 
 
-def _point(score: Score, columns: Columns) -> Floats:
-    return np.asarray(score(columns.sum(0, dtype=np.float64)[None])[0])
-
-
-def _less(score: Score) -> Score:
-    """Of the columns of two side by side: the score of the first less that of the second."""
-
-    def less(sums: Columns | Floats) -> Floats:
-        half = sums.shape[1] // 2
-        return np.asarray(score(sums[:, :half]) - score(sums[:, half:]))
-
-    return less
-
-
 def _estimates(
-    cells: Sequence[Cell], sides: Sequence[Sequence[Block]], score: Score, resamples: int
+    cells: Sequence[SeedCounts], sides: Sequence[Sequence[ResampledScores]], score: Score, resamples: int
 ) -> Iterator[tuple[Name, Estimate]]:
     """Of one block in several cells; `sides` are its blocks, of the one method or of both."""
     tables = [
         np.concatenate([block.columns() for block in blocks], axis=1) for blocks in zip(*sides, strict=True)
     ]
     same = all(np.array_equal(cell.truth, cells[0].truth) for cell in cells)
-    point = np.stack([_point(score, table) for table in tables]).mean(0)
+    point = points(tables, score).mean(0)
     strata = [rarest_class(cell.truth) for cell in cells]
     drawn = replicates(tables, strata, score, same_images=same, resamples=resamples)
     enough = min(block.images for block in sides[0]) >= FEW
@@ -158,7 +144,7 @@ def _estimates(
 # -------------------------------------------------------------------------------------------------- slices
 
 
-def _slice_block(part: Part, pixels: Pixels) -> Block:
+def _slice_block(part: SliceMembers, pixels: ImagePixels) -> ResampledScores:
     member = part.member & part.judged
     names = tuple((part.group, part.name, score) for score in ("iou", "recall"))
 
@@ -167,7 +153,7 @@ def _slice_block(part: Part, pixels: Pixels) -> Block:
         return np.concatenate([side.astype(np.float32) for side in sides], axis=1)
 
     defined = bool(pixels.truth[member].any())
-    return Block(names, _slice_scores, columns, int(part.member.any(1).sum()), defined)
+    return ResampledScores(names, _slice_scores, columns, int(part.member.any(1).sum()), defined)
 
 
 def _slice_scores(sums: Columns | Floats) -> Floats:
@@ -181,7 +167,7 @@ def _slice_scores(sums: Columns | Floats) -> Floats:
 # -------------------------------------------------------------------------------------------------- ladder
 
 
-def _ladder_block(counts: Mapping[str, ImageArrays], images: int) -> Block:
+def _ladder_block(counts: Mapping[str, ImageArrays], images: int) -> ResampledScores:
     """Of the counts of `ErrorLadder`: right (C,), missed and false (kinds, C)."""
     parts = [counts[name] for name in ("right", "missed", "false")]
 
@@ -189,7 +175,7 @@ def _ladder_block(counts: Mapping[str, ImageArrays], images: int) -> Block:
         return np.concatenate([part.dense(images) for part in parts], axis=1)
 
     defined = any(len(part.value) for part in parts[:2])
-    return Block(LADDER_NAMES, ladder_scores, columns, images, defined)
+    return ResampledScores(LADDER_NAMES, ladder_scores, columns, images, defined)
 
 
 def ladder_scores(sums: Columns | Floats) -> Floats:

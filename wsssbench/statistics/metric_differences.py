@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsssbench.metrics import SIDE
-from wsssbench.statistics.bootstrap import rarest_class, replicates
-from wsssbench.statistics.paired import Difference, difference_of
+from wsssbench.statistics.bootstrap import rarest_class
+from wsssbench.statistics.paired import Difference, differences
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -58,15 +58,10 @@ def metric_differences(
     if metric is None or columns is None:
         return _of_seeds(name, pairs, resamples, seed)
     tables, unpack = columns
-    names = _numbers(name, pairs)
-    score = _score(metric, names, unpack, classes)
-    point = np.stack([_sides(score, t.sum(0, dtype=np.float64)[None])[0] for t in tables])  # (S, 2, Q)
-    strata = [rarest_class(first.truth) for first, _ in pairs]
-    drawn = replicates(
-        tables, strata, lambda sums: _less(score, sums), same_images=same_images,
-        resamples=min(resamples, RESAMPLES), seed=seed,
-    )  # fmt: skip
-    return _differences(name, names, point, drawn)
+    names, strata = _numbers(name, pairs), [rarest_class(first.truth) for first, _ in pairs]
+    titles, score = [f"{name}.{number}" for number in names], _score(metric, names, unpack, classes)
+    how = {"resamples": min(resamples, RESAMPLES), "seed": seed}
+    return differences(titles, tables, strata, score, same_images=same_images, **how)
 
 
 def _of_seeds(
@@ -74,25 +69,14 @@ def _of_seeds(
 ) -> list[Difference]:
     """From recorded scores: seeds alone are drawn, and one seed has no interval."""
     names = _numbers(name, pairs)
-    point = np.array(
-        [[[_number(side.scores[name].get(n)) for n in names] for side in pair] for pair in pairs]
-    )
-    tables = [both.reshape(1, -1) for both in point]
-
-    def less(sums: Columns | Floats) -> Floats:
-        first, second = np.moveaxis(np.asarray(sums, np.float64).reshape(len(sums), 2, -1), 1, 0)
-        return np.asarray(first - second)
-
-    none = [np.zeros(1, np.int64)] * len(tables)
-    drawn = replicates(tables, none, less, same_images=False, resamples=resamples, seed=seed)
-    if len(pairs) == 1:
-        drawn = np.full_like(drawn, np.nan)
-    return [replace(d, over="seeds") for d in _differences(name, names, point, drawn)]
-
-
-def _differences(name: str, numbers: Sequence[str], point: Floats, drawn: Floats) -> list[Difference]:
-    named = [f"{name}.{number}" for number in numbers]
-    return [difference_of(title, point[:, :, q], drawn[:, q]) for q, title in enumerate(named)]
+    tables = [
+        np.array([[_number(side.scores[name].get(n)) for side in pair for n in names]]) for pair in pairs
+    ]
+    titles, strata = [f"{name}.{number}" for number in names], [np.zeros(1, np.int64)] * len(tables)
+    how = {"resamples": resamples, "seed": seed}
+    found = differences(titles, tables, strata, np.asarray, same_images=False, **how)
+    none: dict[str, Any] = dict.fromkeys(("difference", "low", "high", "p", "smallest"), float("nan"))
+    return [replace(d, over="seeds", **(none if len(pairs) == 1 else {})) for d in found]
 
 
 def _numbers(name: str, pairs: Sequence[tuple[Judged, Judged]]) -> list[str]:
@@ -116,17 +100,6 @@ def _score(metric: Metric, names: Sequence[str], unpack: Unpack, classes: int) -
         return np.array([[_number(numbers.get(name)) for name in names] for numbers in found])
 
     return score
-
-
-def _sides(score: Score, sums: Columns | Floats) -> Floats:
-    """(R, 2, Q) scores of both methods, whose columns are side by side."""
-    half = sums.shape[1] // 2
-    return np.stack([score(sums[:, :half]), score(sums[:, half:])], axis=1)
-
-
-def _less(score: Score, sums: Columns | Floats) -> Floats:
-    both = _sides(score, sums)
-    return np.asarray(both[:, 0] - both[:, 1])
 
 
 # ------------------------------------------------------------------------------------------------- columns

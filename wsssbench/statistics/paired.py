@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from wsssbench.statistics.bootstrap import (
     LEVEL,
     RESAMPLES,
     interval_of,
+    less,
+    of_both,
+    points,
     rarest_class,
     replicates,
     student_over_normal,
@@ -28,8 +31,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wsssbench.scores.counts_table import CountsTable
-    from wsssbench.statistics.bootstrap import Columns, Floats
+    from wsssbench.statistics.bootstrap import Columns, Floats, Score
 
+    Ints: TypeAlias = NDArray[np.int64]
     Parts: TypeAlias = tuple[Floats, Floats, Floats]  # hit, truth, said: (..., C) each
 
 POWER_FACTOR = 1.96 + 0.84  # standard errors that a two-sided test at 5 % finds with a power of 80 %
@@ -104,13 +108,8 @@ def compare_counts(
     """
     pairs = [np.concatenate([a.columns(), b.columns()], axis=1) for a, b in zip(first, second, strict=True)]
     strata = [rarest_class(a.truth) for a in first]
-    both = [_scores(pair.sum(0, dtype=np.float64)[None])[0] for pair in pairs]
-    point = np.stack(both)  # (S, 2, Q)
-    drawn = replicates(
-        pairs, strata, _score_differences, same_images=same_images, resamples=resamples, seed=seed
-    )
-    names = [*SUMMARIES, *class_names]
-    found = [difference_of(name, point[:, :, q], drawn[:, q]) for q, name in enumerate(names)]
+    names, how = [*SUMMARIES, *class_names], {"resamples": resamples, "seed": seed}
+    found = differences(names, pairs, strata, _scores, same_images=same_images, **how)
     return [replace(d, better="lower") if d.score in LOWER else d for d in found]
 
 
@@ -128,19 +127,12 @@ def student_interval(sample: Sequence[float]) -> tuple[float, float]:
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def _score_differences(sums: Columns | Floats) -> Floats:
-    """(R, Q) scores of the first method less those of the second."""
-    both = _scores(sums)
-    return np.asarray(both[:, 0] - both[:, 1])
-
-
 def _scores(sums: Columns | Floats) -> Floats:
-    """(R, 2, Q) scores in % of both methods from (R, 2 M) summed columns; NaN: not defined."""
-    mine = sums.astype(np.float64).reshape(len(sums), 2, -1)
-    counts, (images, points) = mine[..., :-2], np.moveaxis(mine[..., -2:], -1, 0)
-    parts = counts.reshape(len(sums), 2, 3, -1).transpose(2, 0, 1, 3)
+    """(R, Q) scores in % of one method from (R, M) summed columns; NaN: not defined."""
+    columns = sums.astype(np.float64)
+    images, points = columns[:, -2], columns[:, -1]
+    hit, truth, said = np.split(columns[:, :-2], 3, axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        hit, truth, said = parts
         image_miou = np.where(images > 0, points / images, np.nan)
         iou = class_iou(hit, truth, said)
         summaries = [*_summaries((hit, truth, said), iou), image_miou]
@@ -174,6 +166,21 @@ def mean_known(values: Floats) -> Floats:
     known = np.isfinite(values)
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(known, values, 0).sum(-1) / known.sum(-1))
+
+
+def differences(
+    names: Sequence[str],
+    pairs: Sequence[Columns],
+    strata: Sequence[NDArray[np.int64]],
+    score: Score,
+    **how: Any,
+) -> list[Difference]:
+    """Of the numbers of `score`, by their `names`, first method less second.
+
+    `pairs` hold the columns of both side by side, a table for each seed. `how` is for `replicates`.
+    """
+    point, drawn = points(pairs, of_both(score)), replicates(pairs, strata, less(score), **how)
+    return [difference_of(name, point[:, :, q], drawn[:, q]) for q, name in enumerate(names)]
 
 
 def difference_of(name: str, point: Floats, drawn: Floats) -> Difference:

@@ -1,8 +1,8 @@
 """COCO 2014 for segmentation, 80 classes and background, from the files that users have: JPEGs, the instances
 files or PNG masks, lists, tags. Nothing is downloaded.
 
-The tree and its lists are found by `coco_tree`, annotations read by `coco_instances`, masks given by
-`coco_mask_sources`, tags by `coco_tags`; here they become one data set, with its choices and its fingerprint.
+The tree and its lists are found by `tree`, annotations read by `instances`, masks given by `mask_sources`,
+tags by `tags`; here they become one data set, with its choices and its fingerprint.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from wsssbench.errors import BadData, nearest
-from wsssbench.files.image_files import FileFault, picture_size, read_rgb
+from wsssbench.files.image_files import FileFault
 from wsssbench.masks import refuse_overlap
-from wsssbench.types import Dataset, DatasetCard, option
+from wsssbench.types import DatasetCard, option
 from wsssbench_datasets.class_choice import ChosenClasses, ClassOptions
 from wsssbench_datasets.coco14.classes import CLASS_NAMES
 from wsssbench_datasets.coco14.instances import Catalogue, catalogue
 from wsssbench_datasets.coco14.mask_sources import MaskSource, PaintedMasks, PngMasks
-from wsssbench_datasets.coco14.masks import require_pycocotools
+from wsssbench_datasets.coco14.painting import require_pycocotools
 from wsssbench_datasets.coco14.tags import TAG_FILES, MaskTags, catalogue_tags, file_tags
 from wsssbench_datasets.coco14.tree import (
     CLASS,
@@ -38,11 +38,11 @@ from wsssbench_datasets.coco14.tree import (
     tree_of,
 )
 from wsssbench_datasets.file_facts import cache_file, file_digests, split_fingerprint
-from wsssbench_datasets.survey import INDICES, MISSING, read_mask, require_a_class
+from wsssbench_datasets.survey import MISSING, FileDataset, read_mask, require_a_class
 from wsssbench_datasets.tag_files import require_tags
 
 if TYPE_CHECKING:
-    from wsssbench.types import Image, Mask, Tags
+    from wsssbench.types import Mask, Tags
 
 LABEL_SOURCE: Mapping[str, Literal["json", "mask"]] = {"json": "json", "masks": "mask"}
 RECAM = {"masks": "json", "lists": "all", "overlap": "later", "crowd": "background"}
@@ -85,14 +85,12 @@ class Coco14Config(ClassOptions, Coco14Tree):
     """Options of `coco14`."""
 
 
-class Coco14Files(Dataset):
+class Coco14Files(FileDataset):
     """The whole of `Coco14`, with all 80 classes: splits `train` and `val`, ids ascending by image number.
 
     Lists in circulation order images differently, so the order of a list is left aside: equal lists have
     equal fingerprints. `card.options` records the convention of the lists and where masks come from.
     """
-
-    bare_splits: tuple[str, ...] = ()
 
     def __init__(self, config: Coco14Tree, seed: int = 0) -> None:
         """Find the tree, its annotations and tags; BadData when one is missing or unusable."""
@@ -255,14 +253,6 @@ class Coco14Files(Dataset):
     def image_path(self, id: str) -> Path:
         return file_of(self._folders[self._split(id)], id, ".jpg")
 
-    def image(self, id: str) -> Image:
-        """(H, W, 3) uint8 RGB as stored, grey ones expanded; BadData if missing or truncated."""
-        return read_rgb(self.image_path(id))
-
-    def mask(self, id: str) -> Mask:
-        """(H, W) uint8 in 0..80 or 255, of the image's size; BadData for anything else."""
-        return self.mask_of_size(id, picture_size(self.image_path(id)))
-
     def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
         """The mask, read or painted, checked to be of `size` (H, W) unless that is None."""
         split = self._split(id)
@@ -299,7 +289,7 @@ class Coco14Files(Dataset):
         source = self._masks.get(split)
         if isinstance(source, PngMasks):  # painted ones show what is annotated
             read = partial(self.mask_of_size, size=None)
-            require_a_class(self.card, split, ids, read, source.place, INDICES)
+            require_a_class(self.card, split, ids, read, source.place, self.void_hint())
         masks = source.digests(ids) if source else [""] * len(ids)
         return split_fingerprint(zip(ids, tags, images, masks, strict=True))
 

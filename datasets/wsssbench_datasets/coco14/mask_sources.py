@@ -16,7 +16,7 @@ from wsssbench.files.image_files import FileFault
 from wsssbench.types import IGNORE
 from wsssbench_datasets.coco14.classes import CLASS_NAMES
 from wsssbench_datasets.coco14.instances import Catalogue, catalogue, outlines
-from wsssbench_datasets.coco14.masks import PAINTING, Crowd, Overlap, painted
+from wsssbench_datasets.coco14.painting import PAINTING, Crowd, Overlap, painted
 from wsssbench_datasets.coco14.tree import coco_id, file_of, image_number
 from wsssbench_datasets.file_facts import cache_file, file_digests, remembered
 from wsssbench_datasets.survey import in_threads, read_mask
@@ -85,7 +85,7 @@ class PngMasks:
 
 @dataclass(frozen=True)
 class PaintedMasks:
-    """Painted from the instances file `place` by the two rules of `coco_masks`."""
+    """Painted from the instances file `place` by the two rules of `painting`."""
 
     place: Path
     overlap: Overlap

@@ -1,6 +1,6 @@
 """The keys `labels`, `palette` and `ignore` of dataset.toml as a code of mask values, checked for sense.
 
-No file is read here; what a code does to one is `folder_labels`.
+No file is read here; what a code does to one is `label_code`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from wsssbench.errors import BadData, UnknownName, nearest
 from wsssbench.masks import voc_palette
 from wsssbench.types import IGNORE
-from wsssbench_datasets.folder.labels import MOST_INDEX, LabelCode, value_text
+from wsssbench_datasets.folder.label_code import MOST_INDEX, LabelCode, value_text
 
 BACKGROUND, IGNORED, OTHER = "background", "ignore", "other"
 VOC = "voc"  # the palette by this name

@@ -1,13 +1,13 @@
 """`folder`: any data set on disk that a `dataset.toml` in its root describes. Nothing is downloaded.
 
-What the description says is read by `folder_toml`, files are found by `folder_splits`, masks decoded by
-`folder_labels`, tags read by `folder_tags`; here they become one data set, and `folder_check` surveys it.
+What the description says is read by `toml`, files are found by `splits`, masks decoded by `label_code`, tags
+read by `tag_tables`; here they become one data set.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,20 +16,19 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from wsssbench.errors import BadData, first_names
-from wsssbench.files.image_files import picture_size, read_rgb
+from wsssbench.files.image_files import picture_size
 from wsssbench.files.label_palette import RENUMBERED, VOC, LabelPalettes
 from wsssbench.identity import content_key
-from wsssbench.types import Dataset, DatasetCard, option
+from wsssbench.types import DatasetCard, option
 from wsssbench_datasets.class_choice import ChosenClasses, ClassOptions
 from wsssbench_datasets.file_facts import cache_file, file_digests, split_fingerprint
-from wsssbench_datasets.folder.check import survey
 from wsssbench_datasets.folder.splits import SplitFiles
 from wsssbench_datasets.folder.toml import FILE, read_description
-from wsssbench_datasets.survey import PrepareReport, require_a_class
+from wsssbench_datasets.survey import FileDataset, require_a_class
 from wsssbench_datasets.tag_tables import read_tags
 
 if TYPE_CHECKING:
-    from wsssbench.types import Image, Mask, Tags
+    from wsssbench.types import Mask, Tags
 
 NAME = "folder"
 PALETTE_HINT = (
@@ -51,10 +50,8 @@ class FolderConfig(ClassOptions, FolderRoot):
     """Options of `folder`."""
 
 
-class FolderFiles(Dataset):
+class FolderFiles(FileDataset):
     """The whole of a described data set, with all its classes."""
-
-    whole_counts: ClassVar[Mapping[str, int]] = {}  # nobody has published them
 
     def __init__(self, config: FolderRoot, seed: int = 0) -> None:
         """Read the description, lists and tags; BadData for what is missing or wrong. `seed` is idle."""
@@ -107,14 +104,6 @@ class FolderFiles(Dataset):
     def image_path(self, id: str) -> Path:
         """Where the image is, or should be."""
         return self.files.image_path(id)
-
-    def image(self, id: str) -> Image:
-        """(H, W, 3) uint8 RGB as stored, without EXIF rotation; BadData if missing or truncated."""
-        return read_rgb(self.image_path(id))
-
-    def mask(self, id: str) -> Mask:
-        """(H, W) uint8 in 0..K or 255, of the image's size; BadData for anything else."""
-        return self.mask_of_size(id, picture_size(self.image_path(id)))
 
     def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
         """The mask, checked to be of `size` (H, W) unless that is None."""
@@ -188,6 +177,9 @@ class FolderFiles(Dataset):
         tags = "from the masks" if self._table is None else str(self._table.path)
         return [f"description: {self.described.path}", f"tags: {tags}"]
 
+    def unused(self) -> Sequence[str]:
+        return self.files.unused()
+
     def split_has(self, split: str) -> tuple[bool, bool]:
         """Whether the split has masks, and whether it has tags."""
         masked = split in self.files.mask_folders()
@@ -220,10 +212,6 @@ class Folder(ChosenClasses):
 
     Config: ClassVar[type] = FolderConfig
     Whole: ClassVar[type] = FolderFiles
-
-    def prepare(self) -> PrepareReport:
-        """Check every file of every split: what `wsssbench prepare folder` prints."""
-        return survey(self, self.whole, self.whole.files.unused())
 
 
 def _root(root: str) -> Path:

@@ -18,7 +18,7 @@ from wsssbench.identity import content_key
 from wsssbench.plugins.options import coerce
 from wsssbench.types import IGNORE
 from wsssbench_datasets.folder.code import BACKGROUND, IGNORED, VOC, read_code
-from wsssbench_datasets.folder.labels import LabelCode
+from wsssbench_datasets.folder.label_code import LabelCode
 from wsssbench_datasets.image_names import ID, PICTURES, inside, not_linked_out, read_text
 
 FILE = "dataset.toml"

@@ -16,10 +16,10 @@ import numpy as np
 from wsssbench.errors import UnknownName, nearest
 from wsssbench.identity import content_key, plain
 from wsssbench.types import Dataset, DatasetCard
-from wsssbench_datasets.shapes.config import PRESETS, ShapesConfig
 from wsssbench_datasets.shapes.forms import PATTERNS
 from wsssbench_datasets.shapes.paint import paint
 from wsssbench_datasets.shapes.scene import VERSION, Layout, draw_layout
+from wsssbench_datasets.shapes.scene_options import PRESETS, ShapesConfig
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags

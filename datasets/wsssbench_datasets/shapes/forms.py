@@ -1,7 +1,7 @@
 """Outlines of bodies and patterns of parts for the generated set `shapes`: geometry alone, no colours.
 
 Coordinates x, y run over [-1, 1] across a square canvas. Angles are met by dot products with unit vectors
-and never computed, so that every machine gets the same pixels (see `shapes_random`).
+and never computed, so that every machine gets the same pixels (see `random`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The colours of a `shapes` image: background, bodies, parts and grain, painted on a given layout.
 
-All arithmetic is float64 of the kinds that `shapes_random` allows, rounded once at the end.
+All arithmetic is float64 of the kinds that `random` allows, rounded once at the end.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from wsssbench.types import Image
-    from wsssbench_datasets.shapes.config import ShapesConfig
     from wsssbench_datasets.shapes.forms import Bools
     from wsssbench_datasets.shapes.random import Floats
     from wsssbench_datasets.shapes.scene import Layout, Thing
+    from wsssbench_datasets.shapes.scene_options import ShapesConfig
 
 APART = 0.45  # least distance of a body's colour from the background's and from other bodies', RGB in [0, 1]
 PART_APART = 0.7  # least distance of a part's two colours

@@ -2,7 +2,7 @@
 
 A scene depends on the generator's version, the data seed, the split, the index and the options, never on
 other images. Options stay out of the random streams' names, so that a change of contrast, context or body
-shows the same scenes made easier or harder. Colours live in `shapes_paint`; files must not enter.
+shows the same scenes made easier or harder. Colours live in `paint`; files must not enter.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wsssbench.types import Mask
-    from wsssbench_datasets.shapes.config import ShapesConfig
     from wsssbench_datasets.shapes.forms import Bools
+    from wsssbench_datasets.shapes.scene_options import ShapesConfig
 
 VERSION = "1"  # of the generator: one other byte anywhere asks for another version
 DIAMETER = {1: (0.45, 0.65), 2: (0.40, 0.55), 3: (0.32, 0.44), 4: (0.28, 0.38)}  # of a body, by object count

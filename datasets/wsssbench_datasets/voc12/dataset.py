@@ -13,19 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from wsssbench.errors import BadData, nearest
-from wsssbench.files.image_files import picture_size, read_rgb
 from wsssbench.masks import refuse_overlap
-from wsssbench.types import Dataset, DatasetCard, option
+from wsssbench.types import DatasetCard, option
 from wsssbench_datasets.class_choice import ChosenClasses, ClassOptions
 from wsssbench_datasets.file_facts import cache_file, file_digests, split_fingerprint
 from wsssbench_datasets.id_lists import read_list
-from wsssbench_datasets.survey import INDICES, read_mask, require_a_class
+from wsssbench_datasets.survey import FileDataset, read_mask, require_a_class
 from wsssbench_datasets.tag_files import XmlTags, read_tag_file, require_tags
 from wsssbench_datasets.voc12.lists import SPLITS, find_tree, list_file
-from wsssbench_datasets.voc12.masks import AUG, CLASS, MaskFiles
+from wsssbench_datasets.voc12.mask_files import AUG, CLASS, MaskFiles
 
 if TYPE_CHECKING:
-    from wsssbench.types import Image, Mask, Tags
+    from wsssbench.types import Mask, Tags
 
 CLASS_NAMES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -55,7 +54,7 @@ class Voc12Config(ClassOptions, Voc12Tree):
     """Options of `voc12`."""
 
 
-class Voc12Files(Dataset):
+class Voc12Files(FileDataset):
     """The whole tree of `Voc12`, with all 20 classes.
 
     A mask belongs to an id, not to a split: with `masks = "auto"` an id of train or val has its VOC mask
@@ -124,14 +123,6 @@ class Voc12Files(Dataset):
             raise BadData(what, where=self._tree)
         return self._masks.path(id)
 
-    def image(self, id: str) -> Image:
-        """(H, W, 3) uint8 RGB as stored, without EXIF rotation; BadData if missing or truncated."""
-        return read_rgb(self.image_path(id))
-
-    def mask(self, id: str) -> Mask:
-        """(H, W) uint8 in 0..20 or 255, of the image's size; BadData for anything else."""
-        return self.mask_of_size(id, picture_size(self.image_path(id)))
-
     def mask_of_size(self, id: str, size: tuple[int, int] | None) -> Mask:
         """The mask, checked to be of `size` (H, W) unless that is None."""
         return read_mask(self.mask_path(id), len(CLASS_NAMES), size)
@@ -163,7 +154,7 @@ class Voc12Files(Dataset):
         there = [id for id in ids if masked and id not in self._masks.lacking]
         if there:
             read = partial(self.mask_of_size, size=None)
-            require_a_class(self.card, split, there, read, self.mask_path(there[0]).parent, INDICES)
+            require_a_class(self.card, split, there, read, self.mask_path(there[0]).parent, self.void_hint())
         masks = dict(
             zip(there, file_digests([self.mask_path(id) for id in there], cache_file()), strict=True)
         )

@@ -22,17 +22,17 @@ from wsssbench.train import (
 )
 from wsssbench.training.crops import Batch, CropBatches
 from wsssbench.types import Context, View
-from wsssbench_methods.rrm.config import RrmConfig, crop_rule, energy_plan, joint_schedule, reliable_rule
-from wsssbench_methods.rrm.losses import balanced_cross_entropy, energy_of
-from wsssbench_methods.rrm.reliable import reliable_labels_batch
+from wsssbench_methods.rrm.losses import balanced_cross_entropy, energy_of, energy_plan
+from wsssbench_methods.rrm.options import RrmConfig
+from wsssbench_methods.rrm.reliable_rule import ReliableRule, reliable_labels_batch
 
 
 def train_jointly(net: JointNet, view: View, c: RrmConfig, ctx: Context) -> None:
     """The joint steps: loss = classification + balanced CE + energy, each with weight 1."""
-    plan = joint_schedule(c)
+    plan = c.joint_schedule()
     net.to(ctx.device)
     optimizer = make_optimizer(net.backbone, [net.head, net.segment], plan)
-    crops = CropBatches(view, crop_rule(c), c.batch, ctx.seed("joint/crops"))
+    crops = CropBatches(view, c.crop_rule(), c.batch, ctx.seed("joint/crops"))
     patience = patience_of(len(view.ids), c.batch, last_step(plan, None, 0))
     alive = AliveCheck(tag_frequencies(map(view.tags, view.ids)), patience=patience)
 
@@ -48,7 +48,7 @@ def joint_losses(net: JointNet, batch: Batch, c: RrmConfig, ctx: Context) -> Los
         tag_logits, raw, logits = net.joint(batch.images)
         with torch.no_grad():
             cam = multi_scale_cam(net, batch.images, c.cam_scales, flip=False, first=raw.detach())
-    colours = truncated(batch, crop_rule(c).padding) if c.truncate_colours else batch.images
+    colours = truncated(batch, c.crop_rule().padding) if c.truncate_colours else batch.images
     with ctx.phase("mining"):
         labels = mine(cam, colours, batch, c, ctx)
     up = resize(logits.float(), batch.images.shape[-2:])
@@ -56,7 +56,8 @@ def joint_losses(net: JointNet, batch: Batch, c: RrmConfig, ctx: Context) -> Los
     parts = {"cls": cls, "ce": balanced_cross_entropy(up, labels)}
     if c.energy_weight:
         with ctx.phase("energy"):
-            parts["energy"] = energy_of(up, colours, batch.valid, labels, energy_plan(c), ctx)
+            plan = energy_plan(c, recompute_scale=bool(c.recompute_scale))
+            parts["energy"] = energy_of(up, colours, batch.valid, labels, plan, ctx)
     share = (labels != 255).float().mean()
     return {"total": torch.stack(list(parts.values())).sum(), **parts, "mined": share}
 
@@ -73,7 +74,7 @@ def mine(cam: Tensor, colours: Tensor, batch: Batch, c: RrmConfig, ctx: Context)
         colours.permute(0, 2, 3, 1).contiguous(),
         full,
         batch.tags > 0,
-        reliable_rule(c, label_padding=bool(c.label_padding)),
+        ReliableRule.of(c, label_padding=bool(c.label_padding)),
         valid=batch.valid,
         backend=ctx.filter_backend,
         scale=sigma_scale(ctx.card),

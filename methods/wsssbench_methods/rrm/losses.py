@@ -12,6 +12,7 @@ from wsssbench.distributed import normaliser
 from wsssbench.ops.energy import PAPER_WEIGHT, Gradient, dense_energy, energy_weight
 from wsssbench.planning.stages import sigma_scale
 from wsssbench.types import IGNORE, Context
+from wsssbench_methods.network_options import EnergyOptions
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,13 @@ class EnergyPlan:
     sigma_rgb: float
     gradient: Gradient
     recompute_scale: bool = False
+
+
+def energy_plan(c: EnergyOptions, *, recompute_scale: bool = False) -> EnergyPlan:
+    """The energy that these options ask for."""
+    return EnergyPlan(
+        c.energy_weight, c.energy_scale, c.energy_sigma_xy, c.energy_sigma_rgb, c.gradient, recompute_scale
+    )
 
 
 def check_energy(crop: int, scale: float) -> None:

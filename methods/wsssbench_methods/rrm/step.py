@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wsssbench.masks import argmax_labels
-from wsssbench.nets.batching import by_size
 from wsssbench.nets.heads import (
     Classifier,
     JointNet,
@@ -27,28 +27,22 @@ from wsssbench.nets.segment_heads import logit_stride
 from wsssbench.ops.gaussian import check_filters
 from wsssbench.train import autocast, load_checkpoint
 from wsssbench.training.crops import Batch
-from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, Predictor, Step, StepCard, View
-from wsssbench_methods.classifier import (
-    check_network,
-    check_trained,
-    new_classifier,
-    plan_of,
-    shared_batches,
-    trained_classifier,
-)
+from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View
+from wsssbench_methods.classifier import ClassifierStep, new_classifier, plan_of, trained_classifier
 from wsssbench_methods.localizer import select_maps
+from wsssbench_methods.network_options import ClassifierPlan
+from wsssbench_methods.predictors import NetPredictor, TagRows
 from wsssbench_methods.presets import RRM_PRESETS, TUNED_ON
-from wsssbench_methods.rrm.config import RrmConfig, crop_rule
 from wsssbench_methods.rrm.joint import mine, train_jointly
-from wsssbench_methods.segment import head_plan
+from wsssbench_methods.rrm.options import RrmConfig
 
 
-class Rrm(Step):
+class Rrm(ClassifierStep):
     """End-to-end weakly supervised segmentation from image tags."""
 
     Config = RrmConfig
     presets: ClassVar = RRM_PRESETS
-    trains_together = True  # all processes that torchrun starts share its trainings
+    config: RrmConfig
     card = StepCard(
         name="rrm",
         version="2",
@@ -61,23 +55,14 @@ class Rrm(Step):
         reported={"voc12 val mIoU": 62.6, "voc12 test mIoU": 62.9},
     )
 
-    def __init__(self, config: RrmConfig) -> None:
-        self.config = config
-        self.card = replace(self.card, pretraining=config.pretraining if config.weights else "none")
-        self.plan = plan_of(config, replace(crop_rule(config), one_scale=False))
-
-    def ready(self) -> None:
-        c = self.config
-        trained = not c.classifier_steps
-        check_network(self.card.name, c.backbone, c.output_stride, c.weights, trained=trained)
+    @cached_property
+    def _plan(self) -> ClassifierPlan:
+        return plan_of(self.config, replace(self.config.crop_rule(), one_scale=False))
 
     def ready_on(self, card: DatasetCard, filter_backend: str) -> None:
-        check_trained(self.plan, self.config.weights, card)
+        super().ready_on(card, filter_backend)
         if self.config.energy_weight:
             check_filters(filter_backend, f"{self.card.name}: its loss has a dense energy (energy_weight)")
-
-    def batches(self) -> Mapping[str, int]:
-        return shared_batches(self.config)
 
     def stride_of(self, kind: Kind) -> float:
         c = self.config
@@ -85,41 +70,28 @@ class Rrm(Step):
         return stride / grid_scale(c.test_scales)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> RrmPredictor:
-        net = self._joint(trained_classifier(self.plan, self.config.weights, train, ctx), ctx)
+        net = self._joint(trained_classifier(self._plan, self.config.weights, train, ctx), ctx)
         train_jointly(net, train, self.config, ctx)
         return RrmPredictor(net, self.config, ctx)
 
     def restore(self, ctx: Context) -> RrmPredictor:
-        net = self._joint(new_classifier(self.plan, "", ctx), ctx)
+        net = self._joint(new_classifier(self._plan, "", ctx), ctx)
         load_checkpoint(ctx.workdir / "ckpt" / "joint.pt", net, None)
         return RrmPredictor(net, self.config, ctx)
 
     def _joint(self, classifier: Classifier, ctx: Context) -> JointNet:
         torch.manual_seed(ctx.seed("init"))
-        return JointNet(classifier, head_plan(self.config))
+        return JointNet(classifier, self.config.head_plan())
 
 
-class RrmPredictor(Predictor):
+class RrmPredictor(NetPredictor[JointNet, RrmConfig]):
     """A fitted RRM network: maps of its classifier, probabilities and labels of its segmentation head.
 
     With tags (labelling training images) maps and probabilities are means over scales and mirror images, and
     labels are restricted to background and the tags; without, all comes from the image as it is.
     """
 
-    def __init__(self, net: JointNet, config: RrmConfig, ctx: Context) -> None:
-        self.net, self.config, self.ctx = net.to(ctx.device).eval(), config, ctx
-
-    @torch.inference_mode()
-    def __call__(
-        self,
-        images: Sequence[Tensor],
-        tags: NDArray[np.bool_] | None,
-        given: Sequence[Outputs],
-        want: frozenset[Kind],
-    ) -> Sequence[Outputs]:
-        return by_size(images, lambda stack, m: self._outputs(stack, None if tags is None else tags[m], want))
-
-    def _outputs(self, stack: Tensor, tags: NDArray[np.bool_] | None, want: frozenset[Kind]) -> list[Outputs]:
+    def _outputs(self, stack: Tensor, tags: TagRows, want: frozenset[Kind]) -> list[Outputs]:
         scales = (1.0,) if tags is None else self.config.test_scales
         with self.ctx.phase("network"), autocast(self.ctx):
             views = several_views(self.net, stack, scales, flip=tags is not None)

@@ -8,10 +8,9 @@ from typing import Literal
 from wsssbench.train import Schedule
 from wsssbench.training.crops import MEAN_COLOUR, CropRule
 from wsssbench.types import option
-from wsssbench_methods.classifier import ClassifierOptions, schedule_of
-from wsssbench_methods.rrm.losses import EnergyPlan, check_energy
-from wsssbench_methods.rrm.reliable import ReliableRule
-from wsssbench_methods.segment import HeadOptions
+from wsssbench_methods.network_options import ClassifierOptions, EnergyOptions, HeadOptions, MapOptions
+from wsssbench_methods.rrm.losses import check_energy
+from wsssbench_methods.rrm.reliable_rule import RuleOptions
 
 BY_VARIANT = "; by default as the variant"
 MOST_HUE = 0.5  # of the circle of colours, in both directions
@@ -19,31 +18,7 @@ TRAPS = ("momentum_from_decay", "label_padding", "one_scale", "truncate_colours"
 
 
 @dataclass(frozen=True)
-class RuleOptions:
-    """Options of the rule that chooses reliable pixels."""
-
-    alpha_low: float = option(
-        4.0, "background exponent for sure foreground", origin="code, tool/myTool.py", above=0
-    )
-    alpha_high: float = option(
-        32.0, "background exponent for sure background", origin="code, tool/myTool.py", above=0
-    )
-    fraction: float = option(
-        0.4, "share of a class's CAM pixels that is reliable", origin="paper, section 3.2", above=0, high=1
-    )
-    background_confidence: float = option(
-        0.8, "cut on the background plane", origin="code, tool/myTool.py", low=0, high=1
-    )
-    crf_confidence: float = option(
-        0.8, "cut on the CRF marginals", origin="code, tool/myTool.py", low=0, high=1
-    )
-    agreement: bool = option(
-        True, "labels must agree with two CRFs; false: the CAM alone (a control)", origin="paper, section 3.2"
-    )
-
-
-@dataclass(frozen=True)
-class RrmConfig(HeadOptions, RuleOptions, ClassifierOptions):
+class RrmConfig(EnergyOptions, MapOptions, HeadOptions, RuleOptions, ClassifierOptions):
     """One-step RRM: a classifier is trained first, then classifier and segmentation head jointly."""
 
     variant: Literal["fixed", "faithful"] = option(
@@ -73,15 +48,6 @@ class RrmConfig(HeadOptions, RuleOptions, ClassifierOptions):
     steps: int = option(20000, "joint steps", origin="code, train_from_cls_weight.py", low=1)
     stop_at: int = option(0, "joint steps to take of them; 0: all", origin="for an early checkpoint", low=0)
     batch: int = option(4, "images per joint step", origin="code, train_from_cls_weight.py", low=1)
-    lr: float = option(
-        3e-5,
-        "learning rate of the backbone in the joint steps",
-        origin="own choice, for AdamW; code, sgd: 7e-4",
-        above=0,
-    )
-    head_factor: float = option(
-        10.0, "learning rate of the heads over the backbone's", origin="code, x10", above=0
-    )
     flat_rates: bool = option(
         False, "every parameter learns at lr in the joint steps", origin="code, tool/torchutils.py:33 (B3)"
     )
@@ -95,34 +61,6 @@ class RrmConfig(HeadOptions, RuleOptions, ClassifierOptions):
     )
     cam_scales: tuple[float, ...] = option(
         (1.0, 0.5, 1.5, 2.0), "scales of the training CAM", origin="code", above=0, filled=True
-    )
-
-    energy_weight: float = option(
-        1e-7,
-        "weight of the dense energy at 160x160 filtered pixels; 0: none",
-        origin="code; grows with (25600 / N)^2",
-        low=0,
-    )
-    energy_scale: float = option(0.5, "images are scaled by this before the energy", origin="code", above=0)
-    energy_sigma_xy: float = option(100.0, "spatial width in pixels of a VOC image", origin="code", above=0)
-    energy_sigma_rgb: float = option(15.0, "colour width in 0..255", origin="code", above=0)
-    gradient: Literal["published", "true"] = option(
-        "published", "of the energy: as published, or the true derivative", origin="code, DenseEnergyLoss.py"
-    )
-
-    threshold: float = option(
-        0.3,
-        "map value above which a pixel is foreground, where maps are judged",
-        origin="as cam's",
-        low=0,
-        high=1,
-    )
-    tag_threshold: float = option(
-        0.5,
-        "tag score above which a class is predicted when no tags are given",
-        origin="own choice",
-        low=0,
-        high=1,
     )
     test_scales: tuple[float, ...] = option(
         (0.5, 1.0, 1.5, 2.0),
@@ -147,40 +85,14 @@ class RrmConfig(HeadOptions, RuleOptions, ClassifierOptions):
         if self.momentum_from_decay:
             object.__setattr__(self, "momentum", self.weight_decay)
 
+    def crop_rule(self) -> CropRule:
+        """How crops are cut in the joint training."""
+        padding = MEAN_COLOUR if self.padding == "mean" else (0, 0, 0)
+        cut = super().crop_rule()
+        return replace(cut, one_scale=bool(self.one_scale), padding=padding, jitter=self.jitter)
 
-def crop_rule(c: RrmConfig) -> CropRule:
-    """How crops are cut in the joint training."""
-    padding = MEAN_COLOUR if c.padding == "mean" else (0, 0, 0)
-    scales = (c.scale_low, c.scale_high)
-    return CropRule(c.crop, scales, one_scale=bool(c.one_scale), padding=padding, jitter=c.jitter)
-
-
-def joint_schedule(c: RrmConfig) -> Schedule:
-    """Length and rates of the joint training."""
-    plan = replace(schedule_of(c, c.steps, c.lr, c.head_factor), stop_at=c.stop_at)
-    return replace(plan, head_factor=1.0, bias_factor=1.0) if c.flat_rates else plan
-
-
-def energy_plan(c: RrmConfig) -> EnergyPlan:
-    """The constants of the energy."""
-    return EnergyPlan(
-        c.energy_weight,
-        c.energy_scale,
-        c.energy_sigma_xy,
-        c.energy_sigma_rgb,
-        c.gradient,
-        bool(c.recompute_scale),
-    )
-
-
-def reliable_rule(c: RuleOptions, *, label_padding: bool = False) -> ReliableRule:
-    """The rule of mining; with `label_padding` as released (B4)."""
-    return ReliableRule(
-        alpha_low=c.alpha_low,
-        alpha_high=c.alpha_high,
-        fraction=c.fraction,
-        background_confidence=c.background_confidence,
-        crf_confidence=c.crf_confidence,
-        agreement=c.agreement,
-        variant="faithful" if label_padding else "fixed",
-    )
+    def joint_schedule(self) -> Schedule:
+        """Length and rates of the joint training."""
+        plan = self.schedule(self.steps, self.lr, self.head_factor, self.optimizer)
+        plan = replace(plan, stop_at=self.stop_at)
+        return replace(plan, head_factor=1.0, bias_factor=1.0) if self.flat_rates else plan

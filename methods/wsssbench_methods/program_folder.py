@@ -33,7 +33,7 @@ QUICK = 1  # of zlib's levels: these files live for minutes
 
 
 @dataclass(frozen=True)
-class StagedTree:
+class ProgramFolder:
     """The folder of one run of a program."""
 
     root: Path

@@ -7,7 +7,7 @@ CAMs, an image and its tags come in, a sparse label map goes out; networks, trai
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wsssbench.identity import CrfSet
 from wsssbench.ops.mean_field import mean_field
-from wsssbench.types import IGNORE
+from wsssbench.types import IGNORE, option
 
 PROBABILITY_FLOOR = 1e-5  # pydensecrf.utils.unary_from_softmax, which the published code calls
 SMALLEST = 1e-30  # so that no logarithm is infinite
@@ -29,18 +29,42 @@ MINING_CRF = CrfSet(
 
 
 @dataclass(frozen=True)
-class ReliableRule:
-    """Constants of the rule; the sources are the paper (section 3.2) and the published mining code."""
+class RuleOptions:
+    """Options of the rule that chooses reliable pixels."""
 
-    alpha_low: float = 4.0  # code: large background, so what stays foreground is safe
-    alpha_high: float = 32.0  # code: small background, so what stays background is safe
-    fraction: float = 0.4  # paper: the top 40 % of a class's CAM values (code: the element at 0.6 n)
+    alpha_low: float = option(
+        4.0, "background exponent for sure foreground", origin="code, tool/myTool.py", above=0
+    )
+    alpha_high: float = option(
+        32.0, "background exponent for sure background", origin="code, tool/myTool.py", above=0
+    )
+    fraction: float = option(
+        0.4, "share of a class's CAM pixels that is reliable", origin="paper, section 3.2", above=0, high=1
+    )
+    background_confidence: float = option(
+        0.8, "cut on the background plane", origin="code, tool/myTool.py", low=0, high=1
+    )
+    crf_confidence: float = option(
+        0.8, "cut on the CRF marginals", origin="code, tool/myTool.py", low=0, high=1
+    )
+    agreement: bool = option(
+        True, "labels must agree with two CRFs; false: the CAM alone (a control)", origin="paper, section 3.2"
+    )
+
+
+@dataclass(frozen=True)
+class ReliableRule(RuleOptions):
+    """The rule with all of its constants; the sources are the paper (section 3.2) and the published code."""
+
     min_value: float = 0.1  # code: smaller CAM values are not counted
-    background_confidence: float = 0.8  # code: (1 - max CAM)^alpha_high above this is safe background
-    crf_confidence: float = 0.8  # code: a CRF marginal below this is unsure
-    agreement: bool = True  # False leaves the two CRFs out: the CAM alone decides (a control)
     crf: CrfSet = MINING_CRF
     variant: Literal["fixed", "faithful"] = "fixed"
+
+    @classmethod
+    def of(cls, c: RuleOptions, *, label_padding: bool = False) -> ReliableRule:
+        """The rule that these options ask for; with `label_padding` as released (trap B4)."""
+        own = {f.name: getattr(c, f.name) for f in fields(RuleOptions)}
+        return cls(**own, variant="faithful" if label_padding else "fixed")
 
     def __post_init__(self) -> None:
         """ValueError for a fraction that no share of pixels can be; at 0 no pixel of a class is reliable."""
