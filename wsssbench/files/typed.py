@@ -9,8 +9,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any, TypeVar
 
-import msgspec
-
 from wsssbench.errors import printable
 
 T = TypeVar("T")
@@ -19,6 +17,8 @@ T = TypeVar("T")
 def typed(value: Any, kind: Any) -> Any:
     """`value` as the annotation `kind`. ValueError with the place where it does not fit, as "Expected `int`,
     got `str` - at `$.seed`"; TypeError for an annotation that cannot be read."""
+    import msgspec  # late: --help reads nothing
+
     try:
         return msgspec.convert(value, kind, dec_hook=_other)
     except msgspec.ValidationError as error:
