@@ -231,7 +231,7 @@ def filters_left_out() -> Iterator[None]:
 def launches_left_out() -> Iterator[None]:
     """Inside, Triton's kernels are not started; what is around them runs as for a GPU. Tensors that are kept
     from call to call are forgotten on both sides."""
-    modules = [import_module(f"wsssbench.ops.{name}_triton") for name in ("lattice", "mean_field", "exact")]
+    modules = [import_module(f"wsssbench.ops.{name}_triton") for name in ("lattice", "mean_field")]
 
     def forget() -> None:
         for kept in (value for module in modules for value in vars(module).values()):

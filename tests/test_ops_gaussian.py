@@ -72,7 +72,7 @@ def test_exact_equals_a_float64_brute_force(shape: tuple[int, int, int, int]) ->
 def test_exact_is_the_same_in_small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     features, values = case((2, 50, 5, 3), seed=13)
     whole = gaussian_filter(features, "exact")(values)
-    monkeypatch.setattr("wsssbench.ops.exact.TILE_ENTRIES", {"cpu": 350})  # seven rows of 50
+    monkeypatch.setattr("wsssbench.ops.gaussian.TILE_ENTRIES", {"cpu": 350})  # seven rows of 50
     torch.testing.assert_close(gaussian_filter(features, "exact")(values), whole, rtol=1e-6, atol=1e-6)
 
 
@@ -216,3 +216,24 @@ def test_the_gpu_agrees_with_the_cpu(backend: str) -> None:
     want = gaussian_filter(features, backend)(values)
     out = gaussian_filter(features.cuda(), backend)(values.cuda()).cpu()
     assert (out - want).abs().max() < 1e-4 * want.abs().max()
+
+
+def test_what_is_compiled_is_said_once_and_only_of_the_filters(capsys: pytest.CaptureFixture[str]) -> None:
+    from numba.core import event
+
+    from wsssbench.ops.kernels import CompileNotice
+
+    def own(x: int) -> int:
+        return x
+
+    def foreign(x: int) -> int:
+        return x
+
+    own.__module__ = "wsssbench.ops.made_up"
+    listener, found = CompileNotice(), [numba.njit(foreign), numba.njit(own)]
+    with event.install_listener("numba:compile", listener):
+        found[0](1)
+        assert not capsys.readouterr().err
+        for value in (1, 1.5):
+            found[1](value)
+    assert capsys.readouterr().err.count("compiling the filter") == 1

@@ -1,6 +1,6 @@
 """Gaussian filtering of images: one interface, several backends, and the features of the two usual kernels.
 
-`gaussian_filter(features)` returns a function that maps (B, N, C) values to (B, N, C): for every point the
+`gaussian_filter(features)` returns a `Filter` that maps (B, N, C) values to (B, N, C): for every point the
 sum of all values weighted by exp(-|f_i - f_j|^2 / 2), itself included, not normalised. `lattice` is the
 permutohedral approximation of the published code (compiled on the CPU, Triton on CUDA), `exact` the sum
 itself; they are different operators, so what ran belongs into a record. What the filter is for (a CRF, a
@@ -9,8 +9,10 @@ loss) must not enter.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -21,9 +23,22 @@ from wsssbench.ops.triton_launch import runs_triton
 if TYPE_CHECKING:
     from wsssbench.ops.lattice_cpu import Lattice
 
-Filter: TypeAlias = Callable[[Tensor], Tensor]
+TILE_ENTRIES = {"cpu": 2**21, "cuda": 2**26}  # values of an exact filter held at once: 8 MB, 256 MB
 BACKENDS = ("lattice", "exact", "pydensecrf")
 GROUP_POINTS = 2**17  # points in one compiled lattice: enough to fill the cores, few enough for the cache
+
+
+class Filter(ABC):
+    """A linear, symmetric filter K of a batch of images, without a gradient."""
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """K values: (B, N, C) float32 -> (B, N, C) float32."""
+        ones = values.new_ones(values.shape[:2], dtype=torch.float32)
+        return self.between(ones, values.transpose(1, 2), ones).transpose(1, 2)
+
+    @abstractmethod
+    def between(self, before: Tensor, planes: Tensor, after: Tensor) -> Tensor:
+        """after * K (before * planes): planes (B, C, N), as images lie; factors (B, N)."""
 
 
 def check_backend(backend: str) -> None:
@@ -51,20 +66,8 @@ def gaussian_filter(features: Tensor, backend: str = "lattice") -> Filter:
     """
     check_filters(backend)
     features = features.detach().float()
-    return _exact(features) if backend == "exact" else _lattice(features)
-
-
-def _exact(features: Tensor) -> Filter:
-    if runs_triton(features.device):
-        from wsssbench.ops.exact_triton import FusedExactFilter
-
-        return FusedExactFilter(features)
-    from wsssbench.ops.exact import ExactFilter
-
-    return ExactFilter(features)
-
-
-def _lattice(features: Tensor) -> Filter:
+    if backend == "exact":
+        return ExactFilter(features)
     if features.device.type == "cpu":
         return CompiledLatticeFilter(features)
     if runs_triton(features.device):
@@ -76,18 +79,7 @@ def _lattice(features: Tensor) -> Filter:
     return TorchLatticeFilter(features)
 
 
-@runtime_checkable
-class PlaneFilter(Protocol):
-    """A filter that also takes planes as images have them, and factors on both sides."""
-
-    def __call__(self, values: Tensor) -> Tensor: ...
-
-    def between(self, before: Tensor, planes: Tensor, after: Tensor) -> Tensor:
-        """after * K (before * planes): planes (B, C, N), not points by channels; factors (B, N)."""
-        ...
-
-
-class CompiledLatticeFilter:
+class CompiledLatticeFilter(Filter):
     """The CPU lattice behind torch tensors; the batch is cut into groups that suit the cache."""
 
     def __init__(self, features: Tensor) -> None:
@@ -97,12 +89,7 @@ class CompiledLatticeFilter:
         array = features.contiguous().numpy()
         self._lattices: list[Lattice] = [lattice_cpu.build(array[group]) for group in self._groups]
 
-    def __call__(self, values: Tensor) -> Tensor:
-        ones = values.new_ones(values.shape[:2], dtype=torch.float32)
-        return self.between(ones, values.transpose(1, 2), ones).transpose(1, 2)
-
     def between(self, before: Tensor, planes: Tensor, after: Tensor) -> Tensor:
-        """after * K (before * planes): planes (B, C, N), not points by channels; factors (B, N)."""
         from wsssbench.ops import lattice_cpu
 
         inputs = [x.detach().float().contiguous() for x in (planes, before, after)]
@@ -111,6 +98,43 @@ class CompiledLatticeFilter:
             values, first, last = (x[group].numpy() for x in inputs)
             lattice_cpu.filter_planes(lattice, values, out[group].numpy(), first, last)
         return out
+
+
+class ExactFilter(Filter):
+    """The Gaussian sum itself, tile by tile; no N x N matrix is ever held. Quadratic in the number of pixels.
+
+    In plain torch, on a GPU too. Another operator than the lattice, whose constant and shape differ.
+    """
+
+    def __init__(self, features: Tensor) -> None:
+        # Distances do not change and lose less to rounding when the positions are small numbers.
+        self._features = (features - features.mean(1, keepdim=True)).contiguous()
+
+    @torch.no_grad()
+    def between(self, before: Tensor, planes: Tensor, after: Tensor) -> Tensor:
+        values = (planes.float() * before[:, None]).transpose(1, 2).contiguous()
+        out, points = torch.empty_like(values), values.shape[1]
+        tile = max(1, TILE_ENTRIES.get(values.device.type, 2**21) // max(points, 1))
+        with _full_float32(values.device.type):
+            for features, image, result in zip(self._features, values, out, strict=True):
+                for first in range(0, points, tile):
+                    rows = features[first : first + tile]
+                    # Without the matrix product |a|^2 + |b|^2 - 2ab, which cancels in float32.
+                    distance = torch.cdist(rows, features, compute_mode="donot_use_mm_for_euclid_dist")
+                    result[first : first + tile] = distance.square_().mul_(-0.5).exp_() @ image
+        return out.transpose(1, 2) * after[:, None]
+
+
+@contextmanager
+def _full_float32(device_type: str) -> Iterator[None]:
+    """No autocast and no TF32 inside: a training loop may have asked for either."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(device_type, enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def image_groups(batch: int, points: int) -> list[slice]:

@@ -12,11 +12,13 @@ order of the bands. So every sum has a fixed order, and results repeat bit for b
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numba.core import event
 from numpy.typing import NDArray
 
 from wsssbench.ops.lanes import WIDTH, load, madd, store, transpose, zeros
@@ -50,6 +52,23 @@ def compiled(*, parallel: bool = False, inner: bool = False, inline: bool = Fals
             "prange": True,
         }
     return cast("Callable[[F], F]", numba.njit(cache=True, **options))
+
+
+class CompileNotice(event.Listener):
+    """Says once, on stderr, that loops are compiled: a first call waits for that, and numba keeps them."""
+
+    said = False
+
+    def on_start(self, event: event.Event) -> None:
+        if not self.said and event.data["dispatcher"].py_func.__module__.startswith("wsssbench.ops."):
+            self.said = True
+            print("compiling the filter, about 30 s, once", file=sys.stderr, flush=True)
+
+    def on_end(self, event: event.Event) -> None:
+        pass
+
+
+event.register("numba:compile", CompileNotice())  # type: ignore[no-untyped-call]
 
 
 @compiled(inner=True)
@@ -104,6 +123,7 @@ def spread(table: Floats, members: Ids, first: int, last: int, rows: Floats) -> 
 
 @compiled(inner=True)
 def clear(rows: Floats, first: int, last: int) -> None:
+    """rows[first:last] = 0; as an assignment numba makes it several times slower."""
     for r in range(first, last):
         for c in range(0, rows.shape[1], WIDTH):
             store(zeros(), rows, r, c)
