@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from wsssbench.errors import UnknownName, nearest
-from wsssbench.ops.gaussian import Filter, bilateral_features, gaussian_filter
+from wsssbench.ops.filters import Filter
+from wsssbench.ops.gaussian import bilateral_features, gaussian_filter
 from wsssbench.ops.halving import bilinear, nearest_pixels
 from wsssbench.types import IGNORE
 

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from wsssbench.ops.gaussian import Filter
+from wsssbench.ops.filters import Filter
 
 # A vertex is known by sum_i coordinate_i * KEY_FACTORS[i] modulo 2^64. Keys are linear: a neighbour's key is
 # a sum; that any two of a million vertices share a key has a probability near 2^-25. Random odd numbers.

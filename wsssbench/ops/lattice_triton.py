@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from wsssbench.ops import lattice_triton_kernels as kernels
-from wsssbench.ops.gaussian import Filter
+from wsssbench.ops.filters import Filter
 from wsssbench.ops.lattice_torch import KEY_FACTORS
 from wsssbench.ops.triton_launch import launch
 
