@@ -12,7 +12,7 @@ order of the bands. So every sum has a fixed order, and results repeat bit for b
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -29,6 +29,7 @@ Keys = NDArray[np.int64]
 F = TypeVar("F", bound=Callable[..., Any])
 
 ROWS = 64  # points that are handled together, so that their channels stay in the nearest cache
+COMPILING = "compiling the filter, about 30 s; later runs find it compiled"
 HALF, ONE = np.float32(0.5), np.float32(1)
 
 
@@ -41,30 +42,20 @@ def compiled(*, parallel: bool = False, inner: bool = False, inline: bool = Fals
     if inner:  # called by compiled functions alone: needs no way in from Python
         options |= {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     if parallel:  # loops over numba.prange alone: looking for others costs seconds of compilation
-        options["parallel"] = {
-            "numpy": False,
-            "comprehension": False,
-            "reduction": False,
-            "setitem": False,
-            "stencil": False,
-            "inplace_binop": False,
-            "fusion": False,
-            "prange": True,
-        }
+        others = ("numpy", "comprehension", "reduction", "setitem", "stencil", "inplace_binop", "fusion")
+        options["parallel"] = {**dict.fromkeys(others, False), "prange": True}
     return cast("Callable[[F], F]", numba.njit(cache=True, **options))
 
 
 class CompileNotice(event.Listener):
-    """Says once, on stderr, that loops are compiled: a first call waits for that, and numba keeps them."""
+    """Logs once that loops are compiled: a first call waits for that, and numba keeps them."""
 
     said = False
 
     def on_start(self, event: event.Event) -> None:
         if not self.said and event.data["dispatcher"].py_func.__module__.startswith("wsssbench.ops."):
             CompileNotice.said = True
-            print(
-                "compiling the filter, about 30 s; later runs find it compiled", file=sys.stderr, flush=True
-            )
+            logging.getLogger("wsssbench").warning(COMPILING)
 
     def on_end(self, event: event.Event) -> None:
         pass
