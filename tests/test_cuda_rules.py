@@ -140,6 +140,20 @@ def moved(net: nn.Module) -> nn.Module:
     return net
 
 
+@pytest.mark.parametrize("backbone", ["compact", "mobilenet_v2"])
+def test_a_network_computes_in_bf16_and_its_cam_is_float32(backbone: str) -> None:
+    net, types = joint_net(backbone, HEAD).eval(), set[torch.dtype]()
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda m, i, out: types.add(out.dtype))
+    images = torch.randint(0, 256, (2, 3, 33, 33), dtype=torch.uint8)
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        raw = net.joint(images)[1]
+        cam = multi_scale_cam(net, images, (1.0, 0.5), flip=True, first=raw)
+    assert types == {torch.bfloat16}
+    assert cam.dtype == torch.float32
+
+
 # ------------------------------------------------------------------------------------------ passes together
 
 
