@@ -63,7 +63,6 @@ AHEAD = 4  # batches under way while a GPU trains
 POLY_POWER = 0.9  # DeepLab's schedule; RRM's code likewise (tool/torchutils.py)
 STEPS = "/steps"  # after a training's name: the purpose of the seed that its steps draw from
 RANK_SEED = 1 << 40  # between the seeds of processes that share a training: more than it has steps
-SETTLED, WORTH_HIDING = 3.0, 20.0  # seconds: after which the rate is known; that a training still takes
 HELD = "stopping after this step, with a checkpoint"
 AT_ONCE = "; once more to stop at once"
 
@@ -90,7 +89,7 @@ def train(
     saved = ctx.workdir / "ckpt" / f"{name}.pt"
     start = load_checkpoint(saved, model, optimizer, check)
     seed, last_save = ctx.seed(name + STEPS) + _rank_seed(), time.perf_counter()
-    end, begin = last_step(plan, ctx.step_limit, start), time.perf_counter()
+    end = last_step(plan, ctx.step_limit, start)
     model.train()
     late = LateLosses(_teller(ctx, name, end, check), steps_late(ctx))
     with sizes_repeat(ctx.device), _shared(model), HeldInterrupts() as interrupts, late:
@@ -98,7 +97,6 @@ def train(
             torch.manual_seed((seed + step) % 2**63)
             values = one_step(ctx, model, optimizer, losses, batch, poly(step, plan.steps), plan.clip)
             late.note(StepReport(step, values, batch.whole, optimizer.param_groups[0]["lr"]))
-            _compile_beside(ctx, time.perf_counter() - begin, step + 1 - start, end - start)
             asked, due = _agreed(interrupts.asked, time.perf_counter() - last_save > CHECKPOINT_SECONDS)
             if asked or due:
                 late.settle()
@@ -130,16 +128,6 @@ def _teller(
         ctx.progress(report.step + 1, end, report.images, numbers)
 
     return tell
-
-
-def _compile_beside(ctx: Context, seconds: float, done: int, steps: int) -> None:
-    """On a CPU, let the lattice's loops be compiled beside a training that is long enough to hide that."""
-    if seconds < SETTLED or ctx.device != "cpu" or ctx.filter_backend != "lattice" or not distributed.leads():
-        return
-    if seconds / done * (steps - done) > WORTH_HIDING:
-        from wsssbench.ops.compile_ahead import compile_ahead
-
-        compile_ahead()
 
 
 def last_step(plan: Schedule, limit: int | None, start: int) -> int:

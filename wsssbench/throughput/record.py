@@ -50,6 +50,15 @@ class Machine:
 
 
 @dataclass(frozen=True)
+class Lap:
+    """One step of a training, or one call of a predictor."""
+
+    seconds: float
+    images: int
+    phases: Mapping[str, float]  # seconds, no more than the lap's together; empty where they are not known
+
+
+@dataclass(frozen=True)
 class BenchLine:
     """One thing that was timed: a training's steps, or the calls of a predictor."""
 
@@ -91,40 +100,33 @@ class BenchRecord:
 
 
 def bench_line(
-    step: str,
-    what: str,
-    seconds: Sequence[float],
-    images: Sequence[int],
-    phases: Sequence[tuple[float, Mapping[str, float]]] = (),
-    peak_bytes: int | None = None,
+    step: str, what: str, measured: Sequence[Lap], told: Sequence[Lap] = (), peak: int | None = None
 ) -> BenchLine:
-    """The numbers of measured steps: their seconds and images, each at least one.
-
-    `phases` are steps of which it is known where the time went: seconds in all, and by phase.
-    """
+    """The numbers of `measured` laps, at least one, and the phases of those that tell them."""
+    seconds = [lap.seconds for lap in measured]
     median = statistics.median(seconds)
     several = len(seconds) > 1
     low, _, high = statistics.quantiles(seconds, n=4, method="inclusive") if several else [median] * 3
     return BenchLine(
         step=step,
         what=what,
-        batch=round(statistics.median(images)),
-        images_per_s=round(statistics.fmean(images) / median, 3) if median else 0.0,
+        batch=round(statistics.median(lap.images for lap in measured)),
+        images_per_s=round(statistics.fmean(lap.images for lap in measured) / median, 3) if median else 0.0,
         median_ms=_ms(median),
         quartiles_ms=(_ms(low), _ms(high)),
         times_ms=tuple(_ms(s) for s in seconds),
-        peak_bytes=peak_bytes,
-        phases_ms=_mean_phases(phases),
+        peak_bytes=peak,
+        phases_ms=_mean_phases(told),
     )
 
 
-def _mean_phases(phases: Sequence[tuple[float, Mapping[str, float]]]) -> dict[str, float]:
+def _mean_phases(laps: Sequence[Lap]) -> dict[str, float]:
     """Means, not medians: they add up to the mean step."""
-    if not phases:
+    if not laps:
         return {}
-    names = dict.fromkeys(name for _, own in phases for name in own)
-    means = {name: statistics.fmean(own.get(name, 0.0) for _, own in phases) for name in names}
-    whole = statistics.fmean(seconds for seconds, _ in phases)
+    names = dict.fromkeys(name for lap in laps for name in lap.phases)
+    means = {name: statistics.fmean(lap.phases.get(name, 0.0) for lap in laps) for name in names}
+    whole = statistics.fmean(lap.seconds for lap in laps)
     return {**{n: _ms(v) for n, v in means.items()}, REST: _ms(max(0.0, whole - sum(means.values())))}
 
 
