@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wsssbench import distributed
+from wsssbench.distributed.launch import at_work
 from wsssbench.errors import TrainingFailed
 from wsssbench.running.context import RunContext
 from wsssbench.testing.tiny import TinyDataset
@@ -180,7 +180,7 @@ def test_losses_are_read_late_on_a_gpu_by_a_process_that_trains_alone_and_is_not
     )
     with measuring.shared("classifier", 1) as shared:
         assert [steps_late(ctx) for ctx in (measuring, shared)] == [0, 0]
-    with distributed.at_work(SimpleNamespace()):  # type: ignore[arg-type]
+    with at_work(SimpleNamespace()):
         assert steps_late(context(tmp_path, "cuda")) == 0
 
 

@@ -195,7 +195,7 @@ def one_step(
     with ctx.phase("backward"):
         (values["total"] * share if sharers else values["total"]).backward()  # type: ignore[no-untyped-call]
     if sharers:
-        from wsssbench.distributed.gradients import share_step
+        from wsssbench.distributed.shared_model import share_step
 
         with ctx.phase("gradients of others"):
             values = share_step(values, model, share, sharers)
@@ -219,10 +219,9 @@ def autocast(ctx: Context) -> AbstractContextManager[Any]:
 def _timed(ctx: Context, batches: CropBatches, start: int, steps: int) -> Iterator[tuple[int, Batch]]:
     gpu = ctx.device.startswith("cuda")
     source = batches.run(start, steps, AHEAD if gpu else 0, pinned=gpu)
-    group = distributed.group()
     for step in range(start, steps):
         with ctx.phase("wait for data"):
-            batch = next(source) if group is None else group.all_ready(lambda: next(source))
+            batch = next(source)
         yield step, batch
 
 
@@ -242,7 +241,7 @@ def _shared(model: nn.Module) -> Iterator[None]:
     if group is None:
         yield
         return
-    from wsssbench.distributed.gradients import shared_model
+    from wsssbench.distributed.shared_model import shared_model
 
     with shared_model(model, group):
         yield

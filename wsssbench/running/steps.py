@@ -115,7 +115,7 @@ class StepRunner:
         begin(planned.folder, self.sandbox)
         claim(planned.folder, planned.key)
         team = self.team if planned.step.trains_together else None
-        others = team.led_training(planned.key, self.hardware.device) if team else nullcontext()
+        others = team.training(self.hardware.device, planned.key) if team else nullcontext()
         start = time.perf_counter()
         try:
             with self.progress.task(f"{planned.name} seed {trial.seed}: fit") as task, others:
