@@ -23,7 +23,7 @@ from wsssbench.masks import read_labels
 from wsssbench.metrics import Iou
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.finding import find_records
-from wsssbench.running import engine
+from wsssbench.running import engine, predicting
 from wsssbench.running.context import RunContext
 from wsssbench.scores.confusion import Accuracy
 from wsssbench.testing.tiny import TinyDataset
@@ -149,7 +149,7 @@ def test_another_number_of_threads_moves_outputs_by_rounding_alone(
 def test_after_an_interruption_the_same_images_are_predicted_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "PREDICT_BATCH", 2)
+    monkeypatch.setattr(predicting, "PREDICT_BATCH", 2)
     loader = Plugins()
     loader.add_file(Path(__file__).with_name("fake_run.py"))
     fake: Any = sys.modules[loader.load("steps", "first").__module__]
@@ -171,7 +171,7 @@ def test_after_an_interruption_the_same_images_are_predicted_together(
 def test_the_batch_of_predictions_moves_at_most_the_last_bit_of_what_is_kept(
     batch: int, fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "PREDICT_BATCH", batch)
+    monkeypatch.setattr(predicting, "PREDICT_BATCH", batch)
     runs = again(fitted, tmp_path / "runs")
     run(runs)
     values = moved = pixels = changed = 0

@@ -265,7 +265,7 @@ def test_a_split_without_any_truth_is_scored_and_told(
 def test_an_interrupted_prediction_keeps_the_images_that_are_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wsssbench.running.engine.PREDICT_BATCH", 2)
+    monkeypatch.setattr("wsssbench.running.predicting.PREDICT_BATCH", 2)
     fake.FAULTS["first.image"] = failing(KeyboardInterrupt(), at=4)
     with pytest.raises(KeyboardInterrupt):
         fake.run(tmp_path, "first", stages=("seed",))

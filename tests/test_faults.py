@@ -130,7 +130,7 @@ def test_data_that_vanish_while_predicting_fail_the_cells_by_name_and_can_come_b
     words = ("run", "--plugin", BRIGHT, "--method", "bright", "--dataset", "voc12", "--device", "cpu", "-o",
              f"voc12.root={voc_tree.root}", "--stages", "pseudo,seg")  # fmt: skip
     gone = voc_tree.root.with_name("unplugged")
-    monkeypatch.setattr("wsssbench.running.engine.PREDICT_BATCH", 1)
+    monkeypatch.setattr("wsssbench.running.predicting.PREDICT_BATCH", 1)
     with monkeypatch.context() as patch:
         write = at_call(2, ArtifactFolder.write, lambda: shutil.move(voc_tree.root, gone))
         patch.setattr(ArtifactFolder, "write", write)

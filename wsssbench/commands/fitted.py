@@ -25,9 +25,9 @@ from wsssbench.planning.staleness import stale_keys
 from wsssbench.plugins.options import build_config
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.store import FITTED, RECORD, check_claim, read_record
-from wsssbench.running.engine import PREDICT_BATCH, Engine
+from wsssbench.running.engine import Engine
 from wsssbench.running.fits import chain_of
-from wsssbench.running.predicting import LabelSource
+from wsssbench.running.predicting import PREDICT_BATCH, LabelSource
 from wsssbench.running.screen.progress import Progress
 from wsssbench.types import DatasetCard, Kind, Outputs, Predictor
 from wsssbench.verifying.recorded import RecordedData, planned_as_recorded
