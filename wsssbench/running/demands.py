@@ -40,31 +40,39 @@ def judged_demands(cell: Cell) -> Iterator[Demand]:
         yield from _taken(planned, cell.split, len(ids), tags_given=stage.tags_given)
 
 
-def learned_demands(cell: Cell) -> Iterator[Demand]:
-    """What the steps learn from that are not fitted yet, and what a threshold is tuned on."""
+def learned_demands(cell: Cell, *, fitted: bool = False) -> Iterator[Demand]:
+    """What the steps learn from that are not fitted yet (or also what `fitted` ones learned from), and what
+    a threshold is tuned on."""
     card, judged = cell.trial.dataset.card, judged_step(cell.trial.steps, cell.stage)
     images = len(cell.trial.dataset.ids(card.fit_split)[: cell.identity.terms.limit])
     for planned in chain_of(judged):
-        if planned.before is not None and planned.learns_from and not read_fit(planned):
+        if planned.before is not None and planned.learns_from and (fitted or not read_fit(planned)):
             kinds = frozenset(planned.learns_from)
             yield from _whole(planned.before, kinds, card.fit_split, images, tags_given=True)
     if is_tuned_elsewhere(cell):
         maps, given = frozenset[Kind]({"maps"}), cell.stage.tags_given
-        yield from _whole(judged, maps, card.label_split, len(cell.tuned_on), tags_given=given)
+        yield from _whole(
+            judged, maps, card.label_split, len(cell.tuned_on), tags_given=given, part=cell.tuned_on
+        )
 
 
 def _whole(
-    planned: PlannedStep, kinds: frozenset[Kind], split: str, images: int, *, tags_given: bool
-) -> Iterator[Demand]:
+    planned: PlannedStep, kinds: frozenset[Kind], split: str, images: int,
+    *, tags_given: bool, part: Sequence[str] | None = None,
+) -> Iterator[Demand]:  # fmt: skip
     """`kinds` of a step, and what they are made from."""
-    yield Demand(planned, artifact_name(split, tags_given), kinds, split, tags_given, images)
-    yield from _taken(planned, split, images, tags_given=tags_given)
+    name = artifact_name(split, tags_given, part=part)
+    yield Demand(planned, name, kinds, split, tags_given, images)
+    yield from _taken(planned, split, images, tags_given=tags_given, part=part)
 
 
-def _taken(planned: PlannedStep, split: str, images: int, *, tags_given: bool) -> Iterator[Demand]:
+def _taken(
+    planned: PlannedStep, split: str, images: int, *, tags_given: bool, part: Sequence[str] | None = None
+) -> Iterator[Demand]:
     """What a step takes of the one before when it predicts."""
     if planned.before is not None and planned.takes:
-        yield from _whole(planned.before, frozenset(planned.takes), split, images, tags_given=tags_given)
+        kinds = frozenset(planned.takes)
+        yield from _whole(planned.before, kinds, split, images, tags_given=tags_given, part=part)
 
 
 # --------------------------------------------------------------------------------------------------- disk
