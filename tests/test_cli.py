@@ -14,6 +14,8 @@ from click.testing import CliRunner, Result
 
 from wsssbench.cli.main import main
 
+main.load()
+
 HEAVY = {"torch", "torchvision", "pandas", "scipy", "numba", "matplotlib"}
 TINY = ("-o", "shapes.preset=tiny")
 HELP = [

@@ -22,6 +22,8 @@ from wsssbench.plugins.options import PRESET, option_names
 from wsssbench.plugins.sources import choices_of
 from wsssbench.plugins.table import Plugins
 
+main.load()
+
 HEAVY = {"torch", "torchvision", "pandas", "scipy", "numba", "matplotlib", "numpy", "PIL"}
 SETTINGS = '[methods.mine]\nsteps = ["cam", "crf"]\n[stages.half]\nbase = "seg"\nscales = [0.5]\n'
 

@@ -24,6 +24,8 @@ from wsssbench.plugins.options import PRESET, build_config, option_names
 from wsssbench.plugins.table import Plugins
 from wsssbench.running.opening import open_settings
 
+main.load()
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS, *sorted((ROOT / "reports").glob("*.md"))]

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 
-from wsssbench.artifacts import artifact_name
 from wsssbench.errors import UnknownName, WsssError
 from wsssbench.identity import CrfSet, Record, RowIdentity, StepIdentity, Terms, plain
 from wsssbench.machine.hardware import Hardware, resolve_hardware
-from wsssbench.planning.cells import Cell, chosen_kinds
+from wsssbench.planning.cells import Cell, artifact_name, chosen_kinds
 from wsssbench.planning.made_by import trial_code
 from wsssbench.planning.plan import step_key
 from wsssbench.planning.settings import Settings

@@ -15,10 +15,9 @@ from wsssbench.files.atomic import atomic_write_bytes, safe_name
 from wsssbench.machine.hardware import Hardware, compute_deterministically
 from wsssbench.planning.cells import Cell
 from wsssbench.planning.plan import refreshed
-from wsssbench.planning.readiness import slow_filter
 from wsssbench.records.store import read_record
 from wsssbench.running.cells import Planned, plan_run, run_plan
-from wsssbench.running.demands import Room, disk_line, rooms, too_little
+from wsssbench.running.demands import Room, disk_line, rooms, slow_filter, too_little
 from wsssbench.running.opening import open_flags
 from wsssbench.running.screen.progress import Progress
 

@@ -12,11 +12,9 @@ from wsssbench.errors import BadData, WsssError
 from wsssbench.files.atomic import safe_name
 from wsssbench.identity import RowIdentity, Stage, StepIdentity, content_key, plain
 from wsssbench.machine.hardware import Hardware, resolve_hardware
-from wsssbench.masks import refuse_overlap, require_masks
 from wsssbench.planning.cells import Cell, PlannedStep, State, Trial, chosen_kinds
 from wsssbench.planning.made_by import is_of_today, judging_code
 from wsssbench.planning.metric_choice import applicable, check_used, judged_before, load_metrics
-from wsssbench.planning.readiness import check_ready, why_mining_fails
 from wsssbench.planning.recipes import RecipeSpec, batches_of, resolve_recipe
 from wsssbench.planning.settings import Policy, Settings
 from wsssbench.planning.stages import resolve_stages
@@ -25,6 +23,7 @@ from wsssbench.planning.thresholds import held_out_ids, judged_ids, planned_thre
 from wsssbench.plugins.options import build_config, key_options
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.store import RECORD, cell_folder, check_claim, check_key, read_record
+from wsssbench.splits import refuse_overlap, require_masks
 from wsssbench.types import SUPERVISION, Dataset, Kind, Step
 
 
@@ -86,7 +85,8 @@ def plan_trial(
         config = build_config(name, cls, options, dataset=card.name)
         step: Step = cls(config)
         before = planned[-1] if planned else None
-        check_ready(step, card, hardware.filter_backend)
+        step.ready()
+        step.ready_on(card, hardware.filter_backend)
         _check_step(name, step, before)
         if "masks" in step.card.supervision:
             require_masks(card, card.fit_split, f"{name} learns from them")
@@ -315,3 +315,12 @@ def _check_lessons(planned: PlannedStep, dataset: Dataset, limit: int | None) ->
     if reason:
         hint = f"{planned.name} learns from labels of {dataset.card.name}:{split}"
         raise WsssError(reason, where=f"recipe {planned.before.name} > {planned.name}", hint=hint)
+
+
+def why_mining_fails(planned: PlannedStep) -> str:
+    """Why a step cannot predict without tags, or "": it, or one that it takes from, takes mined labels."""
+    if planned.before is None or not planned.takes:
+        return ""
+    if "mined" in planned.takes:
+        return f"{planned.name} takes mined labels, which are made only where tags are given"
+    return why_mining_fails(planned.before)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from wsssbench.errors import UnknownName, WsssError, nearest
-from wsssbench.files.digests import file_digest, folder_digest
 from wsssbench.files.typed import typed
 from wsssbench.identity import plain
 from wsssbench.option_fields import Range, range_of
@@ -117,13 +116,20 @@ def key_options(config: Any) -> dict[str, Any]:
         value = getattr(config, f.name)
         if not f.metadata.get("key", True):
             continue
-        if f.metadata.get("folder", False):
-            options[f.name] = {"sha256": folder_digest(Path(value))} if str(value) else ""
-        elif f.metadata.get("file", False):
-            options[f.name] = {"sha256": file_digest(Path(value))} if value and str(value) != "." else ""
+        if f.metadata.get("folder", False) or f.metadata.get("file", False):
+            options[f.name] = _digest(value, folder=bool(f.metadata.get("folder")))
         else:
             options[f.name] = plain(value)
     return options
+
+
+def _digest(value: Any, *, folder: bool) -> dict[str, str] | str:
+    """The sha256 of what an option points to; "" where it points to nothing."""
+    from wsssbench.files.digests import file_digest, folder_digest
+
+    if not str(value) or (str(value) == "." and not folder):
+        return ""
+    return {"sha256": folder_digest(Path(value)) if folder else file_digest(Path(value))}
 
 
 # ---------------------------------------------------------------------------------------------- the class

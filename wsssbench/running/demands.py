@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsssbench.artifacts import artifact_name, most_bytes
 from wsssbench.errors import WsssError, size_text
-from wsssbench.planning.cells import Cell, PlannedStep
+from wsssbench.machine.hardware import Hardware
+from wsssbench.planning.cells import Cell, PlannedStep, artifact_name
 from wsssbench.planning.plan import cell_kinds, is_tuned_elsewhere, judged_step
 from wsssbench.running.fits import chain_of, read_fit
-from wsssbench.types import Dataset, Kind
+from wsssbench.types import Dataset, DatasetCard, Kind
 
+SLOW_PX = 250  # a CRF of 100 x 100 pixels and 21 labels took 84 s by the exact filter on two cores: x 39 here
 WORDS = {"maps": "maps", "probs": "probabilities"}  # what takes room; pictures of labels are small
 
 
@@ -117,6 +118,8 @@ def _bytes(dataset: Dataset, demand: Demand, kind: Kind) -> int:
         planes = demand.images * (classes + (kind == "probs"))
     else:
         planes = sum(int(dataset.tags(id).sum()) for id in dataset.ids(demand.split)[: demand.images])
+    from wsssbench.artifacts import most_bytes
+
     return most_bytes(kind, demand.images, planes, cells)
 
 
@@ -137,3 +140,11 @@ def too_little(found: Sequence[Room], runs: Path) -> list[str]:
     if free >= total:
         return []
     return [f"warning: {size_text(free)} are free in {there}; `wsssbench clean --artifacts` makes room later"]
+
+
+def slow_filter(card: DatasetCard, hardware: Hardware) -> list[str]:
+    """A warning where a filter would take an hour and more for one image of the data set."""
+    if hardware.filter_backend != "exact" or hardware.device != "cpu" or card.image_px < SLOW_PX:
+        return []
+    what = "--filter exact sums over all pairs of pixels: on a CPU the CRF of one image of"
+    return [f"warning: {what} {card.name} ({card.image_px} px) takes an hour or more; lattice takes seconds"]

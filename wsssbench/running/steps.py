@@ -11,12 +11,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsssbench.artifacts import ArtifactFolder, artifact_name
+from wsssbench.artifacts import ArtifactFolder
 from wsssbench.files.locks import clear, hold
 from wsssbench.identity import Stage
 from wsssbench.judging.tag_agreement import check_tagged
 from wsssbench.machine.hardware import Hardware
-from wsssbench.planning.cells import Cell, PlannedStep, Trial
+from wsssbench.planning.cells import Cell, PlannedStep, Trial, artifact_name
 from wsssbench.planning.plan import is_judged_otherwise, judged_step
 from wsssbench.plugins.contract import as_predictor
 from wsssbench.records.store import (

@@ -12,14 +12,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from wsssbench.artifacts import ArtifactFolder, artifact_name
+from wsssbench.artifacts import ArtifactFolder
 from wsssbench.distributed.launch import Launch
 from wsssbench.distributed.team import Team, open_team
 from wsssbench.errors import WsssError
 from wsssbench.machine.hardware import Hardware, compute_deterministically, resolve_hardware
 from wsssbench.machine.interrupts import INTERRUPTED
 from wsssbench.machine.process import use_machine
-from wsssbench.planning.cells import Cell, PlannedStep
+from wsssbench.planning.cells import Cell, PlannedStep, artifact_name
 from wsssbench.planning.plan import make_plan
 from wsssbench.running.context import RunContext
 from wsssbench.types import View
