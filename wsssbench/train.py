@@ -84,7 +84,7 @@ def train(
     `ctx.step_limit` ends the training early, at the rates of the whole schedule; `check` does not judge what
     was ended so. What a check has in `memory` (plain lists and numbers) goes into the checkpoint. Raises
     TrainingFailed where a loss is not finite, or where `check` does: it sees the losses of the whole batch,
-    whoever shares it. On a GPU losses are checked and told LATE_STEPS later, and before every checkpoint.
+    whoever shares it. On a GPU losses are checked and reported LATE_STEPS later, and before every checkpoint.
     """
     saved = ctx.workdir / "ckpt" / f"{name}.pt"
     start = load_checkpoint(saved, model, optimizer, check)
@@ -170,7 +170,7 @@ class HeldInterrupts:
     def __exit__(self, *error: object) -> None:
         self._restore()
         if self.asked and isinstance(error[1], Exception) and distributed.group() is not None:
-            raise KeyboardInterrupt  # torchrun stops all where one is lost: that is no failure of the cell
+            raise KeyboardInterrupt  # torchrun stops all where one is lost: that is not a failure of the cell
 
 
 def one_step(

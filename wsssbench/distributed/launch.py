@@ -49,7 +49,7 @@ def find_launch(environ: Mapping[str, str] | None = None) -> Launch | None:
     if not 0 <= rank < size:
         said = ", ".join(f"{name}={env[name]}" for name in NEEDED[:2])
         raise WsssError(
-            "these are no numbers of a process among several", where=said, hint="start it with torchrun"
+            "these are not numbers of a process among several", where=said, hint="start it with torchrun"
         )
     return Launch(rank, size, *local) if size > 1 else None
 

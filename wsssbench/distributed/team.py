@@ -118,7 +118,7 @@ class Team:
                 )
 
     def answer_plan(self, make: Callable[[], Sequence[Cell]]) -> None:
-        """Others: plan as the leader has. A failure is told to the leader, who ends the run."""
+        """Others: plan as the leader has. A failure is reported to the leader, who ends the run."""
         try:
             answer = {"plan": plan_text(make())}
         except Exception as error:
@@ -244,7 +244,7 @@ def _reached() -> Iterator[None]:
 
 
 def _fault(error: BaseException | None) -> dict[str, Any] | None:
-    """What the others are told of `error`, as plain JSON."""
+    """What is sent to the others about `error`, as plain JSON."""
     if error is None:
         return None
     if isinstance(error, Lost):

@@ -73,7 +73,7 @@ class StepRunner:
         self._fitted = {key: predictor for key, predictor in self._fitted.items() if key in needed}
 
     def renew(self, cell: Cell) -> None:
-        """Remove what the steps of a cell that runs anew have left: everything, or what older code made."""
+        """Remove what the steps of a cell that runs again have left: everything, or what older code made."""
         otherwise = cell.rerun == "stale" and is_judged_otherwise(cell)
         for planned in cell.trial.steps:
             if cell.rerun == "all" or (cell.rerun == "stale" and is_stale(planned)):

@@ -1,8 +1,8 @@
 """The clock of a measurement: laps of trainings from the calls of `progress`, and where each lap's time went.
 
 Throughput comes from laps in which nothing waits for the device but the end of the step. Where a device
-works asynchronously, phases cannot be told so: they come from laps of their own, after the measured ones, in
-which every phase begins and ends with a wait. Nothing here knows what is trained.
+works asynchronously, phases cannot be measured so: they come from laps of their own, after the measured
+ones, in which every phase begins and ends with a wait. Nothing here knows what is trained.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Clock:
             self._stack.pop()
 
     def take(self) -> dict[str, float]:
-        """Seconds by phase since the last call; nothing where phases cannot be told."""
+        """Seconds by phase since the last call; nothing where phases cannot be measured."""
         self._settle()
         taken = dict(self._taken) if self.phases_told else {}
         self._taken.clear()

@@ -74,7 +74,7 @@ def bench_lines(
     tools: Instruments,
 ) -> tuple[BenchLine, ...]:
     """The lines of one trial, fitted below `folder`."""
-    gc.collect()  # the networks of the trial before are no part of this one's memory
+    gc.collect()  # the networks of the trial before are not part of this one's memory
     clock = Clock(protocol, tools)
     fitter = Fitter(trial, hardware, clock, folder, say)
     try:

@@ -37,7 +37,7 @@ class Request:
     place: Path  # the working folder, where relative paths start
     command: tuple[str, ...] = ()  # what was typed, for the records
     switches: Switches = field(default_factory=Switches)
-    renewed: Path | None = None  # notes of what --rerun has made anew
+    renewed: Path | None = None  # notes of what --rerun has made again
     version: int = VERSION
 
 

@@ -19,7 +19,7 @@ from wsssbench.planning.settings import Settings
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.store import read_record
 from wsssbench.running.executors.jobs import FOLDER, Job, jobs_of
-from wsssbench.running.executors.outcome import Ended, told
+from wsssbench.running.executors.outcome import Ended, end_text
 from wsssbench.running.executors.request import Request, Switches, write_request
 from wsssbench.running.executors.schedule import owners, seats, seats_text
 from wsssbench.running.executors.slurm_options import slurm_config
@@ -56,7 +56,7 @@ def run_jobs(
             if not ended.well:
                 failed += 1
                 loud = Progress(progress.stream) if progress.quiet else progress
-                loud.say(told(job.title, ended))
+                loud.say(end_text(job.title, ended))
     if notes is not None and not slurm:
         shutil.rmtree(notes, ignore_errors=True)
     return failed

@@ -127,7 +127,7 @@ class Cluster:
     def _ended(self, one: Submitted, states: States | None) -> Ended | None:
         """How the trial ended; None while it goes on."""
         with suppress(OSError):
-            os.utime(one.job.folder)  # what a network file system remembers of it is asked for anew
+            os.utime(one.job.folder)  # what a network file system remembers of it is asked for again
         code = read_end(one.job.folder)
         if code is not None:
             return Ended(code, "", one.log)

@@ -199,7 +199,7 @@ def refuse_links(folder: Path) -> None:
         with suppress(OSError):
             path.unlink()
     if bad:
-        what = f"a step left something that is no plain file in its folder: {bad[0].name}"
+        what = f"a step left something that is not a plain file in its folder: {bad[0].name}"
         hint = "it is removed; a step in a sandbox may write files and folders alone"
         raise BadData(what, where=bad[0].parent, hint=hint)
 

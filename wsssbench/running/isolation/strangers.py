@@ -123,7 +123,7 @@ def described(source: Source) -> list[dict[str, Any]]:
 
 
 def _object(found: Any) -> dict[str, Any]:
-    """A step class, or a recipe; of anything else nothing is told."""
+    """A step class, or a recipe; of anything else nothing is said."""
     if isinstance(found, (tuple, list)):
         return {"recipe": [str(step) for step in found]}
     card = getattr(found, "card", None)
@@ -180,7 +180,7 @@ def kind_of(told: Any) -> Any:
             return Union[tuple(map(kind_of, told[1:]))]  # noqa: UP007
         case ["tuple", _, *_]:
             return tuple[tuple(map(kind_of, told[1:]))]  # type: ignore[misc]
-    raise ValueError(f"{told!r} is no type")
+    raise ValueError(f"{told!r} is not a type")
 
 
 def config_class(plugin: str, options: list[Told]) -> type:
@@ -281,7 +281,7 @@ class StandIn(Step):
 def stand_in(source: Source, told: Told) -> type:
     """The class that stands for the step that `source` names."""
     if "card" not in told:
-        raise WsssError(f"{source.name!r} is no step class", where=source.file or source.value)
+        raise WsssError(f"{source.name!r} is not a step class", where=source.file or source.value)
     body: dict[str, Any] = {
         "Config": config_class(source.name, told["config"]), "presets": dict(told["presets"]),
         "card": step_card(source.name, told["card"]), "source": source, "source_file": source.path,

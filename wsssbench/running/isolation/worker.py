@@ -96,7 +96,7 @@ def _given(asked: Asked) -> ArtifactFolder | None:
 
 
 def _step(asked: Asked) -> Any:
-    """The step with the options that it is told, all of them: no preset, no default of another version."""
+    """The step with the options that were sent, all of them: no preset, no default of another version."""
     from wsssbench.plugins.options import NO_PRESET, PRESET, build_config
 
     source = Source(**asked["source"])
