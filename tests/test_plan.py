@@ -413,15 +413,15 @@ def test_a_stage_that_turns_images_has_the_version_of_the_rule_that_turns_them(t
 @pytest.mark.parametrize(
     ("table", "word"),
     [
-        ({"base": "sag"}, "no stage 'sag'"),
+        ({"base": "sag"}, "unknown stage 'sag'"),
         ({"base": ["seg"]}, "base"),
-        ({"scale": [1.0]}, "no key 'scale'"),
+        ({"scale": [1.0]}, "unknown key 'scale'"),
         ({"scales": []}, "positive"),
         ({"scales": [1.0, -0.5]}, "positive"),
         ({"scales": "big"}, "scales"),
         ({"flip": "no"}, "flip"),
         ({"crf": 3}, "table"),
-        ({"crf": {**WIDE, "width": 3}}, "no key 'width'"),
+        ({"crf": {**WIDE, "width": 3}}, "unknown key 'width'"),
         ({"crf": {**WIDE, "gauss_xy": "3 px"}}, "gauss_xy"),
         ({"crf": {"gauss_xy": 3}}, "gauss_compat is missing"),
         ({"crf": {**WIDE, "iterations": 2.5}}, "iterations"),
@@ -440,7 +440,7 @@ def test_a_wrong_stage_names_its_key(table: dict[str, Any], word: str) -> None:
 def test_a_registered_stage_cannot_be_redefined_and_an_unknown_one_is_named() -> None:
     with pytest.raises(WsssError, match="registered"):
         resolve_stages(("seg",), {"seg": {"flip": True}})
-    with pytest.raises(UnknownName, match="no stage 'sge'") as caught:
+    with pytest.raises(UnknownName, match="unknown stage 'sge'") as caught:
         resolve_stages(("sge",), {})
     assert "did you mean" in caught.value.hint
 

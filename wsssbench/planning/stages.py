@@ -69,7 +69,7 @@ def resolve_stages(
     known = {**STAGES, **{name: custom_stage(name, table) for name, table in custom.items()}}
     for name in names:
         if name not in known:
-            raise UnknownName(f"there is no stage {name!r}", where=where, hint=nearest(name, list(known)))
+            raise UnknownName(f"unknown stage {name!r}", where=where, hint=nearest(name, list(known)))
     return tuple(known[name] for name in names)
 
 
@@ -78,28 +78,30 @@ def custom_stage(name: str, table: Mapping[str, Any]) -> Stage:
     where = f"[stages.{name}]"
     if name in STAGES:
         raise WsssError(
-            "this stage is registered and cannot be redefined", where=where, hint="take another name"
+            "this stage is registered and cannot be redefined", where=where, hint="choose another name"
         )
     given = dict(table)
     base = coerce(given.pop("base", "seg"), str, f"{where} base")
     if base not in STAGES:
-        raise UnknownName(
-            f"there is no stage {base!r}", where=f"{where} base", hint=nearest(base, list(STAGES))
-        )
+        raise UnknownName(f"unknown stage {base!r}", where=f"{where} base", hint=nearest(base, list(STAGES)))
     unknown = set(given) - {"crf", "scales", "flip"}
     if unknown:
         key = min(unknown)
         raise UnknownName(
-            f"a stage has no key {key!r}", where=where, hint=nearest(key, ["base", "crf", "scales", "flip"])
+            f"unknown key {key!r} of a stage",
+            where=where,
+            hint=nearest(key, ["base", "crf", "scales", "flip"]),
         )
     crf = _crf_set(given["crf"], f"{where} crf") if "crf" in given else STAGES[base].crf
     scales = coerce(given.get("scales", STAGES[base].scales), tuple[float, ...], f"{where} scales")
     if not scales or min(scales) <= 0:
-        raise WsssError("scales are positive numbers", where=f"{where} scales", hint="scales = [0.5, 1.0]")
+        raise WsssError(
+            "scales must be positive numbers", where=f"{where} scales", hint="scales = [0.5, 1.0]"
+        )
     flip = coerce(given.get("flip", STAGES[base].flip), bool, f"{where} flip")
     stage = dataclasses.replace(STAGES[base], name=name, crf=crf, scales=scales, flip=flip, custom=True)
     if stage.multi_scale and stage.judged == "maps":
-        hint = 'take base = "pseudo" or "seg", or leave scales and flip out'
+        hint = 'use base = "pseudo" or "seg", or leave scales and flip out'
         raise WsssError("maps are judged at one scale, and are not mirrored", where=where, hint=hint)
     return dataclasses.replace(stage, version=SEVERAL_VIEWS) if stage.multi_scale else stage
 
@@ -110,13 +112,13 @@ def _crf_set(table: Any, where: str) -> CrfSet:
         field.name: int if field.name == "iterations" else float for field in dataclasses.fields(CrfSet)
     }
     if not isinstance(table, Mapping):
-        raise WsssError("a table is expected here", where=where, hint=f"it holds {', '.join(fields)}")
+        raise WsssError("the value must be a table", where=where, hint=f"its keys are {', '.join(fields)}")
     for key in table:
         if key not in fields:
-            raise UnknownName(f"a CRF has no key {key!r}", where=where, hint=nearest(key, list(fields)))
+            raise UnknownName(f"unknown key {key!r} of a CRF", where=where, hint=nearest(key, list(fields)))
     lacking = [key for key in fields if key not in table and key != "iterations"]
     if lacking:
-        raise WsssError(f"{lacking[0]} is missing", where=where, hint=f"it holds {', '.join(fields)}")
+        raise WsssError(f"{lacking[0]} is missing", where=where, hint=f"its keys are {', '.join(fields)}")
     values = {key: coerce(value, fields[key], f"{where}.{key}") for key, value in table.items()}
     for key, value in values.items():
         check_range(value, CRF_RANGES.get(key, Range(above=0)), f"{where}.{key}")

@@ -54,7 +54,7 @@ def definition(entry: Entry) -> ast.ClassDef | ast.expr | None:
 
 @cache
 def parsed(path: Path) -> ast.Module | None:
-    """The syntax tree of a file; None where it cannot be read or is no Python."""
+    """The syntax tree of a file; None where it cannot be read or is not Python."""
     try:
         return ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
