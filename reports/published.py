@@ -60,7 +60,7 @@ size at which labels are compared and the kind of test (one scale or several, CR
 names the others with the reason.
 
 `stage` is the stage whose table a number would stand in; "none" where what must be known for that is not.
-"unknown" means that the sources read do not say it. `test told by`: its authors say of this number how
+"unknown" means that the sources read do not say it. `test described by`: its authors say of this number how
 it was tested, or only the released test program does it so. G and B are the Gaussian (width/weight) and the
 bilateral kernel (width/colour/weight) of a dense CRF, t its iterations."""
 

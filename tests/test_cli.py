@@ -87,7 +87,7 @@ def test_version_is_the_packages_own() -> None:
         ("CAM -o came.steps=3", ("'came'", "did you mean cam")),
         ("CAM -o shapes.preset=tny", ("'tny'", "tiny")),
         ("CAM -o steps=3", ("not an option", "NAME.KEY=VALUE")),
-        ("CAM --stages sag", ("no stage 'sag'", "seg")),
+        ("CAM --stages sag", ("unknown stage 'sag'", "seg")),
         ("CAM --seeds 0,x", ("'0,x'",)),
         ("CAM --seeds 0,0", ("seeds",)),
         ("CAM --device gpu", ("no device 'gpu'", "cuda")),
@@ -133,7 +133,7 @@ def test_a_missing_baseline_ends_with_exit_code_3() -> None:
     Path("runs").mkdir()
     result = call("gate", "--baseline", "nowhere.json")
     assert result.exit_code == 3
-    assert "no such baseline" in result.output
+    assert "the baseline file does not exist" in result.output
 
 
 def test_an_interruption_ends_with_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,7 +197,7 @@ def test_a_cell_without_its_counts_is_named(tmp_path: Path) -> None:
     next(tmp_path.glob("shapes/bad/seed0/*/counts.npz")).unlink()
     done = compare("good", "bad", "--runs", tmp_path)
     assert done.exit_code == 2
-    assert "no such counts" in done.output
+    assert "the file of counts does not exist" in done.output
 
 
 # --------------------------------------------------------------------------------------------- other metrics

@@ -133,7 +133,7 @@ def test_an_oracle_a_custom_stage_and_a_limit_are_marked_as_warnings() -> None:
         "limit 8: the first 8 images alone",
     }
     assert warnings == of_row | of_table
-    assert "all of runs with --limit" in html_page(cells, open_data=nothing_there)
+    assert "are of runs with --limit" in html_page(cells, open_data=nothing_there)
 
 
 def nothing_there(record: Record) -> Any:

@@ -122,7 +122,7 @@ def test_a_table_of_the_settings_may_name_a_path() -> None:
 
 
 def test_a_step_that_reads_no_path_takes_none() -> None:
-    with pytest.raises(WsssError, match="'cam' reads no path"):
+    with pytest.raises(WsssError, match="'cam' does not take a path"):
         resolve_recipe("cam:x", PLUGINS, Settings())
     with pytest.raises(UnknownName, match="unknown method 'imprt:x'") as caught:
         resolve_recipe("imprt:x", PLUGINS, Settings())

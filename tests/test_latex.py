@@ -80,7 +80,7 @@ def test_only_the_best_of_several_ranked_rows_is_bold() -> None:
 def test_oracle_and_failed_rows_say_so() -> None:
     text = tex([fake_record(terms=fake_terms(threshold_policy="oracle"))])
     assert r"cam {[}oracle threshold{]} &" in text
-    assert "Oracle thresholds were chosen on the judged masks: no fair row." in text
+    assert "Oracle thresholds were chosen on the judged masks, so these rows are not fair results." in text
     failed = tex([fake_record(), fake_record("rrm", reason="out of memory")])
     assert r"rrm {[}1 of 1 failed{]} & failed &" in failed
 

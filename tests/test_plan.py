@@ -411,7 +411,7 @@ def test_a_stage_that_turns_images_has_the_version_of_the_rule_that_turns_them(t
 @pytest.mark.parametrize(
     ("table", "word"),
     [
-        ({"base": "sag"}, "no stage 'sag'"),
+        ({"base": "sag"}, "unknown stage 'sag'"),
         ({"base": ["seg"]}, "base"),
         ({"scale": [1.0]}, "no option 'scale'"),
         ({"scales": []}, "not empty, above 0"),
@@ -438,7 +438,7 @@ def test_a_wrong_stage_names_its_key(table: dict[str, Any], word: str) -> None:
 def test_a_registered_stage_cannot_be_redefined_and_an_unknown_one_is_named() -> None:
     with pytest.raises(WsssError, match="registered"):
         resolve_stages(("seg",), {"seg": {"flip": True}})
-    with pytest.raises(UnknownName, match="no stage 'sge'") as caught:
+    with pytest.raises(UnknownName, match="unknown stage 'sge'") as caught:
         resolve_stages(("sge",), {})
     assert "did you mean" in caught.value.hint
 

@@ -205,7 +205,7 @@ def test_markdown_has_the_reported_line_its_terms_and_a_line_per_reason() -> Non
 
 def test_a_table_that_nothing_fits_says_so_and_why() -> None:
     text = render(rows_of([voc_record("seg", 60)]), published=PUBLISHED)
-    assert "No published number is known to be of these terms." in text
+    assert "No published number is known under these terms." in text
     assert "| reported" not in text
     assert "(over 1,449 images of val; here are 60)" in text
 
@@ -231,7 +231,7 @@ def test_latex_sets_a_table_of_reported_numbers_below_each_table() -> None:
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 4 + 3
     labels = re.findall(r"\\label\{(.*?)\}", text)
     assert len(set(labels)) == len(labels)
-    assert "% voc12: seg, reported: No published number is known to be of these terms." in text
+    assert "% voc12: seg, reported: No published number is known under these terms." in text
     assert "its test program" in text
     assert "% left out: " in text
 
@@ -309,18 +309,18 @@ def test_some_numbers_are_those_of_their_sources() -> None:
         ("miou = 50.0", "miou = 100.0", BadData, "a percentage"),
         ("miou = 50.0", "miou = nan", BadData, "a percentage"),
         ("miou = 50.0", 'miou = "50"', BadData, "Expected `float`, got `str`"),
-        ("miou = 50.0", 'miou = 50.0, dataset = "city"', BadData, "no data set 'city'"),
+        ("miou = 50.0", 'miou = 50.0, dataset = "city"', BadData, "data set 'city' is not in"),
         ("miou = 50.0", 'miou = 50.0, crf_set = "G"', BadData, "a CRF set needs"),
         ("miou = 50.0", 'miou = 50.0, crf = "yes"', BadData, "terms_by says"),
         ("miou = 50.0", 'miou = 50.0, terms_by = "code", multi_scale = "no", scales = [1.0, 2.0]', BadData,
          "scales are positive"),
         ("miou = 50.0", 'miou = 50.0, judged = "maps"', BadData, "have a threshold"),
         ("miou = 50.0", 'miou = 50.0, supervision = ["boxes"]', BadData, "supervision is some of"),
-        ("miou = 50.0", "miou = 50.0, mious = 1", UnknownName, "no key 'mious'"),
-        ("miou = 50.0 }", 'miou = 50.0 }, { split = "val", miou = 51.0 }', BadData, "there twice"),
+        ("miou = 50.0", "miou = 50.0, mious = 1", UnknownName, "unknown key 'mious'"),
+        ("miou = 50.0 }", 'miou = 50.0 }, { split = "val", miou = 51.0 }', BadData, "occurs twice"),
         ('strength = "paper"', 'strength = "rumour"', BadData, "Invalid enum value 'rumour'"),
-        ('results = [{ split = "val", miou = 50.0 }]', "results = []", BadData, "without results"),
-        ("[[method]]", "[other]\n[[method]]", UnknownName, "no key 'other'"),
+        ('results = [{ split = "val", miou = 50.0 }]', "results = []", BadData, "has no results"),
+        ("[[method]]", "[other]\n[[method]]", UnknownName, "unknown key 'other'"),
         ("[[method]]", "[[method]", BadData, "cannot be read"),
     ],
 )  # fmt: skip

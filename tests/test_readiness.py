@@ -211,7 +211,7 @@ def test_a_metric_of_mined_labels_judges_the_cells_that_have_some_and_breaks_no_
 def test_a_metric_that_fits_no_cell_is_refused_with_the_way_out() -> None:
     Path("picky.py").write_text(STEP)
     said = refused(*PICKY, "--metrics", "sparse", "--stages", "seg")
-    assert "metric sparse needs mined, which no row here has" in said
+    assert "metric sparse needs mined, which no row of this run has" in said
     assert "a stage with tags given (seed, pseudo)" in said
 
 

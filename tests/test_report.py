@@ -136,7 +136,7 @@ def test_the_ceiling_is_shown_but_not_ranked_and_gives_percentages():
 
 def test_the_table_defines_its_numbers():
     text = render(rows_of([fake_record(miou=61.239)]))
-    for part in ("Stage seg (version 1); shapes 1", "split val (drawn anew from each seed); 40 images",
+    for part in ("Stage seg (version 1); shapes 1", "split val (drawn for each seed); 40 images",
                  "not given at evaluation", "threshold policy fixed", "means over the 2 classes",
                  "left out: stripe", "background included"):  # fmt: skip
         assert part in text

@@ -73,10 +73,10 @@ def read_indices(path: Path | str) -> tuple[Labels, bytes]:
 
 
 def missing_masks(folder: Path | str, ids: Sequence[str]) -> list[str]:
-    """The ids without a file <folder>/<id>.png; BadData where there is no such folder."""
+    """The ids without a file <folder>/<id>.png; BadData where the folder does not exist."""
     root = Path(folder)
     if not root.is_dir():
-        raise BadData("no such folder of labels", where=root, hint="one <image id>.png per image")
+        raise BadData("the folder of labels does not exist", where=root, hint="one <image id>.png per image")
     return [id for id in ids if not (root / f"{id}.png").is_file()]
 
 

@@ -98,7 +98,7 @@ def test_a_good_step_passes() -> None:
     [
         ({"supervision": ("labels",)}, "card.supervision names some of"),
         ({"gives": ("cams",)}, "gives, takes and learns_from name some of"),
-        ({"gives": ()}, "the step gives something"),
+        ({"gives": ()}, "card.gives names at least one kind of output"),
         ({"role": "magic"}, "card.role is one of"),
         ({"version": ""}, "card.version is not empty"),
         ({"name": "a/b"}, "which names a folder, but it is 'a/b'"),

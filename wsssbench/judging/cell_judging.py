@@ -56,7 +56,7 @@ def cell_labels(
     backend: str,
     device: str = "cpu",
 ) -> list[Mask]:
-    """(H, W) labels of the images `ids`, of which the judged step said `found`, by the cell's stage."""
+    """(H, W) labels of the images `ids`, for which the judged step returned `found`, by the cell's stage."""
     data = cell.trial.dataset
     return judged_labels(
         cell.stage,
@@ -81,9 +81,9 @@ def judged_labels(
     backend: str,
     device: str,
 ) -> list[Mask]:
-    """(H, W) labels of `images` of which a step said `found`, as artifacts keep it: the one way to them.
+    """(H, W) labels of `images` for which a step returned `found`, as artifacts keep it.
 
-    The judge goes it, and so does whoever gives labels to others (`predict`, `export`).
+    The judge makes labels in this way, and so do `predict` and `export`.
     """
     from wsssbench.judging.labels import DenseCrf, stage_labels  # late: it needs torch
 

@@ -130,7 +130,7 @@ def _case(
 
 
 def _known(threshold: float | None) -> float:
-    assert threshold is not None, "maps are judged by a threshold"
+    assert threshold is not None, "maps need a threshold to be judged"
     return threshold
 
 

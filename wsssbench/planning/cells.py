@@ -64,7 +64,7 @@ class Cell:
     folder: Path
     state: State
     reason: str = ""
-    rerun: str = ""  # what was asked for: "stale" or "all" make its steps anew
+    rerun: str = ""  # what was asked for: "stale" or "all" make its steps again
     metrics: tuple[Metric, ...] = ()  # iou first
 
     @property

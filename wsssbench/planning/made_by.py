@@ -30,7 +30,7 @@ def trial_code(trial: HasSteps) -> dict[str, str]:
 
 def code_hash(plugin: Any) -> str:
     """Hash of the code of a step, data set or metric, by its class; empty where there is no file."""
-    cls: Any = type(plugin)  # a type of its own is no Hashable for mypy
+    cls: Any = type(plugin)  # mypy does not accept a type as Hashable
     return _code_of_class(cls)
 
 

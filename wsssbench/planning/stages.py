@@ -52,7 +52,7 @@ def resolve_stages(
     known = {**STAGES, **{name: custom_stage(name, table) for name, table in custom.items()}}
     for name in names:
         if name not in known:
-            raise UnknownName(f"there is no stage {name!r}", where=where, hint=nearest(name, list(known)))
+            raise UnknownName(f"unknown stage {name!r}", where=where, hint=nearest(name, list(known)))
     return tuple(known[name] for name in names)
 
 
@@ -71,18 +71,18 @@ def custom_stage(name: str, table: Mapping[str, Any]) -> Stage:
     where = f"stages.{name}"
     if name in STAGES:
         raise WsssError(
-            "this stage is registered and cannot be redefined", where=where, hint="take another name"
+            "this stage is registered and cannot be redefined", where=where, hint="choose another name"
         )
     given = build(where, StageTable, table)
     if given.base not in STAGES:
         hint = nearest(given.base, list(STAGES))
-        raise UnknownName(f"there is no stage {given.base!r}", where=f"{where}.base", hint=hint)
+        raise UnknownName(f"unknown stage {given.base!r}", where=f"{where}.base", hint=hint)
     base = STAGES[given.base]
     crf = base.crf if given.crf is None else build(f"{where}.crf", CrfSet, given.crf)
     scales = base.scales if given.scales is None else given.scales
     flip = base.flip if given.flip is None else given.flip
     stage = dataclasses.replace(base, name=name, crf=crf, scales=scales, flip=flip, custom=True)
     if stage.multi_scale and stage.judged == "maps":
-        hint = 'take base = "pseudo" or "seg", or leave scales and flip out'
+        hint = 'use base = "pseudo" or "seg", or leave scales and flip out'
         raise WsssError("maps are judged at one scale, and are not mirrored", where=where, hint=hint)
     return dataclasses.replace(stage, version=SEVERAL_VIEWS) if stage.multi_scale else stage

@@ -101,7 +101,7 @@ def definition(entry: Entry) -> Found | None:
 
 @cache
 def _parsed(path: Path) -> ast.Module | None:
-    """The syntax tree of a file; None where it cannot be read or is no Python."""
+    """The syntax tree of a file; None where it cannot be read or is not Python."""
     try:
         return ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):

@@ -1,7 +1,7 @@
 """What a reader gets to see: tables and pictures made from records alone.
 
-This page joins the rooms: records are found, become rows, become text. It imports nothing heavy, so that
-`--help` stays fast; nothing here reads masks or runs a step.
+Records are found, become rows, and rows become text. Importing this module is cheap, so that `--help` stays
+fast; nothing here reads masks or runs a step.
 """
 
 from __future__ import annotations
@@ -42,4 +42,8 @@ def report(
     if rows or benches or format != "md":
         return render(rows, format, benches, load_published() if published else ())
     hidden = len({record.key for record in records})
-    return f"No rows: {hidden} records, all of runs with --limit.\n" if hidden else NO_RECORDS
+    return (
+        f"No rows to show: all {hidden} records are of runs with --limit; --limited shows them.\n"
+        if hidden
+        else NO_RECORDS
+    )

@@ -30,10 +30,10 @@ PAPER = (
     "pretraining",
     "scales",
     "CRF",
-    "test told by",
+    "test described by",
     "source",
 )
-NOTHING = "No published number is known to be of these terms."
+NOTHING = "No published number is known under these terms."
 TERMS_BY = {"author": "its authors", "code": "its test program", "": ""}
 
 
@@ -71,7 +71,7 @@ class Beside:
         }
 
     def lines(self) -> list[dict[str, Any]]:
-        """Flat csv lines; their mIoU has a column of its own: nobody shall average it with measured ones."""
+        """Flat csv lines; their mIoU has its own column, so that it is not averaged with measured ones."""
         terms = self.terms
         head = {"origin": REPORTED, "dataset": terms.dataset, "stage": terms.stage, "split": terms.split}
         return [{**head, **_line(entry)} for entry in self.shown]
@@ -88,11 +88,11 @@ class Beside:
         named = terms.dataset_options.get("masks")
         truth = f" (here: {ground_truth(terms)})" if named else ""
         return (
-            "The rows above are measured, these are not: mIoU (%) as its source gives it, background "
+            "The rows above are measured, these are not: mIoU (%) is as its source reports it, background "
             "included, without rank, interval and number of seeds; classes without truth pixels and "
-            f"abstaining pixels may be counted otherwise. The same as above are data set, split ({images:,} "
-            "images), classes, what is judged, image tags at evaluation, the size at which labels are "
-            "compared, and whether one or several scales and a CRF are tested. Which scales, which CRF, "
+            "abstaining pixels may be counted differently. These are the same as above: data set, split "
+            f"({images:,} images), classes, what is judged, image tags at evaluation, the size at which "
+            "labels are compared, and whether one or several scales and a CRF are tested. Scales, CRF, "
             f"backbone, pretraining and ground truth{truth} may differ: each line says what is known."
         )
 
@@ -197,7 +197,7 @@ def reported_cells(entry: Published) -> dict[str, str]:
         "supervision": ", ".join(entry.supervision),
         "scales": scales_text(entry),
         "CRF": entry.crf_set if entry.crf_set else entry.crf,
-        "test told by": TERMS_BY[entry.terms_by],
+        "test described by": TERMS_BY[entry.terms_by],
         "threshold": entry.threshold,
         "ground truth": entry.truth,
         "re-runs by others": entry.reruns,

@@ -89,7 +89,7 @@ def facts(terms: Terms, images: int | None = None) -> dict[str, str]:
     said = {
         "stage": f"stage {terms.stage} (version {terms.stage_version}{', custom' * terms.custom})",
         "data set": f"{terms.dataset} {terms.dataset_version}, {len(terms.classes)} classes and background",
-        "split": f"split {terms.split}" + ("" if terms.split_fingerprint else " (drawn anew from each seed)"),
+        "split": f"split {terms.split}" + ("" if terms.split_fingerprint else " (drawn for each seed)"),
         "images": "" if images is None else f"{images} images",
         "limit": "" if terms.limit is None else f"limit {terms.limit}: the first {terms.limit} images alone",
         "truth": f"truth: {ground_truth(terms)}",

@@ -24,8 +24,8 @@ USERS = {
 }
 READING = (
     "mIoU (%) as those scripts would print it for the same labels, in brackets its distance from ours in "
-    "points; a dash where the script stops with an error or prints NaN, as noted. For reading beside old "
-    "tables: ranks and differences are ours alone. Means over seeds. "
+    "points; a dash where the script stops with an error or prints NaN, as noted. These numbers are for "
+    "comparison with older tables; ranks and differences use only ours. Means over seeds. "
     f"{'; '.join(f'{name}: {users}' for name, users in USERS.items())}."
 )
 

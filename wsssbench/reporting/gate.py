@@ -125,7 +125,7 @@ def gate(records: Iterable[Record], baseline: Mapping[str, Any], *, interval: bo
     """Each row of `baseline` against the mean over seeds of the same method under the same terms.
 
     A mean that is worse by more than the tolerance is a regression; with `interval`, a change whose interval
-    of 95 % over paired seeds shows a loss. BadData where `baseline` is no baseline.
+    of 95 % over paired seeds shows a loss. BadData where `baseline` is not a baseline.
     """
     expected = check_baseline(baseline, "baseline")
     rows = rows_of(records, limited=True)
@@ -149,11 +149,13 @@ def _judge(expected: Mapping[str, Any], rows: Sequence[Row], interval: bool) -> 
         return replace(line, verdict="failed", why=row.reasons[0])
     number = row.numbers.get(expected["metric"])
     if number is None:
-        return replace(line, why=f"the row has no number {expected['metric']} of iou")
+        return replace(line, why=f"the row has no number {expected['metric']!r}")
     line = replace(line, mean=number.mean, n=number.n)
     better = expected.get("better") or better_of(expected["metric"])
     if better is None:
-        return replace(line, why=f"whether more {expected['metric']} is better is not known: {SAY_BETTER}")
+        return replace(
+            line, why=f"whether a higher {expected['metric']} is better is not known: {SAY_BETTER}"
+        )
     sign = -1 if better == "lower" else 1
     if interval:
         return _by_interval(line, _by_seed(row, number), sign)
@@ -188,7 +190,7 @@ def _by_interval(line: GateLine, now: Mapping[str, float], sign: int) -> GateLin
     was = line.expected.get("seeds") or {}
     common = sorted(set(was) & set(now), key=int)
     if len(common) < 2:
-        return replace(line, why=f"{len(common)} seeds in common with the baseline, an interval needs 2")
+        return replace(line, why=f"{len(common)} seeds in common with the baseline; an interval needs 2")
     low, high = student_interval([now[seed] - was[seed] for seed in common])
     verdict = _verdict(*sorted((sign * low, sign * high)))
     return replace(line, verdict=verdict, why=f"{len(common)} paired seeds", interval=(low, high))
@@ -210,7 +212,7 @@ def _why_not(expected: Mapping[str, Any], same: Sequence[Row], found: Sequence[R
         if (row.terms.dataset, row.terms.stage) == (expected["dataset"], expected["stage"])
     ]
     if not near:
-        return "no such row"
+        return "no record of this method, data set and stage"
     try:
         under = read_as(expected["under"], Terms, "under")
     except (KeyError, ValueError):  # a baseline that does not say in words what its terms are
@@ -218,7 +220,11 @@ def _why_not(expected: Mapping[str, Any], same: Sequence[Row], found: Sequence[R
     differing = unlike_terms(near[0].terms, under)
     if "protocol" in differing:
         now, was = differing["protocol"]
-        again = "write it anew with --write" if under.earlier else "`wsssbench run` judges the row again"
+        again = (
+            "write the baseline again with --write"
+            if under.earlier
+            else "`wsssbench run` judges the row again"
+        )
         return f"the baseline was judged by the {was} protocol, the row by the {now} one: {again}"
     return f"other terms: {', '.join(sorted(differing))}" if differing else "other terms"
 
@@ -261,7 +267,7 @@ def read_baseline(path: Path | str) -> dict[str, Any]:
     """A baseline file; NotComparable (3) where it is missing, BadData (2) where it says something else."""
     if not Path(path).is_file():
         raise NotComparable(
-            "no such baseline",
+            "the baseline file does not exist",
             where=path,
             hint="write one from a run that you trust: wsssbench gate RUNS --baseline FILE --write",
         )

@@ -90,7 +90,7 @@ def _bold(table: Sequence[Row]) -> int:
 
 
 def _lines(table: Sequence[Row]) -> list[dict[str, str]]:
-    """The columns that a paper has room for, of the ranked rows first; the others are told by the caption."""
+    """The columns that fit a paper, of the ranked rows first; the caption describes the others."""
     ordered = sorted(table, key=lambda row: row.rank is None)
     return [
         {name: text for name, text in row_cells(row, table).items() if name in COLUMNS}

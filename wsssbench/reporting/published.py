@@ -56,7 +56,7 @@ class Published:
     scales: tuple[float, ...] = ()
     crf: Known = "unknown"
     crf_set: str = ""
-    terms_by: Literal["author", "code", ""] = ""  # who tells how it was tested
+    terms_by: Literal["author", "code", ""] = ""  # who describes how it was tested
     resolution: Literal["image", "unknown"] = "image"
     tags_at_evaluation: bool = False
     threshold: Literal["fixed", "oracle", "unknown", ""] = ""  # of maps and pseudo masks
@@ -74,7 +74,7 @@ class Published:
 def load_published(path: Path = FILE) -> tuple[Published, ...]:
     """All published numbers in the order of the file.
 
-    BadData where it is missing, no TOML, or an entry is incomplete, twice there or impossible; UnknownName
+    BadData where it is missing or not TOML, or an entry is incomplete, repeated or impossible; UnknownName
     for a key that does not exist.
     """
     try:
@@ -87,7 +87,7 @@ def load_published(path: Path = FILE) -> tuple[Published, ...]:
         shared = {key: value for key, value in method.items() if key != "results"}
         where = f"{path.name}: {shared.get('name', 'a method without a name')}"
         if not method.get("results"):
-            raise BadData("a method without results", where=where)
+            raise BadData("the method has no results", where=where)
         entries += [
             _entry(shared | result, content.get("datasets", {}), where) for result in method["results"]
         ]
@@ -102,7 +102,7 @@ def _entry(given: Mapping[str, Any], datasets: Mapping[str, Any], where: str) ->
     dataset = given.get("dataset", fields["dataset"])
     if dataset not in datasets:
         raise BadData(
-            f"no data set {dataset!r} in [datasets]", where=where, hint=nearest(dataset, [*datasets])
+            f"data set {dataset!r} is not in [datasets]", where=where, hint=nearest(dataset, [*datasets])
         )
     known = datasets[dataset]
     defaults = {"classes": known["classes"], "images": known["images"].get(given.get("split"), 0)}
@@ -126,7 +126,7 @@ def _possible(entry: Published, where: str) -> None:
         and set(entry.supervision) <= set(SUPERVISION),
         "scales are positive, and several exactly where the test is multi-scale": _scales_fit(entry),
         "a CRF set needs crf = yes": entry.crf == "yes" or not entry.crf_set,
-        "terms_by says who told how it was tested": bool(entry.terms_by)
+        "terms_by says who described how it was tested": bool(entry.terms_by)
         or (entry.multi_scale, entry.crf, entry.flip) == ("unknown",) * 3,
         "maps and pseudo masks have a threshold, segmentation has none here": bool(entry.threshold) != seg,
         "counts are not negative": entry.images >= 0 and entry.classes > 0,
@@ -146,7 +146,7 @@ def _scales_fit(entry: Published) -> bool:
 def _no_other(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     for key in given:
         if key not in known:
-            raise UnknownName(f"there is no key {key!r}", where=where, hint=nearest(key, known))
+            raise UnknownName(f"unknown key {key!r}", where=where, hint=nearest(key, known))
 
 
 def _no_twice(entries: Sequence[Published], path: Path) -> None:
@@ -155,6 +155,6 @@ def _no_twice(entries: Sequence[Published], path: Path) -> None:
     for entry in entries:
         own = (entry.title, entry.dataset, entry.split, entry.judged)
         if own in seen:
-            what = f"{entry.title} is there twice for {entry.dataset} {entry.split}"
-            raise BadData(what, where=path, hint="tell them apart by `variant`")
+            what = f"{entry.title} occurs twice for {entry.dataset} {entry.split}"
+            raise BadData(what, where=path, hint="give each its own `variant`")
         seen.add(own)

@@ -178,7 +178,7 @@ def definition(table: Sequence[Row], conditions: Iterable[str] = ("masks seen", 
     names = ("background", *terms.classes)
     left = ", ".join(names[k] for k in sorted(out) if k < len(names))
     judged = _range([k for other in table for k in other.judged])
-    oracle = " Oracle thresholds were chosen on the judged masks: no fair row." * (
+    oracle = " Oracle thresholds were chosen on the judged masks, so these rows are not fair results." * (
         terms.threshold_policy == "oracle"
     )
     return (

@@ -54,7 +54,7 @@ def render(
     from wsssbench.reporting.beside import beside  # late: few tables ask for it
 
     if format not in FORMATS:
-        raise UnknownName(f"no format {format!r}", hint=nearest(format, FORMATS))
+        raise UnknownName(f"unknown format {format!r}", hint=nearest(format, FORMATS))
     tables = [list(group) for _, group in groupby(rows, key=lambda row: row.terms_hash)]
     blocks = [beside(table, published) if published else None for table in tables]
     if format == "json":

@@ -1,4 +1,4 @@
-"""Rows in a terminal: the columns of the tables that its width has room for, and what must be known to read
+"""Rows in a terminal: the columns of the tables that fit its width, and what must be known to read
 them. What stands in a cell is decided in `wsssbench.reporting.tables`, whose tables have everything.
 """
 
@@ -51,7 +51,7 @@ def parts_of(table: Sequence[Row], tables: Sequence[Sequence[Row]], width: int) 
 
 
 def fitting(lines: Sequence[Mapping[str, str]], width: int) -> list[str]:
-    """The columns to show, in their order: those that are needed, then what finds room, empty ones never."""
+    """The columns to show, in their order: those that are needed, then others that fit; never empty ones."""
     names = filled(lines)
     wide = {n: max(cell_len(text) for text in (n, *(line[n] for line in lines))) + SPACE for n in names}
     chosen = [name for name in names if name in NEEDED]

@@ -107,19 +107,19 @@ class ThroughputTable:
         calls = self.records[0].protocol
         gpu = self.machine.device != "cpu"
         peak = (
-            "allocated on the GPU, for all that is loaded"
+            "what is allocated on the GPU, for everything that is loaded"
             if gpu
             else "the largest resident set of the process since its start"
         )
-        apart = " They are steps of their own, with a wait for the GPU around each phase." * gpu
+        apart = " They were measured in separate steps, with a wait for the GPU around each phase." * gpu
         return (
             f"Training: steps from one end to the next, images read and the losses checked ({counts}). "
             f"Prediction: calls of {calls.predict_batch} images or of as many as fit the memory "
-            f"({calls.warm_calls} discarded), by networks that have been trained for these steps alone: what "
-            "depends on their answers, such as how many classes a CRF is given when no tags are, is not that "
-            "of a trained one. `end to end` counts reading (of a generated data set: drawing what was not "
-            "drawn before), transfer and the steps before as well. images/s "
-            "are the images of a step or call over its median time; the quartiles are the first and the "
+            f"({calls.warm_calls} discarded), by networks that were trained for these few steps only: times "
+            "that depend on their outputs, such as that of a CRF over the classes found without tags, are "
+            "not those of a fully trained network. `end to end` includes reading (for a generated data set: "
+            "drawing what was not drawn before), transfer and the steps before. images/s are the "
+            "images of a step or call over its median time; the quartiles are the first and the "
             f"third. Peak memory: {peak}. Phases are means.{apart} "
             f"Measured with torch {', '.join(sorted({_torch(r) for r in self.records}))}."
         )

@@ -83,8 +83,8 @@ def _checked(probs: NDArray[np.float32], classes: int, where: object) -> NDArray
     planes = np.asarray(probs, np.float32)
     off = float(np.abs(planes.sum(0) - 1).max())
     if off > SUM_WITHIN:
-        hint = "scores that are no probabilities have no calibration"
-        raise BadData(f"probabilities miss a sum of 1 by {off:.3g}", where=where, hint=hint)
+        hint = "calibration is defined for probabilities only: leave the metric out for other scores"
+        raise BadData(f"the sum of probabilities differs from 1 by {off:.3g}", where=where, hint=hint)
     return planes
 
 

@@ -50,7 +50,9 @@ def checked_scores(values: Floats, name: str, shape: tuple[int | None, ...], whe
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise BadData(f"{name} are {values.shape} {values.dtype}, not ({wanted}) floats", where=where)
     if values.size and not (values.min() >= 0 and values.max() <= 1):  # false for NaN, too
-        raise BadData(f"{name} have values outside 0..1", where=where, hint="scale them, or mend NaN")
+        raise BadData(
+            f"{name} have values outside 0..1", where=where, hint="scale the values to 0..1, and remove NaN"
+        )
     return values
 
 

@@ -98,9 +98,9 @@ def _class_numbers(pixels: ImagePixels) -> list[SliceMembers]:
 def _sizes(table: CountsTable, pixels: ImagePixels) -> list[SliceMembers]:
     """Each class over the images in which it is small, medium or large; means over the slice's own classes.
 
-    The size of class k in an image is the area of all its truth pixels (objects are not told apart) over that
-    of the image, void included: below 5 %, 5 to 20 % (both included), above 20 %. IoU_k and recall_k pool the
-    images in which class k has that size; what is taken for k in images without it is in no slice.
+    The size of class k in an image is the area of all its truth pixels (objects are not distinguished) over
+    that of the image, void included: below 5 %, 5 to 20 % (both included), above 20 %. IoU_k and recall_k
+    pool the images in which class k has that size; what is taken for k in images without it is in no slice.
     """
     area = np.zeros(len(table.ids), np.int64)
     np.add.at(area, table.image, table.pixels)

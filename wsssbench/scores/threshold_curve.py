@@ -63,7 +63,9 @@ def best_threshold(counts: Counts, classes: int) -> float:
     values = curve(counts, classes)
     if np.isnan(values).any():
         hint = "choose the threshold on images with masks"
-        raise BadData("no pixel has a truth to choose a threshold by", where="threshold_curve", hint=hint)
+        raise BadData(
+            "no pixel has a truth by which a threshold could be chosen", where="threshold_curve", hint=hint
+        )
     first, last = _run(values >= values.max(), int(values.argmax()))
     return ((first + last) // 2) / STEPS
 

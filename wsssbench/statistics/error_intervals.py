@@ -1,4 +1,4 @@
-"""How sure the numbers of the error ladder and of the slices are: with images and seeds drawn anew.
+"""How sure the numbers of the error ladder and of the slices are: with images and seeds resampled.
 
 Tables of counts come in, numbers with intervals go out, by the words that name them. What is printed of them,
 records and files must not enter; how images and seeds are drawn is `wsssbench.statistics.bootstrap`.

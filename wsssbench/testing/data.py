@@ -107,7 +107,7 @@ def _check_image(contracts: Contracts, data: Dataset, id: str, *, masked: bool) 
     if image.flags.writeable:
         image[:] = 0
     contracts.expect(
-        np.array_equal(data.image(id), kept), "an image is read anew, or a copy", f"{id} changed"
+        np.array_equal(data.image(id), kept), "each call of image returns a new array", f"{id} changed"
     )
 
 

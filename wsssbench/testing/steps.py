@@ -74,7 +74,7 @@ def _check_card(contracts: Contracts, card: Any, name: str) -> None:
     contracts.expect(
         not kinds, f"gives, takes and learns_from name some of {', '.join(KINDS)}", f"it names {kinds}"
     )
-    contracts.expect(bool(card.gives), "the step gives something", "card.gives is empty")
+    contracts.expect(bool(card.gives), "card.gives names at least one kind of output", "it is empty")
     if contracts.broken:  # a run would fail for the same reasons
         contracts.settle()
 

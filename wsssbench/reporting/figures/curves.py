@@ -171,7 +171,7 @@ def _calibration_line(top: Axes, below: Axes, line: Line, number: int, suffix: s
 
 Log = Mapping[str, Sequence[tuple[int, float]]]  # name of a loss -> (step, value)
 Curve = np.ndarray[Any, np.dtype[np.float64]]  # (n, 2) step and value
-FEW = 3  # trainings whose seeds are still told apart
+FEW = 3  # most trainings whose seeds are shown separately
 
 
 @styled
@@ -223,8 +223,8 @@ def _frame(panel: Axes) -> None:
     values = np.concatenate([np.zeros(0), *late])
     values = values[np.isfinite(values)]
     if len(values) and values.min() < values.max():
-        room = 0.08 * (values.max() - values.min())
-        panel.set_ylim(values.min() - room, values.max() + 3 * room)
+        margin = 0.08 * (values.max() - values.min())
+        panel.set_ylim(values.min() - margin, values.max() + 3 * margin)
 
 
 def _running_mean(curve: Curve) -> Curve:

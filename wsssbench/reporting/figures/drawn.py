@@ -51,7 +51,7 @@ CAPTIONS = {
     "thresholds": (
         "mIoU of the maps at each background threshold: the mean over seeds (bold) and each seed (thin). "
         "The ring is the threshold that the row was judged with. The top of a curve needs the judged "
-        "masks to be found: no fair result."
+        "masks to be found, so it is not a fair result."
     ),
     "coverage": (
         "Precision against coverage of labels that may abstain, means over seeds. Lines join rows that "

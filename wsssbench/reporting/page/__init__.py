@@ -1,7 +1,7 @@
 """One self-contained HTML page of records: tables, figures, training and a gallery, readable offline.
 
-This room turns rows, records and files on disk into what `template.py` fills in; it judges and ranks nothing
-(`wsssbench.reporting.rows` does).
+This package turns rows, records and files on disk into what `template.py` fills in; it judges and ranks
+nothing (`wsssbench.reporting.rows` does).
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ def html_page(
 def _table_parts(
     sections: Sequence[Section], open_data: Callable[[Record], Dataset], published: Sequence[Published]
 ) -> list[Part]:
-    """A part per table, with its figures and its gallery while there is room."""
+    """A part per table, with its figures, and its gallery as long as the page may hold more pictures."""
     parts, spent = [], 0
     full = Gallery(
-        note=f"No gallery: those above hold the {GALLERY_BYTES / 1e6:.0f} MB that a page may have."
+        note=f"No gallery: those above fill the {GALLERY_BYTES / 1e6:.0f} MB that a page may hold."
     )
     for number, section in enumerate(sections):
         gallery = gallery_of(section, open_data) if spent < GALLERY_BYTES else full

@@ -1,7 +1,7 @@
 """Parts of a page -> HTML: jinja2 with escaping on, style and scripts inlined, nothing fetched from anywhere.
 
-Everything that stands in a record (names of methods, classes, options, reasons) is text of strangers: it
-reaches the page through escaping alone.
+Whatever stands in a record (names of methods, classes, options, reasons) may come from third parties: it
+reaches the page only after escaping.
 """
 
 from __future__ import annotations
