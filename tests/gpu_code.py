@@ -28,7 +28,7 @@ class Kernel(NamedTuple):
     """One way to compile a kernel: the types of its arguments in order, constants by name."""
 
     function: str  # "lattice_triton_kernels.blur", in wsssbench.ops
-    types: str  # of arguments that are no constants: "*fp32 i32", and "i32:16" for a multiple of 16
+    types: str  # of arguments that are not constants: "*fp32 i32", and "i32:16" for a multiple of 16
     constants: dict[str, Any]
 
     @property

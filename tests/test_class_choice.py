@@ -104,9 +104,9 @@ def test_labels_and_tags_go_through_the_groups(others: str, label: int) -> None:
         ({"merge": ("a:cat", "a:dog")}, r"there is a class 'a' already"),
         ({"merge": ("bird:cat+dog",)}, r"there is a class 'bird' already"),
         ({"merge": ("background:cat+dog",)}, r"there is a class 'background' already"),
-        ({"merge": ("cat+dog",)}, r"'cat\+dog' is no merge.*\n.*NEW:OLD\+OLD"),
-        ({"merge": ("animal:",)}, r"'animal:' is no merge"),
-        ({"merge": (":cat",)}, r"':cat' is no merge"),
+        ({"merge": ("cat+dog",)}, r"'cat\+dog' is not a merge.*\n.*NEW:OLD\+OLD"),
+        ({"merge": ("animal:",)}, r"'animal:' is not a merge"),
+        ({"merge": (":cat",)}, r"':cat' is not a merge"),
     ],
 )
 def test_an_impossible_choice_is_one_clear_error(options: dict[str, Any], message: str) -> None:

@@ -86,7 +86,7 @@ def test_a_single_file_and_one_that_cannot_be_parsed_are_alone(tmp_path: Path) -
     (tmp_path / "broken.py").write_text("def (:\n")
     assert closure(tmp_path / "alone.py") == [(tmp_path / "alone.py").resolve()]
     broken = code_of(tmp_path / "broken.py")
-    (tmp_path / "broken.py").write_text("def (: 1\n# longer, so that its time is no matter\n")
+    (tmp_path / "broken.py").write_text("def (: 1\n# longer, so that its time is not a matter\n")
     assert code_of(tmp_path / "broken.py") != broken
 
 

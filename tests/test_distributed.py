@@ -66,7 +66,7 @@ def test_torchruns_variables_give_the_place_of_a_process() -> None:
     several = {**LAUNCH, "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
     assert find_launch(several) == Launch(5, 8, 1, 4)
     for wrong in ({"RANK": "2"}, {"RANK": "x"}, {"WORLD_SIZE": "-1"}):
-        with pytest.raises(WsssError, match="no numbers of a process"):
+        with pytest.raises(WsssError, match="not numbers of a process"):
             find_launch({**LAUNCH, **wrong})
 
 

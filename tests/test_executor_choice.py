@@ -13,7 +13,7 @@ from wsssbench.cli.main import main
 from wsssbench.errors import WsssError
 from wsssbench.machine.hardware import Hardware
 from wsssbench.planning.settings import Settings
-from wsssbench.running.cells import executor_of, prepared
+from wsssbench.running.plan_run import executor_of, prepared
 from wsssbench.running.screen.progress import Progress
 
 

@@ -130,7 +130,7 @@ def test_a_link_that_a_step_leaves_behind_fails_it_and_is_removed(
     (found,) = find_records(tmp_path / "runs")
     assert (
         found.record.reason
-        == "a step left something that is no plain file in its folder: innocent ["
+        == "a step left something that is not a plain file in its folder: innocent ["
         + str(next((tmp_path / "runs").glob("voc12/steps/cheat-*/ckpt")).resolve())
         + "]"
     )
@@ -140,7 +140,7 @@ def test_a_link_that_a_step_leaves_behind_fails_it_and_is_removed(
 def test_a_link_in_the_folder_itself_is_refused(tmp_path: Path) -> None:
     (tmp_path / "target").mkdir()
     (tmp_path / "step").symlink_to(tmp_path / "target")
-    with pytest.raises(BadData, match="no plain file"):
+    with pytest.raises(BadData, match="not a plain file"):
         refuse_links(tmp_path / "step")
     os.mkfifo(tmp_path / "target" / "pipe")
     with pytest.raises(BadData, match="pipe"):

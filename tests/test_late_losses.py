@@ -27,8 +27,8 @@ from wsssbench.errors import TrainingFailed
 from wsssbench.running.context import RunContext
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.throughput.clock import Clock
-from wsssbench.throughput.context import MeasuringContext
 from wsssbench.throughput.device import Instruments
+from wsssbench.throughput.measuring_context import MeasuringContext
 from wsssbench.throughput.record import BenchProtocol
 from wsssbench.train import AliveCheck, Losses, train
 from wsssbench.training import late_losses

@@ -167,7 +167,7 @@ def put(data: bytes, place: int, form: str, *numbers: int) -> bytes:
         (88, "<Q", 2**60, "1 arrays have 1152921504606846976 names", 88),
         (96, "<Q", 2**64 - 1, "the file ends within name 1 of 1", 104),
         (96, "<Q", 2, "1 bytes follow the last name", 104),
-        (104, "<B", 0xFF, "name 1 of 1 is no text", 104),
+        (104, "<B", 0xFF, "name 1 of 1 is not a text", 104),
     ],
 )
 def test_a_number_that_cannot_be_is_named_with_its_byte(

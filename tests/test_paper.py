@@ -22,7 +22,7 @@ from wsssbench.masks import write_labels
 from wsssbench.planning.stages import STAGE_CRF
 from wsssbench.records.finding import find_records
 from wsssbench.records.store import cell_folder, write_record
-from wsssbench.reporting.figures.qualitative import masks_figure
+from wsssbench.reporting.figures.mask_sheet import masks_figure
 from wsssbench.reporting.protocol_text import protocol_text
 from wsssbench.reporting.reviewers import built_command, commands_text, hashes_text, without_folders
 from wsssbench.reporting.rows import rows_of

@@ -253,7 +253,7 @@ def settings(*methods: str, **options: Any) -> Settings:
 def test_the_disk_that_is_told_is_an_upper_bound_and_near_what_is_written(asked: Settings) -> None:
     from wsssbench.running.engine import Engine
     from wsssbench.running.screen.progress import Progress
-    from wsssbench.running.steps import StepRunner
+    from wsssbench.running.step_runner import StepRunner
 
     cells = make_plan(asked, Plugins())
     told = sum(room.bytes for room in rooms(cells))

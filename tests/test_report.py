@@ -69,7 +69,7 @@ def test_rows_of_other_terms_are_never_ranked_together(other):
     assert ranks(rows) == {"cam": 1, "rrm": 1}
     text = render(rows)
     assert text.count("## ") == 2
-    assert len({line for line in text.splitlines() if line.startswith("## ")}) == 2  # told apart by name
+    assert len({line for line in text.splitlines() if line.startswith("## ")}) == 2  # distinguished by name
 
 
 def test_oracle_and_custom_rows_are_flagged():

@@ -63,7 +63,7 @@ def the_record(runs: str) -> tuple[Path, dict[str, Any]]:
 def test_merged_shards_are_the_row_of_a_single_pass(of: int) -> None:
     assert score("--runs", "whole", "--metrics", METRICS).exit_code == 0
     shards(of, "--metrics", METRICS)
-    assert find_records("parts") == []  # a shard is no row
+    assert find_records("parts") == []  # a shard is not a row
     result = call("merge", "parts", "--runs", "runs")
     assert result.exit_code == 0, result.output
     (one, expected), (two, found) = the_record("whole"), the_record("runs")

@@ -136,8 +136,8 @@ def test_jobs_that_end_without_a_word_are_told_with_their_state_and_log(
     )
     result = run(*SLURM, "--seeds", "0,1")
     assert result.exit_code == 1
-    assert "seed 0: its process ended without a word (job 9: CANCELLED)" in result.stderr
-    assert "seed 1: its process ended without a word (job 10: OUT_OF_MEMORY)" in result.stderr, "sacct's word"
+    assert "seed 0: its process ended without saying why (job 9: CANCELLED)" in result.stderr
+    assert "seed 1: its process ended without saying why (job 10: OUT_OF_MEMORY)" in result.stderr
     assert "  | slurmstepd: error: the node is on fire\n  log: " in result.stderr
 
 
@@ -343,9 +343,9 @@ def test_jobs_that_fail_die_or_are_cancelled_are_told_with_their_logs(
     told = result.stderr
     assert "FAILED [shapes bad seed 0] seg on val: ValueError: the fault that was asked for" in told
     assert "| FAILED bad seed 0 seg on val: ValueError: the fault that was asked for" in told
-    assert "FAILED shapes dead seed 0: its process ended without a word" in told
+    assert "FAILED shapes dead seed 0: its process ended without saying why" in told
     assert "the trial's process was killed by SIGKILL" in told
-    assert "FAILED shapes long seed 0: its process ended without a word" in told
+    assert "FAILED shapes long seed 0: its process ended without saying why" in told
     assert {name.split("/")[1]: r["status"] for name, r in records("runs").items()} == {"bad": "failed"}
 
 

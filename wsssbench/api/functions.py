@@ -91,8 +91,8 @@ def run(
     """
     from wsssbench.commands.run import judged_cells, rows_of_cells
     from wsssbench.planning.plan import refreshed
-    from wsssbench.running.cells import plan_run, run_plan
     from wsssbench.running.executors.request import Switches
+    from wsssbench.running.plan_run import plan_run, run_plan
     from wsssbench.running.screen.progress import Progress
 
     progress = Progress(quiet=quiet)
@@ -104,7 +104,7 @@ def run(
 
 def dry_run(methods: Names = (), datasets: Names = (), **settings: Unpack[RunSettings]) -> Cells:
     """The cells that `run` would make of the same arguments, and their states; nothing is run."""
-    from wsssbench.running.cells import plan_run
+    from wsssbench.running.plan_run import plan_run
     from wsssbench.running.screen.progress import Progress
 
     return Cells(plan_run(*_opened(methods, datasets, settings), Progress(quiet=True)).cells)
@@ -271,7 +271,7 @@ def find_errors(
     `rows` are methods with results below `runs`, as those of `compare`, or folders with records. Without
     `ladder` neither masks nor a data set are opened. NotComparable where terms differ.
     """
-    from wsssbench.commands.errors import found_errors
+    from wsssbench.commands.error_analysis import found_errors
 
     names, folders, given = [str(row) for row in rows], as_folders(runs), as_texts(options)
     found = found_errors(names, folders, stage, given, as_path(config), resamples=resamples, ladder=ladder)
@@ -329,7 +329,7 @@ def gate(baseline: Place, runs: Places = None, *, interval: bool = False) -> Gat
 
 def write_baseline(baseline: Place, runs: Places = None, *, tolerance: float = 1.0) -> Path:
     """Write the rows of `runs` as a baseline for `gate`; `tolerance` is the allowed loss in points."""
-    from wsssbench.commands.results import gate_command
+    from wsssbench.commands.report import gate_command
 
     gate_command(as_folders(runs), Path(baseline), True, tolerance)
     return Path(baseline)

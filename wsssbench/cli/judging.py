@@ -75,7 +75,7 @@ def errors(rows: tuple[str, ...], **flags: Any) -> None:
 
     Next: `wsssbench report --html report.html` shows the images.
     """
-    from wsssbench.commands.errors import errors_command
+    from wsssbench.commands.error_analysis import errors_command
 
     errors_command(rows, **flags)
 
@@ -105,7 +105,7 @@ def gate(**flags: Any) -> None:
 
     Next: with exit code 1, `wsssbench compare` and `wsssbench errors` say what got worse.
     """
-    from wsssbench.commands.results import gate_command
+    from wsssbench.commands.report import gate_command
 
     sys.exit(gate_command(**flags))
 

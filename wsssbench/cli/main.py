@@ -160,7 +160,7 @@ def report(
     Next: `wsssbench compare A B` says whether a difference is more than chance.
     """
     if compatible:
-        from wsssbench.commands.compatible import compatible_command
+        from wsssbench.commands.compatible_table import compatible_command
 
         compatible_command(runs, flags["limited"])
         return
@@ -169,7 +169,7 @@ def report(
 
         page_command(runs, html, flags["limited"], options, flags["published"])
     if html is None or out is not None:
-        from wsssbench.commands.results import report_command
+        from wsssbench.commands.report import report_command
 
         report_command(runs, out=out, **flags)
 
@@ -407,7 +407,7 @@ def inspect(file: Path, as_json: bool) -> None:
 
     Next: `wsssbench run ... -o cam.backbone=resnet50 --weights cam=resnet50.pth`.
     """
-    from wsssbench.commands.weights import inspect_command
+    from wsssbench.commands.inspect_weights import inspect_command
 
     inspect_command(file, as_json)
 

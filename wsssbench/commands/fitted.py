@@ -30,7 +30,7 @@ from wsssbench.records.store import FITTED, RECORD, check_claim, read_record
 from wsssbench.running.fits import chain_of
 from wsssbench.running.predicting import looks_up
 from wsssbench.running.screen.progress import Progress
-from wsssbench.running.steps import StepRunner
+from wsssbench.running.step_runner import StepRunner
 from wsssbench.types import DatasetCard, Kind, Outputs, Predictor
 from wsssbench.verifying.recorded import RecordedData, planned_as_recorded, recorded_crf, recorded_stage
 

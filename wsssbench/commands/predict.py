@@ -12,7 +12,7 @@ import click
 import numpy as np
 from PIL import Image as PilImage
 
-from wsssbench.commands.export.cells import find_cell
+from wsssbench.commands.export.recorded_cells import find_cell
 from wsssbench.commands.fitted import FittedRun, open_fitted
 from wsssbench.errors import BadData
 from wsssbench.files.atomic import atomic_write_bytes

@@ -17,7 +17,7 @@ from wsssbench.identity import Record
 from wsssbench.masks import missing_masks, overlay, read_labels
 from wsssbench.records.store import StoredRecord
 from wsssbench.reporting.choice import common_scores, orders
-from wsssbench.reporting.figures.qualitative import masks_figure
+from wsssbench.reporting.figures.mask_sheet import masks_figure
 from wsssbench.reporting.sections import Section, masks_of
 from wsssbench.scores.counts_table import CountsTable
 from wsssbench.types import IGNORE, Dataset

@@ -16,9 +16,9 @@ from wsssbench.machine.hardware import Hardware, compute_deterministically
 from wsssbench.planning.cells import Cell
 from wsssbench.planning.plan import refreshed
 from wsssbench.records.store import read_record
-from wsssbench.running.cells import Planned, plan_run, run_plan
 from wsssbench.running.demands import Room, disk_line, rooms, slow_filter, too_little
 from wsssbench.running.opening import open_flags
+from wsssbench.running.plan_run import Planned, plan_run, run_plan
 from wsssbench.running.screen.progress import Progress
 
 MASKS_IN, MASKS_DPI = 300.0, 120  # 180 px for each picture, and all within what a PNG may have
@@ -150,7 +150,7 @@ def _said_of_masks(judged: Sequence[Cell], runs: Path) -> list[str]:
 def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
     """One picture per data set: image, truth and each method's masks of the first `count` judged images."""
     from wsssbench.masks import overlay, read_labels
-    from wsssbench.reporting.figures.qualitative import masks_figure
+    from wsssbench.reporting.figures.mask_sheet import masks_figure
     from wsssbench.reporting.figures.style import file_bytes
 
     pictures = []

@@ -63,7 +63,7 @@ def say(text: str) -> None:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedFiles:
     """A row of files that were judged: its record, its counts, and where its labels lie for now."""
 
     record: Record
@@ -88,7 +88,7 @@ def score_files(folder: Path, flags: Mapping[str, Any]) -> tuple[Record, Path]:
 @contextmanager
 def judged_files(
     folder: Path, flags: Mapping[str, Any], part: Callable[[Sequence[str]], Sequence[str]] = list
-) -> Iterator[tuple[Judged, Path]]:
+) -> Iterator[tuple[JudgedFiles, Path]]:
     """The files in `folder` judged as the flags of the command ask, and the folder of runs.
 
     `part` picks the images out of those of the split. The labels are gone at the end of the block.
@@ -171,7 +171,7 @@ def foreign_identity(
     )
 
 
-def _judged(cell: Cell, files: ForeignFiles, masks: Path) -> Judged:
+def _judged(cell: Cell, files: ForeignFiles, masks: Path) -> JudgedFiles:
     """Write the labels into `masks` and judge them; metrics that ask for more judge the files themselves."""
     from wsssbench.commands.label_coding import coding_note, proposing_truth
     from wsssbench.dumps import find_dump
@@ -194,7 +194,7 @@ def _judged(cell: Cell, files: ForeignFiles, masks: Path) -> Judged:
     record = foreign_record(
         cell.trial.method, cell.identity, scores, str(files.folder), digest, plain(dataset.card), judged_by
     )
-    return Judged(record, cell.metrics, counts, {id: masks / f"{id}.png" for id in cell.ids}, files.key)
+    return JudgedFiles(record, cell.metrics, counts, {id: masks / f"{id}.png" for id in cell.ids}, files.key)
 
 
 def foreign_record(
@@ -221,7 +221,7 @@ def foreign_record(
     return Record(content_key(identity), "ok", name, identity, scores, {}, seen)
 
 
-def keep_row(found: Judged, runs: Path) -> tuple[Record, Path]:
+def keep_row(found: JudgedFiles, runs: Path) -> tuple[Record, Path]:
     """Write the masks, counts and record of what has been judged: what cannot be scored changes nothing.
 
     Scores of metrics that were not asked for now stay where the files are the same.
@@ -276,8 +276,8 @@ def refuse_another(folder: Path, name: str, key: str) -> None:
         check_key(folder, read_record(folder / name).key, key)
 
 
-def _files_judged(found: Judged, cell: Path) -> str:
-    """`Judged.files` where a metric judges, or has judged, more of them than labels; else ""."""
+def _files_judged(found: JudgedFiles, cell: Path) -> str:
+    """`JudgedFiles.files` where a metric judges, or has judged, more of them than labels; else ""."""
     before: Mapping[str, Any] = {}
     with suppress(BadData):
         before = read_record(cell).provenance.get("labels", {})

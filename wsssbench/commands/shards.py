@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from wsssbench.commands.scoring import (
-    Judged,
+    JudgedFiles,
     foreign_record,
     judged_files,
     keep_row,
@@ -41,14 +41,14 @@ SHOWN = 8  # missing shards that are named
 
 
 @dataclass(frozen=True)
-class Part:
+class ShardPart:
     """Part `number` (from 1) of `of` parts of a list: every `of`-th element."""
 
     number: int
     of: int
 
     @classmethod
-    def parse(cls, text: str) -> Part:
+    def parse(cls, text: str) -> ShardPart:
         """Of "2/4"; WsssError for another text."""
         found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
         part = cls(*map(int, found.groups())) if found else cls(0, 0)
@@ -72,7 +72,7 @@ class Shard:
 
     folder: Path
     record: Record
-    part: Part
+    part: ShardPart
     images: int  # of the whole split
     ids_key: str  # `content_key` of their ids, in order
 
@@ -82,7 +82,7 @@ class Shard:
         try:
             record = read_record(folder / SHARD)
             said = record.provenance["shard"]
-            part = Part.parse(said["part"])
+            part = ShardPart.parse(said["part"])
             return cls(folder, record, part, int(said["images"]), str(said["ids_key"]))
         except (WsssError, KeyError, TypeError, ValueError, AttributeError) as error:
             why = error.what if isinstance(error, WsssError) else str(error)
@@ -113,7 +113,7 @@ def score_shard(folder: Path, flags: Mapping[str, Any]) -> tuple[Path, int]:
 
     WsssError for a malformed --shard, and for a metric whose counts cannot be put together.
     """
-    part, whole = Part.parse(flags["shard"]), list[str]()
+    part, whole = ShardPart.parse(flags["shard"]), list[str]()
 
     def mine(ids: Sequence[str]) -> Sequence[str]:
         whole.extend(ids)
@@ -133,7 +133,7 @@ def score_shard(folder: Path, flags: Mapping[str, Any]) -> tuple[Path, int]:
         return place, len(found.counts.ids)
 
 
-def _lost_metrics(found: Judged) -> str:
+def _lost_metrics(found: JudgedFiles) -> str:
     """The first metric that cannot be scored from the counts alone; "" without one."""
     from wsssbench.judging.judge import counted_scores
 
@@ -180,7 +180,7 @@ def find_shards(folders: Sequence[Path]) -> list[Shard]:
     return list(found.values())
 
 
-def put_together(shards: Sequence[Shard], plugins: Plugins) -> Judged:
+def put_together(shards: Sequence[Shard], plugins: Plugins) -> JudgedFiles:
     """The row of all its shards, in any order; errors as of `merged`."""
     from wsssbench.files.file_hashes import labels_sha256
     from wsssbench.judging.judge import counted_scores
@@ -207,7 +207,7 @@ def put_together(shards: Sequence[Shard], plugins: Plugins) -> Judged:
     used = {name: own for name, own in code[0].items() if all(other.get(name) == own for other in code)}
     data = first.provenance["dataset"]
     record = foreign_record(first.method, first.identity, scores, source, digest, data, used)
-    return Judged(record, metrics, table, masks)
+    return JudgedFiles(record, metrics, table, masks)
 
 
 def _check_alike(shards: Sequence[Shard]) -> None:
@@ -229,7 +229,7 @@ def _check_whole(shards: Sequence[Shard]) -> None:
             what = f"shard {shard.part} of {name} is there twice"
             raise BadData(what, where=where, hint="give one of them")
         places[shard.part.number] = shard.folder
-    if missing := [str(Part(n, of)) for n in range(1, of + 1) if n not in places]:
+    if missing := [str(ShardPart(n, of)) for n in range(1, of + 1) if n not in places]:
         hint = f"`wsssbench score ... --shard {missing[0]}` makes it; or name the folder where it lies"
         named = first_names(missing, SHOWN)
         what = f"of {of} shards of {name} {len(missing)} are missing: {named}"

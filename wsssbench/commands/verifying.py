@@ -21,7 +21,7 @@ from wsssbench.identity import plain
 from wsssbench.machine.process import keep_memory
 from wsssbench.planning.settings import parse_weights
 from wsssbench.records.store import StoredRecord
-from wsssbench.verifying.verification import Difference, Verdict, Verification
+from wsssbench.verifying.verification import Mismatch, Verdict, Verification
 from wsssbench.verifying.verify import verify_record
 
 CODES: Mapping[Verdict, int] = {"ok": 0, "differs": 1, "cannot be verified": 3}
@@ -91,7 +91,7 @@ def as_line(seen: Verification) -> str:
     return " ".join(text.split())
 
 
-def _differences(differs: Sequence[Difference]) -> list[str]:
+def _differences(differs: Sequence[Mismatch]) -> list[str]:
     """The first of each part in words, and how many more there are."""
     said = []
     for part in dict.fromkeys(difference.part for difference in differs):
@@ -101,7 +101,7 @@ def _differences(differs: Sequence[Difference]) -> list[str]:
     return said
 
 
-def _words(difference: Difference) -> str:
+def _words(difference: Mismatch) -> str:
     if difference.recorded is None and isinstance(difference.found, str):
         return f"{difference.what}: {difference.found}"
     return f"{difference.what}: recorded {_short(difference.recorded)}, found {_short(difference.found)}"

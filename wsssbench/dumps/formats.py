@@ -90,7 +90,8 @@ def _content(path: Path) -> Any:
 def _checked(source: Source, content: Any, wanted: DumpFormat) -> DumpFormat:
     """The format that the user has named, if the file has its form."""
     if not wanted.fits(content):
-        what = f"this is not a {wanted.name} file ({wanted.values}), but {_description(content)}"
+        name = f"{_article(wanted.name)} {wanted.name} file"
+        what = f"this is not {name} ({wanted.values}), but {_description(content)}"
         raise source.bad(what, f"it could be: {_fitting(content) or 'none of the known formats'}")
     return wanted
 
@@ -139,3 +140,7 @@ def find_dump(folder: Path | str, id: str) -> Path:
     names = ", ".join(path.name for path in found)
     what = f"more than one file of {id}: {names}" if found else f"no file of {id}"
     raise BadData(what, where=root, hint=f"one file per image: {id} with one of {', '.join(SUFFIXES)}")
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"

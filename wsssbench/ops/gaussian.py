@@ -20,7 +20,7 @@ from wsssbench.ops.filters import ExactFilter, Filter
 from wsssbench.ops.triton_launch import runs_triton
 
 if TYPE_CHECKING:
-    from wsssbench.ops.lattice_cpu import Lattice
+    from wsssbench.ops.lattice_cpu import CpuLattice
 
 GROUP_POINTS = 2**17  # points in one compiled lattice: enough to fill the cores, few enough for the cache
 
@@ -71,7 +71,7 @@ class CompiledLatticeFilter(Filter):
 
         self._groups = image_groups(features.shape[0], features.shape[1])
         array = features.contiguous().numpy()
-        self._lattices: list[Lattice] = [lattice_cpu.build(array[group]) for group in self._groups]
+        self._lattices: list[CpuLattice] = [lattice_cpu.build(array[group]) for group in self._groups]
 
     def between(self, before: Tensor, planes: Tensor, after: Tensor) -> Tensor:
         from wsssbench.ops import lattice_cpu

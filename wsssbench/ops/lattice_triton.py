@@ -42,7 +42,7 @@ TILES = Tiles()
 
 
 @dataclass(frozen=True)
-class Lattice:
+class TritonLattice:
     """S = d + 1 corners of each point, lists of points by vertex, and who touches whom."""
 
     ids: Tensor  # (P, S) int32 vertices, from 1
@@ -72,7 +72,7 @@ class Lattice:
 
 
 @torch.no_grad()
-def build(features: Tensor) -> Lattice:
+def build(features: Tensor) -> TritonLattice:
     """The lattice of features (B, N, d) float32 divided by the widths, d <= 8; images do not mix."""
     points, d = features.shape[1:]
     flat, corners = features.float().reshape(-1, d).contiguous(), d + 1
@@ -110,7 +110,9 @@ def build(features: Tensor) -> Lattice:
         vertex_keys, factors, counts, pairs, rows, rows.bit_length(), corners, columns, TILES.vertices,
     )  # fmt: skip
     lengths = (counts[:1], counts[1:])
-    return Lattice(ids, weights, entry_points, entry_weights, segments, lists, pairs.unbind(), lengths, rows)
+    return TritonLattice(
+        ids, weights, entry_points, entry_weights, segments, lists, pairs.unbind(), lengths, rows
+    )
 
 
 class TritonLatticeFilter(Filter):
@@ -131,7 +133,7 @@ class TritonLatticeFilter(Filter):
 
 
 def blurred(
-    lattice: Lattice, rows: Tensor, room: tuple[Tensor, Tensor], copies: int = 1,
+    lattice: TritonLattice, rows: Tensor, room: tuple[Tensor, Tensor], copies: int = 1,
     weights: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Splat (copies * P, C) float32 rows, C a power of two, and blur; the one of the tables that has it.
@@ -153,7 +155,7 @@ def blurred(
     return old
 
 
-def read(lattice: Lattice, table: Tensor, out: Tensor) -> None:
+def read(lattice: TritonLattice, table: Tensor, out: Tensor) -> None:
     """Slice `table` (rows, C) into `out` (P, C)."""
     channels = out.shape[1]
     together = max(1, TILES.read // channels)
@@ -164,8 +166,8 @@ def read(lattice: Lattice, table: Tensor, out: Tensor) -> None:
 
 
 def _add_up(
-    lattice: Lattice, rows: Tensor, copy_rows: int, first: Tensor, count: Tensor, sums: Tensor, copies: int,
-    width: int, weights: Tensor | None = None,
+    lattice: TritonLattice, rows: Tensor, copy_rows: int, first: Tensor, count: Tensor, sums: Tensor,
+    copies: int, width: int, weights: Tensor | None = None,
 ) -> None:  # fmt: skip
     channels = rows.shape[-1]
     together = max(1, TILES.listed // (width * channels))

@@ -23,7 +23,7 @@ from wsssbench.planning.thresholds import held_out_ids, judged_ids, planned_thre
 from wsssbench.plugins.options import build_config, key_options
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.store import RECORD, cell_folder, check_claim, check_key, read_record
-from wsssbench.splits import refuse_overlap, require_masks
+from wsssbench.split_rules import refuse_overlap, require_masks
 from wsssbench.types import SUPERVISION, Dataset, Kind, Step
 
 

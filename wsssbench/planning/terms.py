@@ -8,7 +8,7 @@ from typing import Any
 from wsssbench.identity import Stage, Terms, plain
 from wsssbench.planning.stages import sigma_scale
 from wsssbench.planning.thresholds import RULE_VERSIONS
-from wsssbench.splits import require_masks
+from wsssbench.split_rules import require_masks
 from wsssbench.types import Dataset, DatasetCard
 
 

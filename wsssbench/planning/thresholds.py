@@ -20,7 +20,7 @@ from wsssbench.identity import content_key
 from wsssbench.option_fields import Range
 from wsssbench.planning.settings import Policy
 from wsssbench.plugins.options import check_range
-from wsssbench.splits import require_masks
+from wsssbench.split_rules import require_masks
 from wsssbench.types import Dataset, Maps, Step
 
 HELD_OUT = 100  # images at most, and at most every fifth of the split

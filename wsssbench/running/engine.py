@@ -51,7 +51,7 @@ from wsssbench.running.fits import (
 from wsssbench.running.isolation.marks import isolation_of, lacks_isolation
 from wsssbench.running.screen.cell_lines import cell_line, counted, reason_of
 from wsssbench.running.screen.tasks import Task
-from wsssbench.running.steps import StepRunner
+from wsssbench.running.step_runner import StepRunner
 from wsssbench.scores.counts_table import COUNTS
 
 if TYPE_CHECKING:

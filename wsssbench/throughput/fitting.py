@@ -18,7 +18,7 @@ from wsssbench.planning.cells import PlannedStep, Trial
 from wsssbench.plugins.contract import as_predictor
 from wsssbench.throughput.chain import links_of, read_pictures, run_links
 from wsssbench.throughput.clock import Clock
-from wsssbench.throughput.context import MeasuringContext
+from wsssbench.throughput.measuring_context import MeasuringContext
 from wsssbench.types import Artifacts, Dataset, Kind, Maps, Outputs, Predictor, View
 
 BLANK_STRIDE = 8  # of blank maps and probabilities

@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from wsssbench.artifacts import ArtifactFolder
-from wsssbench.commands.export.cells import cell_ids, find_cell, judged_outputs, title
+from wsssbench.commands.export.recorded_cells import cell_ids, find_cell, judged_outputs, title
 from wsssbench.commands.named_rows import records_below
 from wsssbench.dumps.exporters import write_psa_dict
 from wsssbench.errors import BadData, WsssError, first_names

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsssbench.commands.export.cells import find_cell, title
+from wsssbench.commands.export.recorded_cells import find_cell, title
 from wsssbench.commands.export.voc_images import VOC, test_images
 from wsssbench.dumps.voc_server import Competition, verify_voc_archive, write_voc_archive
 from wsssbench.errors import BadData, WsssError

@@ -15,7 +15,7 @@ from wsssbench.reporting.figures.drawn import table_figures, training_figures
 from wsssbench.reporting.page import grids
 from wsssbench.reporting.page.figures import drawn
 from wsssbench.reporting.page.gallery import Gallery, gallery_of
-from wsssbench.reporting.page.template import Page, Part, fill
+from wsssbench.reporting.page.template import Page, PageSection, fill
 from wsssbench.reporting.published import Published
 from wsssbench.reporting.sections import Section, sections_of
 from wsssbench.reporting.throughput import ThroughputTable, throughput_tables
@@ -51,7 +51,7 @@ def html_page(
 
 def _table_parts(
     sections: Sequence[Section], open_data: Callable[[Record], Dataset], published: Sequence[Published]
-) -> list[Part]:
+) -> list[PageSection]:
     """A part per table, with its figures, and its gallery as long as the page may hold more pictures."""
     parts, spent = [], 0
     full = Gallery(
@@ -62,7 +62,7 @@ def _table_parts(
         spent += gallery.size
         rows = section.rows
         parts.append(
-            Part(
+            PageSection(
                 f"table-{number + 1}",
                 section.heading,
                 badges=tuple(grids.protocol_badges(rows)),
@@ -76,7 +76,7 @@ def _table_parts(
     return parts
 
 
-def _training_parts(cells: Sequence[StoredRecord], sections: Sequence[Section]) -> list[Part]:
+def _training_parts(cells: Sequence[StoredRecord], sections: Sequence[Section]) -> list[PageSection]:
     """A part per data set: curves of training, and where its time went."""
     parts = []
     for number, name in enumerate(dict.fromkeys(section.terms.dataset for section in sections)):
@@ -86,11 +86,11 @@ def _training_parts(cells: Sequence[StoredRecord], sections: Sequence[Section]) 
         if figures or phases:
             own_grids = (phases,) if phases else ()
             title = f"{name}: training"
-            parts.append(Part(f"training-{number + 1}", title, grids=own_grids, figures=figures))
+            parts.append(PageSection(f"training-{number + 1}", title, grids=own_grids, figures=figures))
     return parts
 
 
-def _bench_parts(tables: Iterable[ThroughputTable]) -> list[Part]:
+def _bench_parts(tables: Iterable[ThroughputTable]) -> list[PageSection]:
     """A part per machine and data set that was measured."""
     shown = [tuple(table.texts()) for table in tables]
-    return [Part(f"bench-{n + 1}", texts[0].title, grids=texts) for n, texts in enumerate(shown)]
+    return [PageSection(f"bench-{n + 1}", texts[0].title, grids=texts) for n, texts in enumerate(shown)]

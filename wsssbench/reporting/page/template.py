@@ -23,7 +23,7 @@ SCRIPTS = ("theme.js", "tables.js", "gallery.js")
 
 
 @dataclass(frozen=True)
-class Part:
+class PageSection:
     """One section of the page; what is empty is not shown."""
 
     anchor: str
@@ -40,7 +40,7 @@ class Part:
 class Page:
     """The whole page."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[PageSection, ...]
     records: int
     newest: str = ""  # when the last record was finished
     hidden: int = 0  # records that the page leaves out altogether

@@ -37,7 +37,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-class Telling(Progress):
+class LogReporter(Progress):
     """Writes all to stderr, which is a log; what is said of cells, without the counting between, also to the
     stream `events`."""
 
@@ -72,7 +72,7 @@ def main() -> int:
     folder = given.folder.absolute()
     with ended_by_signals(), _stream(given.events) as events:
         try:
-            code = run_trial(folder, given.threads, Telling(events))
+            code = run_trial(folder, given.threads, LogReporter(events))
         except WsssError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             code = error.code
@@ -101,9 +101,9 @@ def _stop_with_parent() -> None:
 def run_trial(folder: Path, threads: int, progress: Progress) -> int:
     """Run the trial of folder/job.json: 0, or 1 where a cell failed. WsssError for what cannot be planned."""
     from wsssbench.machine.hardware import compute_deterministically
-    from wsssbench.running.cells import plan_run, run_plan
     from wsssbench.running.executors.request import read_request
     from wsssbench.running.opening import open_plugins
+    from wsssbench.running.plan_run import plan_run, run_plan
     from wsssbench.running.renewal import Renewed
 
     request = read_request(folder)

@@ -27,7 +27,7 @@ from wsssbench.machine.interrupts import Interrupts
 from wsssbench.running.isolation.sandbox import Inside, Mount, command_line
 
 PACKAGE = Path(_version.__file__).absolute().parent
-WORDS = ("-P", "-B", "-m", "wsssbench.running.isolation.worker")
+WORDS = ("-P", "-B", "-m", "wsssbench.running.isolation.sandbox_worker")
 TICK = 0.1  # seconds between two looks at whether the process still runs
 TAIL = 3  # lines of what a process printed last, for a message
 Events = Mapping[str, Callable[..., object]]

@@ -44,7 +44,7 @@ Told = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
+class PluginSource:
     """Where a plugin is found: `value` is "module:attribute"; of a local file it is empty."""
 
     name: str
@@ -75,11 +75,11 @@ class Source:
         return Inside(mounts=(*mounts, *(_files(cls, config) if cls else ())), packages=packages)
 
 
-def source_of(step: Step) -> Source:
+def source_of(step: Step) -> PluginSource:
     """Where the class of `step`, or the one that it stands for, is loaded from."""
     cls = type(step)
-    known: Source | None = getattr(cls, "source", None)
-    return known or Source(step.card.name, f"{cls.__module__}:{cls.__qualname__}")
+    known: PluginSource | None = getattr(cls, "source", None)
+    return known or PluginSource(step.card.name, f"{cls.__module__}:{cls.__qualname__}")
 
 
 def step_told(step: Step) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def _files(cls: type[Step], config: Any) -> Iterator[Mount]:
 # --------------------------------------------------------------------------------------------- in a sandbox
 
 
-def described(source: Source) -> list[dict[str, Any]]:
+def described(source: PluginSource) -> list[dict[str, Any]]:
     """The steps and recipes of a plugin file, or the one object of an installed plugin, as plain data."""
     if not source.file:
         return [{"group": "steps", "name": source.name, **_object(source.load())}]
@@ -215,7 +215,7 @@ def _answer(request: str, inside: Inside) -> Any:
     return ask(inside, json.loads(request), {})
 
 
-def _described(source: Source) -> list[Told]:
+def _described(source: PluginSource) -> list[Told]:
     found: list[Told] = _answer(json.dumps({"do": "describe", "source": plain(source)}), source.inside())
     return found
 
@@ -228,17 +228,17 @@ class IsolatedPlugins(Plugins):
         entry = self.find(group, name)
         if not entry or entry.file or group not in ("steps", "methods") or entry.distribution == OWN:
             return super().load(group, name)
-        source = Source(entry.name, entry.value)
+        source = PluginSource(entry.name, entry.value)
         (told,) = _described(source)
         return tuple(told["recipe"]) if "recipe" in told else stand_in(source, told)
 
     def _defined_in(self, path: Path) -> list[Entry]:
         found = []
-        for told in _described(Source("", file=str(path))):
+        for told in _described(PluginSource("", file=str(path))):
             group, name = told["group"], str(told["name"])
             if group not in ("steps", "methods"):
                 raise _not_a_step(path, f"{group[:-1]} {name!r}")
-            source = Source(name, file=str(path))
+            source = PluginSource(name, file=str(path))
             loaded = tuple(told["recipe"]) if group == "methods" else stand_in(source, told)
             value = f"{path}:{told.get('title', 'RECIPES')}"
             found.append(Entry(group, name, value, "", "", path, loaded))
@@ -254,7 +254,7 @@ def _not_a_step(file: Path, other: str) -> WsssError:
 class StandIn(Step):
     """A step whose code this process does not have; `boxed` runs it."""
 
-    source: ClassVar[Source]
+    source: ClassVar[PluginSource]
     source_file: ClassVar[Path | None]  # for the hash of its code
 
     def __init__(self, config: Any) -> None:
@@ -278,7 +278,7 @@ class StandIn(Step):
         return self.fit(ctx)
 
 
-def stand_in(source: Source, told: Told) -> type:
+def stand_in(source: PluginSource, told: Told) -> type:
     """The class that stands for the step that `source` names."""
     if "card" not in told:
         raise WsssError(f"{source.name!r} is not a step class", where=source.file or source.value)

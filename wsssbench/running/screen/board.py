@@ -110,7 +110,7 @@ class TrainingBoard:
 
     def __init__(self, board: Board, place: str) -> None:
         self.board, self.place = board, place
-        self._parts: dict[str, list[Part]] = {}
+        self._parts: dict[str, list[TrainingProgress]] = {}
 
     def progress(
         self, work: str, done: int, images: int, losses: Mapping[str, float], rate: float | None
@@ -118,7 +118,7 @@ class TrainingBoard:
         """`done` units are done, `images` seen since the last call; `rate` is the learning rate."""
         parts = self._parts.setdefault(work, [])
         if not parts or done < parts[-1].last:  # a training that counts from the start again is another part
-            parts.append(Part(done, done, time.perf_counter()))
+            parts.append(TrainingProgress(done, done, time.perf_counter()))
         part = parts[-1]
         numbers = {f"loss/{name}": value for name, value in losses.items()}
         if rate is not None:
@@ -133,7 +133,7 @@ class TrainingBoard:
 
 
 @dataclass
-class Part:
+class TrainingProgress:
     """Where one training stands in this session: units done, and images since the pace was last counted."""
 
     first: int

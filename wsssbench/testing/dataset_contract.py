@@ -11,7 +11,7 @@ import numpy as np
 from wsssbench.errors import WsssError
 from wsssbench.plugins.contract import complete
 from wsssbench.testing.contracts import Contracts
-from wsssbench.testing.steps import FILE_NAME, check_config
+from wsssbench.testing.step_contract import FILE_NAME, check_config
 from wsssbench.types import IGNORE, Dataset, DatasetCard
 
 if TYPE_CHECKING:

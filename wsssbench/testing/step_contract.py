@@ -139,7 +139,7 @@ def _context(data: TinyDataset, step: Any, config: Any, folder: Path) -> RunCont
     from wsssbench.planning.cells import PlannedStep, Trial
     from wsssbench.plugins.options import key_options
     from wsssbench.running.screen.progress import Progress
-    from wsssbench.running.steps import StepRunner
+    from wsssbench.running.step_runner import StepRunner
 
     identity = StepIdentity(step.card.name, step.card.version, key_options(config))
     workdir = folder / "step"

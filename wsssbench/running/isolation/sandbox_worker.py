@@ -23,7 +23,7 @@ from wsssbench.errors import WsssError
 from wsssbench.identity import Stage, plain
 from wsssbench.machine.interrupts import INTERRUPTED
 from wsssbench.running.isolation.boxed import GIVEN, MADE, SHOWN
-from wsssbench.running.isolation.strangers import Source, described
+from wsssbench.running.isolation.strangers import PluginSource, described
 from wsssbench.types import DatasetCard
 
 Asked = dict[str, Any]
@@ -51,7 +51,7 @@ class Talk:
 
 def describe(asked: Asked, talk: Talk) -> Any:
     """What a file or an installed plugin defines."""
-    return described(Source(**asked["source"]))
+    return described(PluginSource(**asked["source"]))
 
 
 def attribute(asked: Asked, talk: Talk) -> Any:
@@ -99,7 +99,7 @@ def _step(asked: Asked) -> Any:
     """The step with the options that were sent, all of them: no preset, no default of another version."""
     from wsssbench.plugins.options import NO_PRESET, PRESET, build_config
 
-    source = Source(**asked["source"])
+    source = PluginSource(**asked["source"])
     cls = source.load()
     return cls(build_config(source.name, cls, {PRESET: NO_PRESET, **asked["config"]}))
 

@@ -63,14 +63,14 @@ def run_plan(
     """
     settings = plan.settings
     if executor_of(settings) != "here":
-        from wsssbench.running.executors.running import run_jobs
+        from wsssbench.running.executors.run_jobs import run_jobs
 
         return run_jobs(plan.cells, settings, plan.plugins, plan.hardware, progress, switches, detach=detach)
     from wsssbench.machine.process import use_machine
     from wsssbench.running.engine import Engine
     from wsssbench.running.isolation.planning import open_isolation
     from wsssbench.running.screen.board import open_board
-    from wsssbench.running.steps import StepRunner
+    from wsssbench.running.step_runner import StepRunner
 
     board = open_board(settings.runs, progress.say) if switches.tensorboard else None
     threads = team.threads if team else threads

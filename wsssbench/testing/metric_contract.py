@@ -15,7 +15,7 @@ import numpy as np
 from wsssbench.metrics import TRIPLES, add_counts
 from wsssbench.plugins.contract import complete
 from wsssbench.testing.contracts import Contracts
-from wsssbench.testing.steps import FILE_NAME
+from wsssbench.testing.step_contract import FILE_NAME
 from wsssbench.testing.tiny import TinyDataset, made_up_outputs
 from wsssbench.types import IGNORE, KINDS, Counts, Kind, Maps, Metric, Outputs
 
