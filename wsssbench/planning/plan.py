@@ -16,7 +16,7 @@ from wsssbench.masks import refuse_overlap, require_masks
 from wsssbench.planning.cells import Cell, PlannedStep, State, Trial, chosen_kinds
 from wsssbench.planning.made_by import is_of_today, judging_code
 from wsssbench.planning.metric_choice import applicable, check_used, judged_before, load_metrics
-from wsssbench.planning.readiness import check_ready, why_mining_fails
+from wsssbench.planning.readiness import why_mining_fails
 from wsssbench.planning.recipes import RecipeSpec, batches_of, resolve_recipe
 from wsssbench.planning.settings import Settings
 from wsssbench.planning.stages import resolve_stages
@@ -86,7 +86,8 @@ def plan_trial(
         config = build_config(name, cls, options, dataset=card.name)
         step: Step = cls(config)
         before = planned[-1] if planned else None
-        check_ready(step, card, hardware.filter_backend)
+        step.ready()
+        step.ready_on(card, hardware.filter_backend)
         _check_step(name, step, before)
         if "masks" in step.card.supervision:
             require_masks(card, card.fit_split, f"{name} learns from them")

@@ -1,22 +1,16 @@
-"""What a plan asks of a step before anything runs: whether it can run here, and without tags."""
+"""What a plan checks before anything runs: whether a step can predict without tags, and slow filters."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from wsssbench.types import DatasetCard, Step
+from wsssbench.types import DatasetCard
 
 if TYPE_CHECKING:
     from wsssbench.machine.hardware import Hardware
     from wsssbench.planning.cells import PlannedStep
 
 SLOW_PX = 250  # a CRF of 100 x 100 pixels and 21 labels took 84 s by the exact filter on two cores: x 39 here
-
-
-def check_ready(step: Step, card: DatasetCard, filter_backend: str) -> None:
-    """Raise what `step.ready()` and `step.ready_on(card, filter_backend)` raise."""
-    step.ready()
-    step.ready_on(card, filter_backend)
 
 
 def why_mining_fails(planned: PlannedStep) -> str:
