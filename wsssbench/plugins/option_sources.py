@@ -2,7 +2,7 @@
 
 For the shell's completion, which must answer at once; a run asks the class itself
 (`wsssbench.plugins.options`).
-Names are followed through `from` imports and base classes. Where the source does not tell, the answer is
+Names are followed through `from` imports and base classes. Where the source does not say, the answer is
 empty.
 """
 

@@ -1,7 +1,7 @@
 """What the source of a plugin says, read without importing it: recipe, headline, hash of the defining file.
 
 `list` and `report` must answer at once and work beside a broken plugin, so files are found by walking module
-specs from the top-level package down and parsed. Where the source does not tell, the answer is empty.
+specs from the top-level package down and parsed. Where the source does not say, the answer is empty.
 """
 
 from __future__ import annotations
@@ -101,6 +101,6 @@ def recipe_text(entry: Entry) -> str:
 
 
 def class_file(entry: Entry) -> Path | None:
-    """The file that defines the entry's class; None where only an import would tell, or it is gone."""
+    """The file that defines the entry's class; None where only an import finds it, or it is gone."""
     path = source_file(entry)
     return path if path is not None and isinstance(definition(entry), ast.ClassDef) else None
