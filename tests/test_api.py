@@ -24,6 +24,8 @@ from wsssbench.cli.main import main
 from wsssbench.errors import BadData, UnknownName, WsssError
 from wsssbench.planning.settings import parse_option
 
+main.load()
+
 PLUGIN = Path(__file__).with_name("bright_step.py")
 TINY = {"shapes.preset": "tiny"}
 HEAVY = {"click", "numpy", "torch", "torchvision", "pandas", "scipy", "numba", "matplotlib", "PIL"}

@@ -14,6 +14,8 @@ from click.testing import CliRunner, Result
 
 from wsssbench.cli.main import main
 
+main.load()
+
 HEAVY = {"torch", "torchvision", "pandas", "scipy", "numba", "matplotlib"}
 TINY = ("-o", "shapes.preset=tiny")
 HELP = [
@@ -108,7 +110,8 @@ def test_version_is_the_packages_own() -> None:
         ("run cam shapes", ("unexpected extra arguments", "as: wsssbench run --method cam")),
         ("score", ("Missing argument 'FOLDER'", "as: wsssbench score masks --dataset voc12")),
         ("new", ("Choose from", "as: wsssbench new step my-method")),
-        ("CAM --stages ,", ("nothing is named",)),
+        ("CAM --stages ,", ("this is empty [--stages]", "allowed: not empty")),
+        ("CAM --limit 0", ("0 is out of range [--limit]", "at least 1")),
     ],
 )
 def test_a_wrong_request_is_one_clear_error_with_exit_code_2(command: str, words: tuple[str, ...]) -> None:

@@ -18,9 +18,11 @@ from click.testing import CliRunner
 from wsssbench.cli.main import main
 from wsssbench.cli.shells import VARIABLE, Bash, Zsh
 from wsssbench.cli.teaching import SECTIONS, examples_of
-from wsssbench.plugins.option_sources import choices_of
 from wsssbench.plugins.options import PRESET, option_names
+from wsssbench.plugins.sources import choices_of
 from wsssbench.plugins.table import Plugins
+
+main.load()
 
 HEAVY = {"torch", "torchvision", "pandas", "scipy", "numba", "matplotlib", "numpy", "PIL"}
 SETTINGS = '[methods.mine]\nsteps = ["cam", "crf"]\n[stages.half]\nbase = "seg"\nscales = [0.5]\n'

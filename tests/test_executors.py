@@ -153,9 +153,10 @@ def children(pid: int) -> list[int]:
 
 def test_the_python_function_runs_trials_in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("wsssbench.running.cells.run_jobs", lambda *given, **more: asked.append(given) or 0)
+    there = "wsssbench.running.executors.running.run_jobs"
+    monkeypatch.setattr(there, lambda *given, **more: asked.append(given) or 0)
     rows = wsssbench.run("constant", "shapes", jobs=2, device="cpu", quiet=True, tensorboard=True)
-    ((cells, settings, _, _, switches),) = asked
+    ((cells, settings, *_, switches),) = asked
     assert (len(rows), settings.jobs, switches) == (0, 2, Switches(tensorboard=True))
     assert {cell.trial.method for cell in cells} == {"constant"}
 

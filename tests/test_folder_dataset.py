@@ -700,7 +700,7 @@ def test_a_method_runs_and_foreign_labels_are_scored_on_it(
     Path("wsssbench.toml").write_text(f"[datasets.folder]\nroot = {json.dumps(str(tree.root))}\n")
     prepared = call("prepare", "folder")
     assert prepared.exit_code == 0, prepared.output
-    assert "folder:pets 3+" in prepared.output
+    assert "data set folder:pets\n  version: 3+" in prepared.output
     assert "tags from: mask" in prepared.output
     run = ("run", "--dataset", "folder", "--method", "constant", "--stages", "pseudo,seg", "--device", "cpu")
     done = call(*run, "--runs", "runs", "-q")

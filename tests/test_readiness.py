@@ -20,11 +20,10 @@ from wsssbench.nets.backbones import BACKBONES
 from wsssbench.nets.wrn38_names import CLASSIFIER
 from wsssbench.planning.metric_choice import applicable
 from wsssbench.planning.plan import make_plan
-from wsssbench.planning.readiness import slow_filter
 from wsssbench.planning.settings import Settings
 from wsssbench.planning.stages import STAGES
 from wsssbench.plugins.table import Plugins
-from wsssbench.running.demands import rooms
+from wsssbench.running.demands import rooms, slow_filter
 from wsssbench.types import DatasetCard
 
 TINY = ("-o", "shapes.preset=tiny", "--runs", "runs")

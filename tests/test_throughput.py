@@ -17,6 +17,7 @@ from wsssbench.reporting.throughput import throughput_tables
 from wsssbench.throughput.record import (
     BenchProtocol,
     BenchRecord,
+    Lap,
     Machine,
     bench_line,
     find_benches,
@@ -39,9 +40,10 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made_up(method: str = "cam", **changes: Any) -> BenchRecord:
     """A record with a training and a call."""
+    laps = [Lap(seconds, 16, {}) for seconds in (1.0, 2.0, 3.0)]
     lines = (
-        bench_line("cam", "train", [1.0, 2.0, 3.0], [16] * 3, [(2.0, {"network": 1.5})], 5_000_000),
-        bench_line("cam", "predict val", [0.5], [16]),
+        bench_line("cam", "train", laps, [Lap(2.0, 16, {"network": 1.5})], 5_000_000),
+        bench_line("cam", "predict val", [Lap(0.5, 16, {})]),
     )
     fields: dict[str, Any] = {
         "method": method, "dataset": "shapes", "dataset_version": "1", "dataset_options": {"px": 96},

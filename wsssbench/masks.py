@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from wsssbench.errors import BadData, first_names
+from wsssbench.errors import BadData
 from wsssbench.files.atomic import atomic_write_bytes
 from wsssbench.files.image_files import LOSSLESS, is_scaled_grey, opened, palette_of
 from wsssbench.files.label_palette import LabelPalettes
 from wsssbench.files.label_palette import voc_palette as voc_palette  # its place for everyone else
 from wsssbench.files.label_png import label_png, plain_picture
-from wsssbench.types import IGNORE, DatasetCard, Maps
+from wsssbench.types import IGNORE, Maps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -185,34 +185,3 @@ def overlay(image: Image, labels: Mask, alpha: float = 0.5) -> Image:
     palette[IGNORE] = VOID_COLOUR
     mixed = (1 - alpha) * image.astype(np.float32) + alpha * palette[labels]
     return np.where((labels == 0)[..., None], image, np.rint(mixed).astype(np.uint8))
-
-
-def refuse_overlap(
-    fit_split: str, learned: Iterable[str], eval_split: str, judged: Iterable[str], where: object
-) -> None:
-    """BadData where images are both learned from and judged in the `seg` stages.
-
-    The label split may share images with the fit split: there methods label what they learned from.
-    """
-    known = set(learned)
-    shared = [id for id in judged if id in known]
-    if shared:
-        count = f"{len(shared):,} images are" if len(shared) > 1 else "1 image is"
-        what = f"{count} in {fit_split} and in {eval_split}: {first_names(shared)}"
-        hint = "give each split its own list: methods are not judged on what they learned from"
-        raise BadData(what, where=where, hint=hint)
-
-
-def require_masks(card: DatasetCard, split: str, purpose: str) -> None:
-    """BadData where images of `split` have no masks, which `purpose` needs: "full learns from them"."""
-    lacking = card.without_masks.get(split, 0)
-    if lacking:
-        what = f"{without_mask(lacking, f'{card.name}:{split}')}, and {purpose}"
-        name = card.name.partition(":")[0]
-        hint = f"add them (wsssbench prepare {name} counts them); methods that learn from tags, judged on a "
-        raise BadData(what, where=f"masks of {split}", hint=f"{hint}split that has masks, need none")
-
-
-def without_mask(count: int, split: str) -> str:
-    """ "3 images of train have no mask"."""
-    return f"1 image of {split} has no mask" if count == 1 else f"{count:,} images of {split} have no mask"

@@ -39,7 +39,7 @@ def read_tag_file(path: Path, classes: int, image_id: Callable[[str], str] = voc
         raise BadData("this tag file does not exist", where=path, hint=NPY_HINT)
     table = read_arrays(path, NPY_HINT)
     if not isinstance(table, dict):
-        what = f"this is no table of tags, but an array of shape {table.shape}"
+        what = f"this is not a table of tags, but an array of shape {table.shape}"
         raise BadData(what, where=path, hint=NPY_HINT)
     tags: dict[str, Tags] = {}
     for key, value in table.items():
@@ -58,7 +58,7 @@ def _tag_id(key: Any, path: Path, image_id: Callable[[str], str]) -> str:
         if not id:
             raise ValueError(repr(key))
     except (ValueError, TypeError) as error:
-        raise BadData(f"a key that is no image id ({error})", where=path, hint=NPY_HINT) from error
+        raise BadData(f"a key that is not an image id ({error})", where=path, hint=NPY_HINT) from error
     return id
 
 

@@ -95,8 +95,8 @@ def complete_option(ctx: Context, param: Parameter, incomplete: str) -> list[str
 
 def _options(incomplete: str, given: dict[str, Any]) -> list[str]:
     from wsssbench.planning.settings import WITH_OPTIONS
-    from wsssbench.plugins.option_sources import choices_of
     from wsssbench.plugins.options import option_names
+    from wsssbench.plugins.sources import choices_of
     from wsssbench.plugins.table import Plugins
 
     plugins = Plugins()
@@ -129,6 +129,3 @@ complete_metrics = completer(lambda: plugin_names("metrics"))
 complete_shown, complete_checked = completer(_shown), completer(_checked)
 complete_supervision = completer(_supervision)
 complete_device = completer(lambda: ("auto", "cpu", "cuda", "cuda:0", "cuda:1"))
-complete_precision = completer(lambda: ("auto", "fp32", "bf16"))
-complete_filter = completer(lambda: ("lattice", "exact", "pydensecrf"))
-complete_executor = completer(lambda: ("here", "local", "slurm"))

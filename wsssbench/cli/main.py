@@ -9,6 +9,7 @@ import sys
 from wsssbench.machine.interrupts import ended_by_signals
 
 with ended_by_signals():  # Ctrl-C and SIGTERM may come early
+    from importlib import import_module
     from pathlib import Path
     from typing import Any
 
@@ -23,9 +24,6 @@ with ended_by_signals():  # Ctrl-C and SIGTERM may come early
         complete_stages,
         complete_supervision,
     )
-    from wsssbench.cli.export import export
-    from wsssbench.cli.judging import compare, errors, gate, merge, verify
-    from wsssbench.cli.new import new
     from wsssbench.cli.option_groups import (
         A_PATH,
         device,
@@ -35,15 +33,26 @@ with ended_by_signals():  # Ctrl-C and SIGTERM may come early
         runs_argument,
         settings_file,
     )
-    from wsssbench.cli.publishing import paper, plot
-    from wsssbench.cli.running import bench, run
-    from wsssbench.cli.shells import completion
     from wsssbench.cli.teaching import examples_of, teach, write_sections
+
+    if "_WSSSBENCH_COMPLETE" in os.environ:
+        import wsssbench.cli.shells  # noqa: F401  (its corrections of click's scripts)
 
 # torch and numba each keep a pool of threads: one that spins while it waits slows the other, one that sleeps
 # at once wakes late for every small operation. So they spin for some microseconds. Only effective before
 # either is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+
+# command -> the module of wsssbench.cli that holds it, imported when it is asked for
+LATER = {
+    **dict.fromkeys(("bench", "run"), "running"),
+    **dict.fromkeys(("compare", "errors", "gate", "merge", "verify"), "judging"),
+    **dict.fromkeys(("paper", "plot"), "publishing"),
+    "completion": "shells",
+    "export": "export",
+    "new": "new",
+}
 
 
 class Group(click.Group):
@@ -57,6 +66,21 @@ class Group(click.Group):
     def make_context(self, *args: Any, **more: Any) -> click.Context:
         with ended_by_signals():  # click would take Ctrl-C for itself
             return super().make_context(*args, **more)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*self.commands, *LATER})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in LATER and name not in self.commands:
+            command: click.Command = getattr(import_module(f"wsssbench.cli.{LATER[name]}"), name)
+            teach(command)
+            self.add_command(command)
+        return super().get_command(ctx, name)
+
+    def load(self) -> None:
+        """Import every command, so that `commands` holds them all."""
+        for name in LATER:
+            self.get_command(click.Context(self), name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_sections(ctx, self, formatter)
@@ -388,8 +412,6 @@ def inspect(file: Path, as_json: bool) -> None:
     inspect_command(file, as_json)
 
 
-for command in (bench, compare, completion, errors, export, gate, merge, new, paper, plot, run, verify):
-    main.add_command(command)
 teach(main)
 
 

@@ -8,46 +8,28 @@ from typing import Any
 
 import click
 
-from wsssbench.cli.completion import complete_metrics, complete_stages
-from wsssbench.cli.option_groups import (
-    A_PATH,
-    comma_list,
-    deterministic,
-    executor,
-    hardware,
-    isolate,
-    listed,
-    options,
-    plugin_files,
-    quiet,
-    settings_file,
-    weights,
-    what_to_run,
-)
+from wsssbench.cli.option_groups import options, plugin_files, quiet, settings, settings_file, weights
+from wsssbench.planning.settings import FIELDS
+
+MEASURED = click.IntRange(1, 10_000)
 
 
 @click.command()
-@what_to_run
-@click.option("--seeds", callback=comma_list(int), help="Training seeds, as 0,1,2.")
-@listed("--stages", "Stages to judge, as pseudo,seg,seg+crf.", complete_stages)
-@listed("--metrics", "Metrics beside iou, as boundary_iou,activation.", complete_metrics)
-@click.option(
-    "--threshold-policy",
-    type=click.Choice(["fixed", "held-out", "label-free", "oracle"]),
-    help="How the threshold of maps is chosen; rows of each policy are ranked apart.",
-)
-@click.option("--runs", type=A_PATH, help="Folder for artifacts and records.")
-@hardware
-@click.option("--limit", type=int, help="Only the first N images of every split; kept out of tables.")
-@executor
-@plugin_files
+@settings(*FIELDS)
 @options()
 @weights
-@click.option("--rerun", type=click.Choice(["stale", "all"]), help="Also run cells that are done.")
 @settings_file
 @click.option("--dry-run", is_flag=True, help="Show what would run and stop.")
-@isolate
-@deterministic
+@click.option(
+    "--detach",
+    is_flag=True,
+    help="With --executor slurm: submit and leave. The same command without it waits and collects.",
+)
+@click.option(
+    "--deterministic",
+    is_flag=True,
+    help="Use operations that repeat bit for bit; on a GPU up to those that docs/isolation.md lists.",
+)
 @click.option("--tensorboard", is_flag=True, help="Also write curves and masks below RUNS/tensorboard.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON instead of tables.")
 @quiet
@@ -69,24 +51,17 @@ def run(**flags: Any) -> None:
 
 
 @click.command()
-@what_to_run
+@settings("methods", "datasets")
 @click.option("--seed", type=int, help="Training seed; draws a generated data set.")
-@click.option("--runs", type=A_PATH, help="Folder for records.")
-@hardware
+@settings("runs", "device", "precision", "filter")
 @click.option(
-    "--warmup",
-    type=click.IntRange(1, 10_000),
-    default=5,
-    show_default=True,
+    "--warmup", type=MEASURED, default=5, show_default=True,
     help="Training steps to discard; the first one compiles.",
-)
+)  # fmt: skip
 @click.option(
-    "--repeats",
-    type=click.IntRange(1, 10_000),
-    default=20,
-    show_default=True,
+    "--repeats", type=MEASURED, default=20, show_default=True,
     help="Training steps, and batches of predictions, to measure.",
-)
+)  # fmt: skip
 @plugin_files
 @options()
 @weights

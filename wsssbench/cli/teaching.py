@@ -39,9 +39,8 @@ def write_sections(ctx: click.Context, group: click.Group, formatter: click.Help
     placed = {name for names in SECTIONS.values() for name in names}
     rest = tuple(name for name in group.list_commands(ctx) if name not in placed)
     for title, names in (*SECTIONS.items(), ("Others", rest)):
-        lines = [
-            (name, group.commands[name].get_short_help_str(100)) for name in names if name in group.commands
-        ]
+        known = [(name, group.get_command(ctx, name)) for name in names]
+        lines = [(name, command.get_short_help_str(100)) for name, command in known if command]
         if lines:
             with formatter.section(title):
                 formatter.write_dl(lines)

@@ -20,7 +20,7 @@ import click
 from wsssbench.errors import BadData, WsssError, size_text
 from wsssbench.files.locks import hold, is_held
 from wsssbench.records.store import FAILURE, RECORD, TRACE, UNFINISHED, read_record
-from wsssbench.running.isolation.places import SHARED, STAGED
+from wsssbench.running.isolation.marks import SHARED, STAGED
 
 KEYED = re.compile(r".+-[0-9a-f]{8}")
 SEED = re.compile(r"seed\d+")

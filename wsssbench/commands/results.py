@@ -10,8 +10,6 @@ import click
 
 from wsssbench.errors import NotComparable, WsssError
 from wsssbench.files.atomic import atomic_write_text
-from wsssbench.planning.staleness import stale_keys
-from wsssbench.plugins.table import Plugins
 from wsssbench.records.finding import find_records
 
 NOTHING = "next: `wsssbench run --method constant --dataset shapes` makes a first row"
@@ -21,11 +19,10 @@ def report_command(
     runs: Sequence[Path], format: str, out: Path | None, limited: bool, published: bool = False
 ) -> None:
     """Print (or write to `out`) the tables of the records below `runs`; `published`: what others report."""
-    from wsssbench.reporting import report
+    from wsssbench.reporting import NO_RECORDS, report
 
-    records = [stored.record for root in runs for stored in find_records(root)]
-    text = report(runs, format, limited, stale_keys(records, Plugins()), published)
-    if not records:
+    text = report(runs, format, limited, published)
+    if text == NO_RECORDS:
         click.echo(NOTHING, err=True)
     if out is None:
         click.echo(text, nl=False)

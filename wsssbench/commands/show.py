@@ -19,7 +19,7 @@ from wsssbench.plugins.table import GROUPS, Group, Plugins
 from wsssbench.running.opening import open_settings
 from wsssbench.types import DatasetCard, StepCard
 
-SLURM_NEEDS = "submitit (pip install 'wsssbench[slurm]') and Slurm's commands"
+SLURM_NEEDS = "Slurm's commands"
 
 
 def show_command(name: str, files: Sequence[Path]) -> None:

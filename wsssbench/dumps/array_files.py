@@ -1,4 +1,4 @@
-"""Files of arrays, told apart by content: .npy, with an object in it or not, .npz and what torch.save wrote.
+"""Files of arrays, recognised by content: .npy, with an object in it or not, .npz and what torch.save wrote.
 
 What comes out is a bare array, or a dict whose values `settled` turns into arrays one by one, so that nobody
 pays for what nobody asks for. What the arrays mean is said in `formats`. Never numpy.load(allow_pickle=True).
@@ -151,7 +151,7 @@ def _is_npz(data: bytes) -> bool:
 
 
 def _parse_npz(data: bytes, where: object) -> dict[str, Any]:
-    """Arrays by name; objects among them are refused, as numpy does unless told otherwise."""
+    """Arrays by name; objects among them are refused, as numpy does by default."""
     arrays: dict[str, Any] = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()

@@ -1,7 +1,7 @@
 """Any file that another repository has written for one image, read into house types.
 
 A file becomes labels, maps or probabilities, with its values as they were: nothing is rescaled unless asked.
-Formats are told apart by content, never by a file's name; where content cannot tell, the user must. Nothing
+Formats are recognised by content, never by a file's name; where content cannot tell, the user must. Nothing
 here needs torch, and nothing in a file is ever executed.
 """
 
@@ -90,7 +90,7 @@ def _content(path: Path) -> Any:
 def _checked(source: Source, content: Any, wanted: DumpFormat) -> DumpFormat:
     """The format that the user has named, if the file has its form."""
     if not wanted.fits(content):
-        what = f"this is no {wanted.name} file ({wanted.values}), but {_description(content)}"
+        what = f"this is not a {wanted.name} file ({wanted.values}), but {_description(content)}"
         raise source.bad(what, f"it could be: {_fitting(content) or 'none of the known formats'}")
     return wanted
 

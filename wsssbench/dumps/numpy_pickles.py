@@ -33,7 +33,7 @@ def raw_bytes(data: Any) -> bytes | bytearray | memoryview:
 
 
 def plain_values(dtype: str, data: Any) -> NDArray[Any]:
-    """`data` as a flat array of the type "<f4" or alike; ValueError where that is no plain type."""
+    """`data` as a flat array of the type "<f4" or alike; ValueError where that is not a plain type."""
     if not PLAIN_DTYPE.fullmatch(dtype):
         raise ValueError(f"values of type {dtype[1:21]}")
     if dtype.endswith("b1"):  # a byte other than 0 and 1 must not become a bool as it is

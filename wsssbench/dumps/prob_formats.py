@@ -96,5 +96,5 @@ def read_crf_dict(source: Source, content: Mapping[int, Any]) -> NDArray[np.floa
 
 def _checked(source: Source, probs: NDArray[np.float32]) -> NDArray[np.float32]:
     if not sums_to_one(probs):
-        raise source.bad("its planes do not sum to 1, so they are no probabilities")
+        raise source.bad("its planes do not sum to 1, so they are not probabilities")
     return probs

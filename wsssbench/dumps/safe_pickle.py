@@ -149,7 +149,7 @@ class _Machine(pickle._Unpickler):
 
     def set_items(self, items: list[Any]) -> None:
         if type(self.stack[-1]) is not dict:
-            raise ValueError("an entry set in what is no dict")
+            raise ValueError("an entry set in what is not a dict")
         for key in items[::2]:
             _check_key(key)
         self.stack[-1].update(zip(items[::2], items[1::2], strict=True))

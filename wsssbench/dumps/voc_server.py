@@ -69,12 +69,14 @@ def _check_request(
     ids: Sequence[str], sizes: Mapping[str, tuple[int, int]], competition: str, where: object
 ) -> None:
     if competition not in COMPETITIONS:
-        raise BadData(f"{competition!r} is no competition of the server", where=where, hint="comp5 or comp6")
+        raise BadData(
+            f"{competition!r} is not a competition of the server", where=where, hint="comp5 or comp6"
+        )
     if not ids or len(set(ids)) != len(ids):
         raise BadData("an empty list, or an id that stands twice", where=where, hint="check the split's list")
     for id in ids:
         if not ID.fullmatch(id):
-            raise BadData(f"{id!r} is no id of an image", where=where)
+            raise BadData(f"{id!r} is not an id of an image", where=where)
         if id not in sizes:
             raise BadData(f"the size of image {id} is not known", where=where)
 
@@ -134,7 +136,7 @@ def _members(path: Path, most: int) -> Iterator[tuple[str, bytes]]:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for member in archive:
                 if not member.isreg() or member.issparse():
-                    what = f"{member.name!r} is no plain file (a link, a folder or a device)"
+                    what = f"{member.name!r} is not a plain file (a link, a folder or a device)"
                     raise BadData(what, where=path, hint=HINT)
                 yield member.name, cast("IO[bytes]", archive.extractfile(member)).read()
     except FileNotFoundError:

@@ -14,35 +14,18 @@ from wsssbench.identity import Stage
 from wsssbench.judging.judge import score_folder, score_outputs, tagged_outputs
 from wsssbench.masks import tagged_maps
 from wsssbench.planning.cells import Cell
-from wsssbench.planning.plan import judged_kind, judged_step
+from wsssbench.planning.plan import cell_kinds as cell_kinds
+from wsssbench.planning.plan import is_tuned_elsewhere as is_tuned_elsewhere
+from wsssbench.planning.plan import label_kind as label_kind
 from wsssbench.planning.stages import sigma_scale
 from wsssbench.planning.thresholds import chosen_threshold
 from wsssbench.scores.counts_table import CountsTable
-from wsssbench.types import DatasetCard, Kind, Maps, Outputs
+from wsssbench.types import DatasetCard, Maps, Outputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wsssbench.types import Image, Mask, Tags
-
-
-def label_kind(cell: Cell) -> Kind | None:
-    """The output of the judged step that the cell's labels are made from."""
-    return judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
-
-
-def cell_kinds(cell: Cell) -> list[Kind]:
-    """The outputs that a cell reads: what its stage judges, and what its metrics ask for beside labels."""
-    kind = label_kind(cell)
-    more = {metric.needs for metric in cell.metrics if metric.needs != "labels"}
-    return sorted(more | {kind}) if kind else []
-
-
-def is_tuned_elsewhere(cell: Cell) -> bool:
-    """Whether its threshold is chosen on maps of another split than the judged one."""
-    known = cell.identity.threshold
-    chosen = known is not None and "value" not in known
-    return chosen and bool(cell.tuned_on) and cell.trial.dataset.card.label_split != cell.split
 
 
 def cell_threshold(

@@ -124,7 +124,7 @@ def _names(reader: _Reader, arrays: int) -> list[str]:
         try:
             name = data.decode()
         except UnicodeDecodeError as error:
-            raise reader.bad(f"{what} is no text") from error
+            raise reader.bad(f"{what} is not a text") from error
         if name in names:
             raise reader.bad(f"two arrays have the name {name!r}")
         names[name] = None

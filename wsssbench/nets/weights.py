@@ -1,4 +1,4 @@
-"""Weight files: told apart by content, read without executing anything, known by their sha256. Which network
+"""Weight files: recognised by content, read without executing anything, known by their sha256. Which network
 the tensors belong to is the business of `matching`."""
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _named_tensors(loaded: Any) -> Iterator[tuple[str, Tensor]]:
         for key, value in found.items():
             if isinstance(key, str) and isinstance(value, Tensor):
                 if value.layout == torch.strided and not (value.is_meta or value.is_quantized):
-                    yield prefix + key, value  # others are no weights of the networks here
+                    yield prefix + key, value  # others are not weights of the networks here
             elif isinstance(key, str) and deeper:
                 open_dicts.append((f"{prefix}{key}.", value, deeper - 1))
 

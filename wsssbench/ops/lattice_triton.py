@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from wsssbench.ops import lattice_triton_kernels as kernels
+from wsssbench.ops.filters import Filter
 from wsssbench.ops.lattice_torch import KEY_FACTORS
 from wsssbench.ops.triton_launch import launch
 
@@ -112,36 +113,21 @@ def build(features: Tensor) -> Lattice:
     return Lattice(ids, weights, entry_points, entry_weights, segments, lists, pairs.unbind(), lengths, rows)
 
 
-class TritonLatticeFilter:
+class TritonLatticeFilter(Filter):
     """The filter over `features`, (B, N, d) float32 divided by the widths, d <= 8; images do not mix."""
 
     def __init__(self, features: Tensor) -> None:
         self.lattice = build(features)
 
     @torch.no_grad()
-    def __call__(self, values: Tensor) -> Tensor:
-        """(B, N, C) float32 -> (B, N, C) float32."""
-        rows = self._rows(values)
-        rows[..., : values.shape[2]] = values
-        self._filter(rows)
-        return rows[..., : values.shape[2]].contiguous()
-
-    @torch.no_grad()
     def between(self, before: Tensor, planes: Tensor, after: Tensor) -> Tensor:
-        """after * K (before * planes): planes (B, C, N), not points by channels; factors (B, N)."""
-        values = planes.float().transpose(1, 2)
-        rows, out = self._rows(values), planes.new_empty(planes.shape, dtype=torch.float32)
-        torch.mul(values, before.float()[..., None], out=rows[..., : values.shape[2]])
-        self._filter(rows)
-        return torch.mul(rows[..., : values.shape[2]].transpose(1, 2), after.float()[:, None], out=out)
-
-    def _rows(self, values: Tensor) -> Tensor:
-        """Zeros for (B, N, C) values, with as many channels as the kernels work on."""
-        return values.new_zeros(*values.shape[:2], power_of_two(values.shape[2]), dtype=torch.float32)
-
-    def _filter(self, rows: Tensor) -> None:
-        flat = rows.view(-1, rows.shape[2])
+        batch, channels, points = planes.shape
+        rows = planes.new_zeros(batch, points, power_of_two(channels), dtype=torch.float32)
+        out = planes.new_empty(planes.shape, dtype=torch.float32)
+        torch.mul(planes.float().transpose(1, 2), before.float()[..., None], out=rows[..., :channels])
+        flat = rows.view(batch * points, -1)
         read(self.lattice, blurred(self.lattice, flat, self.lattice.room(flat)), flat)
+        return torch.mul(rows[..., :channels].transpose(1, 2), after.float()[:, None], out=out)
 
 
 def blurred(

@@ -23,7 +23,7 @@ MOST_TERMS = 32  # of a stencil: beyond, splatting, blurring and slicing on a la
 class Stencil(NamedTuple):
     """A filter on a grid as a weighted sum of near points: out[n] = sum_k weights[n, k] q[n + offsets[k]]."""
 
-    offsets: Keys  # (K,) distances in a flattened image; K = 0 is no stencil
+    offsets: Keys  # (K,) distances in a flattened image; K = 0 is not a stencil
     weights: Floats  # (N, K), 0 where the neighbour is not in the image
 
 

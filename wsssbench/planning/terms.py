@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from wsssbench.identity import Stage, Terms, plain
-from wsssbench.masks import require_masks
 from wsssbench.planning.stages import sigma_scale
 from wsssbench.planning.thresholds import RULE_VERSIONS
+from wsssbench.splits import require_masks
 from wsssbench.types import Dataset, DatasetCard
 
 

@@ -11,19 +11,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from wsssbench.errors import BadData, WsssError
 from wsssbench.identity import content_key
-from wsssbench.masks import require_masks
 from wsssbench.option_fields import Range
+from wsssbench.planning.settings import Policy
 from wsssbench.plugins.options import check_range
+from wsssbench.splits import require_masks
 from wsssbench.types import Dataset, Maps, Step
 
-Policy = Literal["fixed", "held-out", "label-free", "oracle"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
 HELD_OUT = 100  # images at most, and at most every fifth of the split
 PART = 5
 IN_MAPS = Range(low=0, high=1)  # what a step's own option may leave open: maps are in 0..1

@@ -18,9 +18,9 @@ from msgspec import Meta, ValidationError, convert
 
 from wsssbench.errors import BadData, NotComparable
 from wsssbench.files.atomic import read_json
-from wsssbench.identity import Record, plain
+from wsssbench.files.typed import read_as
+from wsssbench.identity import Record, Terms, plain
 from wsssbench.records.finding import find_records
-from wsssbench.records.store import terms_from_plain
 from wsssbench.reporting.conditions import row_conditions, shared_conditions, unlike_terms
 from wsssbench.reporting.rows import Number, Row, rows_of
 from wsssbench.reporting.table_parts import grid
@@ -214,8 +214,8 @@ def _why_not(expected: Mapping[str, Any], same: Sequence[Row], found: Sequence[R
     if not near:
         return "no record of this method, data set and stage"
     try:
-        under = terms_from_plain(expected["under"])
-    except (KeyError, TypeError):  # a baseline that does not say in words what its terms are
+        under = read_as(expected["under"], Terms, "under")
+    except (KeyError, ValueError):  # a baseline that does not say in words what its terms are
         return "other terms"
     differing = unlike_terms(near[0].terms, under)
     if "protocol" in differing:

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from wsssbench.identity import Record, RowIdentity, StepIdentity, Terms, content_key, plain
-from wsssbench.masks import without_mask
+from wsssbench.splits import without_mask
 
 STAGES = ("seed", "pseudo", "seg", "seg+crf", "seg+ms", "seg+ms+crf")  # order of the tables
 CEILING = "full"  # the recipe that other rows are a percentage of

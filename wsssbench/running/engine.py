@@ -149,7 +149,7 @@ class Engine:
             "hashes": hashes or {},
             **({"deterministic": True} if is_deterministic() else {}),
             **({"processes": shared} if (shared := sharing_processes(cell.trial)) else {}),
-            **isolation_of(cell, judged_step(cell.trial.steps, cell.stage), self.steps.sandbox),
+            **isolation_of(cell, self.steps.sandbox),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         return Record(cell.key, status, cell.trial.method, cell.identity, scores, timing, seen, reason)

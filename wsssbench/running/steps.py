@@ -11,12 +11,12 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wsssbench.artifacts import ArtifactFolder, artifact_name
+from wsssbench.artifacts import ArtifactFolder
 from wsssbench.files.locks import clear, hold
 from wsssbench.identity import Stage
 from wsssbench.judging.tag_agreement import check_tagged
 from wsssbench.machine.hardware import Hardware
-from wsssbench.planning.cells import Cell, PlannedStep, Trial
+from wsssbench.planning.cells import Cell, PlannedStep, Trial, artifact_name
 from wsssbench.planning.plan import is_judged_otherwise, judged_step
 from wsssbench.plugins.contract import as_predictor
 from wsssbench.records.store import (
@@ -30,13 +30,11 @@ from wsssbench.running.fits import (
     read_fit,
     write_fit,
 )
-from wsssbench.running.isolation import runner
 from wsssbench.running.isolation.marks import ARTIFACTS, begin, is_foreign
-from wsssbench.running.predicting import outputs_of
+from wsssbench.running.predicting import predict_missing
 from wsssbench.running.renewal import Renewed
 from wsssbench.running.screen.progress import Progress
-from wsssbench.running.screen.tasks import Task
-from wsssbench.types import Kind, Outputs, Predictor, View
+from wsssbench.types import Kind, Predictor, View
 
 if TYPE_CHECKING:
     from wsssbench.distributed.team import Team
@@ -55,7 +53,7 @@ class StepRunner:
         self.isolation = isolation  # where steps run in a sandbox
         self.sandbox = isolation.sandbox if isolation else ""
         self.team = team  # where other processes share the trainings; this one leads
-        self._fitted: dict[str, Predictor] = {}
+        self._fitted: dict[str, Predictor | None] = {}
         # steps whose fit failed: their other cells fail at once
         self._broken: dict[str, Exception | SystemExit] = {}
         self._demands: dict[tuple[str, str], set[Kind]] = {}
@@ -75,7 +73,7 @@ class StepRunner:
         self._fitted = {key: predictor for key, predictor in self._fitted.items() if key in needed}
 
     def renew(self, cell: Cell) -> None:
-        """Remove what the steps of a cell that runs anew have left: everything, or what older code made."""
+        """Remove what the steps of a cell that runs again have left: everything, or what older code made."""
         otherwise = cell.rerun == "stale" and is_judged_otherwise(cell)
         for planned in cell.trial.steps:
             if cell.rerun == "all" or (cell.rerun == "stale" and is_stale(planned)):
@@ -93,8 +91,8 @@ class StepRunner:
                     clear(folder)
                 self._renewed.add(folder)
 
-    def fitted(self, trial: Trial, planned: PlannedStep) -> Predictor:
-        """The predictor of a step: from memory, from disk, or fitted now."""
+    def fitted(self, trial: Trial, planned: PlannedStep) -> Predictor | None:
+        """The predictor of a step: from memory, from disk, or fitted now; None where it runs in a sandbox."""
         if planned.key in self._broken:
             raise self._broken[planned.key]
         if planned.key not in self._fitted:
@@ -106,21 +104,24 @@ class StepRunner:
                     raise
         return self._fitted[planned.key]
 
-    def _fit_or_restore(self, trial: Trial, planned: PlannedStep) -> Predictor:
-        ctx, step = self.context(trial, planned), runner(self.isolation, trial, planned)
+    def _fit_or_restore(self, trial: Trial, planned: PlannedStep) -> Predictor | None:
+        ctx = self.context(trial, planned)
         if read_fit(planned) and not (self.sandbox and is_foreign(planned.folder)):
-            return as_predictor(step.restore(ctx))
+            return None if self.isolation else as_predictor(planned.step.restore(ctx))
         view = View(trial.dataset, trial.dataset.card.fit_split, planned.step.card.supervision, self.limit)
         given = self._learned_from(trial, planned, view)
         begin(planned.folder, self.sandbox)
         claim(planned.folder, planned.key)
         team = self.team if planned.step.trains_together else None
-        others = team.led_training(planned.key, self.hardware.device) if team else nullcontext()
-        start = time.perf_counter()
+        others = team.training(self.hardware.device, planned.key) if team else nullcontext()
+        start, predictor = time.perf_counter(), None
         try:
             with self.progress.task(f"{planned.name} seed {trial.seed}: fit") as task, others:
                 ctx.task = task
-                predictor = as_predictor(step.fit(view, given, ctx))
+                if self.isolation:
+                    self.isolation.step(trial, planned).fit(view, given, ctx)
+                else:
+                    predictor = as_predictor(planned.step.fit(view, given, ctx))
         finally:  # an interrupted fit goes on later, and its time counts too
             cost, ctx.task = ctx.spent(time.perf_counter() - start), None
         write_fit(planned, cost, team.launch.size if team else 1)
@@ -164,16 +165,21 @@ class StepRunner:
         if folder.missing(kinds) or (self.sandbox and is_foreign(folder.folder)):
             before = self._before(trial, planned, split, tags_given, part)
             predictor = self.fitted(trial, planned)
-            if stage is not None and stage.multi_scale:
-                from wsssbench.running.scales import MultiScale
-
-                predictor = MultiScale(predictor, stage.scales, flip=stage.flip)
             with (
                 hold(folder.folder, self.progress.say),
                 self.progress.task(f"{planned.name} seed {trial.seed}: predict {name}") as task,
             ):
                 begin(folder.folder, self.sandbox)
-                self._predict(trial, predictor, folder, before, wanted, tags_given, task)
+                if predictor is not None:
+                    predict_missing(
+                        predictor, trial.dataset, folder, before, wanted, task,
+                        device=self.hardware.device, tags_given=tags_given, stage=stage,
+                    )  # fmt: skip
+                elif self.isolation is not None:
+                    self.isolation.step(trial, planned).predict(
+                        self.context(trial, planned), split, folder, before, wanted, task,
+                        tags_given=tags_given, stage=stage,
+                    )  # fmt: skip
         return folder
 
     def _before(
@@ -187,40 +193,3 @@ class StepRunner:
         if tags_given:
             check_tagged(found, trial.dataset, kinds)
         return found
-
-    def _predict(
-        self,
-        trial: Trial,
-        predictor: Predictor,
-        folder: ArtifactFolder,
-        before: ArtifactFolder | None,
-        kinds: Sequence[Kind],
-        tags_given: bool,
-        task: Task,
-    ) -> None:
-        import numpy as np
-        import torch
-
-        data, todo = trial.dataset, set(folder.missing(kinds))
-        start, done = time.perf_counter(), len(folder) - len(todo)
-        size = predictor.images_per_call
-        for first in range(0, len(folder), size):
-            # after an interruption the same images go together as without it: the last bits depend on that
-            ids = folder.ids[first : first + size]
-            if todo.isdisjoint(ids):
-                continue
-            images = [
-                torch.from_numpy(np.ascontiguousarray(data.image(id).transpose(2, 0, 1))).to(
-                    self.hardware.device
-                )
-                for id in ids
-            ]
-            tags = np.stack([data.tags(id) for id in ids]) if tags_given else None
-            given = [before[id] for id in ids] if before is not None else [Outputs()] * len(ids)
-            found = outputs_of(predictor, ids, images, tags, given, frozenset(kinds))
-            for id, outputs in zip(ids, found, strict=True):
-                # what is there may have been judged, and a GPU may say it again with other last bits
-                folder.write(id, outputs, folder.lacking(id, kinds))
-            done += len(todo.intersection(ids))
-            task.update(done, len(folder), len(ids), {})
-        folder.add_cost(len(todo), time.perf_counter() - start)

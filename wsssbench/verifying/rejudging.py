@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wsssbench.artifacts import ArtifactFolder, artifact_name
+from wsssbench.artifacts import ArtifactFolder
 from wsssbench.errors import WsssError
 from wsssbench.files.file_hashes import labels_sha256
 from wsssbench.judging.cell_judging import (
@@ -25,7 +25,7 @@ from wsssbench.judging.cell_judging import (
 from wsssbench.judging.judge import counted_scores
 from wsssbench.machine.env import hardware, versions
 from wsssbench.masks import missing_masks, read_labels
-from wsssbench.planning.cells import Cell
+from wsssbench.planning.cells import Cell, artifact_name
 from wsssbench.planning.plan import judged_step
 from wsssbench.scores.counts_table import COLUMNS, COUNTS, CountsTable
 from wsssbench.scores.image_counts import COLUMNS as MORE

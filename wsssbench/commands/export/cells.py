@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from wsssbench.artifacts import ArtifactFolder, artifact_name
+from wsssbench.artifacts import ArtifactFolder
 from wsssbench.errors import BadData, first_names
 from wsssbench.identity import Record
-from wsssbench.planning.cells import PlannedStep
+from wsssbench.planning.cells import PlannedStep, artifact_name
 from wsssbench.planning.plan import judged_step
 from wsssbench.records.finding import find_records
 from wsssbench.records.store import StoredRecord

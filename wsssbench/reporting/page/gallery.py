@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from wsssbench.artifacts import ArtifactFolder, artifact_name
+from wsssbench.artifacts import ArtifactFolder
 from wsssbench.errors import WsssError
 from wsssbench.identity import Record
 from wsssbench.masks import VOID_COLOUR, read_labels, voc_palette
+from wsssbench.planning.cells import artifact_name
 from wsssbench.records.store import StoredRecord
 from wsssbench.reporting.choice import EACH, RULE_SENTENCE, Chosen, choose, common_scores
 from wsssbench.reporting.figures.drawn import step_folders

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 import sys
 import uuid
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
 
 from wsssbench.errors import WsssError
-from wsssbench.machine.hardware import Hardware, resolve_hardware
+from wsssbench.machine.hardware import Hardware
 from wsssbench.machine.process import usable_cores
 from wsssbench.planning.cells import Cell
 from wsssbench.planning.plan import state_of
@@ -20,7 +19,7 @@ from wsssbench.planning.settings import Settings
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.store import read_record
 from wsssbench.running.executors.jobs import FOLDER, Job, jobs_of
-from wsssbench.running.executors.outcome import Ended, told
+from wsssbench.running.executors.outcome import Ended, end_text
 from wsssbench.running.executors.request import Request, Switches, write_request
 from wsssbench.running.executors.schedule import owners, seats, seats_text
 from wsssbench.running.executors.slurm_options import slurm_config
@@ -28,46 +27,9 @@ from wsssbench.running.renewal import Renewed
 from wsssbench.running.screen.progress import Progress
 
 
-def executor_of(settings: Settings) -> str:
-    """Where the trials run: here, local or slurm. Several at a time are never in this process."""
-    return "local" if settings.executor == "here" and settings.jobs > 1 else settings.executor
-
-
-def prepared(settings: Settings, progress: Progress, *, detach: bool = False) -> tuple[Settings, Hardware]:
-    """The settings with device and precision named, and what the trials run on. Nothing is started.
-
-    On a cluster the GPU is that of another machine: it is not looked for here. WsssError for options that
-    do not fit the executor, and where it cannot be used.
-    """
-    name = executor_of(settings)
-    if detach and name != "slurm":
-        raise WsssError("only jobs of a cluster can be left alone", where="--detach", hint="--executor slurm")
-    config = slurm_config(settings.executor_options.get("slurm", {}))
-    if name != "slurm":
-        return settings, resolve_hardware(settings)
-    from wsssbench.running.executors.slurm import check_slurm
-
-    check_slurm()
-    if settings.jobs > 1:
-        progress.say("--jobs is for processes of this machine: Slurm decides how many jobs run at a time")
-    if settings.device == "auto" and not config.wants_gpu:
-        progress.say("jobs use the CPU: no GPU is asked for (-o slurm.gpus_per_node=1, or --device cuda)")
-    return _on_nodes(settings, "cuda" if config.wants_gpu else "cpu")
-
-
-def _on_nodes(settings: Settings, auto: str) -> tuple[Settings, Hardware]:
-    """What `resolve_hardware` will find on a node, where the device `auto` is that one."""
-    device = auto if settings.device == "auto" else settings.device
-    here = resolve_hardware(replace(settings, device="cpu"))
-    on_gpu = settings.precision == "auto" and device != "cpu"
-    precision: Literal["fp32", "bf16"] = "bf16" if on_gpu or here.precision == "bf16" else "fp32"
-    named = replace(settings, device=device, precision=precision)
-    return named, Hardware(device, precision, here.filter_backend)
-
-
 def run_jobs(
-    cells: Sequence[Cell], settings: Settings, plugins: Plugins, progress: Progress, switches: Switches,
-    *, detach: bool = False,
+    cells: Sequence[Cell], settings: Settings, plugins: Plugins, hardware: Hardware, progress: Progress,
+    switches: Switches, *, detach: bool = False,
 ) -> int:  # fmt: skip
     """Run the cells that are not done in processes or jobs; the number of trials that did not end well.
 
@@ -77,13 +39,16 @@ def run_jobs(
     if not jobs:
         progress.say("nothing to run; --rerun all runs what is done again")
         return 0
-    notes = settings.runs / FOLDER / f"renewed-{uuid.uuid4().hex[:8]}" if settings.rerun else None
-    write = _Writer(switches, notes)
-    slurm = executor_of(settings) == "slurm"
-    failed = 0
-    ends = (
-        _slurm(jobs, settings, progress, write, detach) if slurm else _local(jobs, settings, progress, write)
+    notes = (
+        (settings.runs / FOLDER).absolute() / f"renewed-{uuid.uuid4().hex[:8]}" if settings.rerun else None
     )
+    slurm, failed, write = settings.executor == "slurm", 0, partial(_write, switches, notes)
+    if slurm:
+        ends = _slurm(jobs, settings, progress, write, Renewed(notes), detach)
+    else:
+        for job in jobs:
+            write(job)
+        ends = _local(jobs, settings.jobs, hardware.device, progress, Renewed(notes))
     with closing(ends):
         for job, ended in ends:
             for text in _cell_lines(job) if slurm else ():
@@ -91,50 +56,47 @@ def run_jobs(
             if not ended.well:
                 failed += 1
                 loud = Progress(progress.stream) if progress.quiet else progress
-                loud.say(told(job.title, ended))
+                loud.say(end_text(job.title, ended))
     if notes is not None and not slurm:
         shutil.rmtree(notes, ignore_errors=True)
     return failed
 
 
-class _Writer:
-    """Writes what a job's worker is asked for."""
-
-    def __init__(self, switches: Switches, notes: Path | None) -> None:
-        self.switches, self.notes = switches, notes and notes.absolute()
-
-    def __call__(self, job: Job) -> None:
-        keys = tuple(cell.key for cell in job.cells)
-        words = tuple(sys.argv[1:])
-        write_request(job.folder, Request(job.settings, keys, Path.cwd(), words, self.switches, self.notes))
+def _write(switches: Switches, notes: Path | None, job: Job) -> None:
+    """Write what the job's worker is asked for."""
+    keys, words = tuple(cell.key for cell in job.cells), tuple(sys.argv[1:])
+    write_request(job.folder, Request(job.settings, keys, Path.cwd(), words, switches, notes))
 
 
 def _local(
-    jobs: Sequence[Job], settings: Settings, progress: Progress, write: _Writer
+    jobs: Sequence[Job], at_a_time: int, device: str, progress: Progress, renewed: Renewed
 ) -> Generator[tuple[Job, Ended]]:
     from wsssbench.running.executors.local import Pool
 
-    for job in jobs:
-        write(job)
-    device, gpus = resolve_hardware(settings).device, 0
+    gpus = 0
     if device == "cuda":
         import torch
 
         gpus = torch.cuda.device_count()
-    places = seats(settings.jobs, device, usable_cores(), gpus)
-    if settings.jobs > 1:
+    places = seats(at_a_time, device, usable_cores(), gpus)
+    if at_a_time > 1:
         progress.say(seats_text(places))
-    with closing(Pool(jobs, places, progress, Renewed(write.notes)).run()) as ends:
+    with closing(Pool(jobs, places, progress, renewed).run()) as ends:
         yield from ends
 
 
 def _slurm(
-    jobs: Sequence[Job], settings: Settings, progress: Progress, write: _Writer, detach: bool
+    jobs: Sequence[Job],
+    settings: Settings,
+    progress: Progress,
+    write: Callable[[Job], None],
+    renewed: Renewed,
+    detach: bool,
 ) -> Generator[tuple[Job, Ended]]:
     from wsssbench.running.executors.slurm import Cluster
 
     config = slurm_config(settings.executor_options.get("slurm", {}))
-    cluster, before = Cluster(config, progress), owners(jobs, Renewed(write.notes))
+    cluster, before = Cluster(config, progress), owners(jobs, renewed)
     loud = Progress(progress.stream) if progress.quiet else progress
     try:
         for job in jobs:

@@ -1,245 +1,166 @@
-"""The process inside a sandbox: it imports the step, and fits, restores and asks it as it is told.
+"""The process inside a sandbox: it does the one thing that it is asked, and ends.
 
-Messages come on stdin and go to what was stdout; whatever a step prints goes to stderr. It is told the public
-card, the ids of the staged images and the step's options. Nothing here guards anything: the sandbox does.
+The request comes on stdin as one line of JSON, the answer and what is reported before it go to what was
+stdout; whatever a step prints goes to stderr. The end of stdin acts like Ctrl-C, so that a training leaves a
+checkpoint. Nothing here guards anything: the sandbox does.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import queue
 import signal
 import sys
 import threading
-import time
 import traceback
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
+
+from wsssbench.artifacts import ArtifactFolder
 from wsssbench.errors import WsssError
-from wsssbench.identity import plain
-from wsssbench.plugins.contract import as_predictor
-from wsssbench.running.isolation.frames import packed_outputs, receive, send, unpacked_outputs
+from wsssbench.identity import Stage, plain
+from wsssbench.machine.interrupts import INTERRUPTED
+from wsssbench.running.isolation.boxed import GIVEN, MADE, SHOWN
+from wsssbench.running.isolation.strangers import Source, described
 from wsssbench.types import DatasetCard
 
-
-class Worker:
-    """Answers one message after the other; keeps the predictor in between."""
-
-    def __init__(self, source: IO[bytes], sink: IO[bytes]) -> None:
-        self.source, self.sink = source, sink
-        self.todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.writing = threading.Lock()
-        self.predictor: Any = None
-        self.device = "cpu"
-
-    def serve(self) -> None:
-        """Until the other side closes the pipe."""
-        threading.Thread(target=self._listen, daemon=True).start()
-        while (message := self.todo.get()) is not None:
-            header, arrays = message
-            try:
-                answer, given = getattr(self, f"do_{header['do']}")(header, arrays)
-                self.say({"kind": "done", **answer}, given)
-            except KeyboardInterrupt:
-                self.say({"kind": "interrupted"})
-            except (Exception, SystemExit) as error:
-                self.say({"kind": "error", **_told(error)})
-
-    def _listen(self) -> None:
-        """Messages as they come; `interrupt` acts like Ctrl-C, so that a training leaves a checkpoint."""
-        try:
-            while True:
-                header, arrays = receive(self.source)
-                if header.get("do") == "interrupt":
-                    os.kill(os.getpid(), signal.SIGINT)
-                else:
-                    self.todo.put((header, arrays))
-        except (EOFError, OSError, ValueError):
-            self.todo.put(None)
-
-    def say(self, header: Mapping[str, Any], arrays: Mapping[str, Any] | None = None) -> None:
-        """Send one message; steps may report from several threads."""
-        with self.writing:
-            send(self.sink, header, arrays)
-
-    # --------------------------------------------------------------------------------------------- requests
-
-    def do_describe(self, header: Any, arrays: Any) -> Any:
-        """What a file or an installed plugin defines."""
-        from wsssbench.running.isolation.descriptions import described
-
-        return {"found": described(header["file"], header["value"])}, None
-
-    def do_instance(self, header: Any, arrays: Any) -> Any:
-        """The card that a step has with its options, and why it cannot run."""
-        step = _step(header)
-        why = _refusal(step.ready) if hasattr(step, "ready") else None
-        return {"card": plain(step.card), "not_ready": why}, None
-
-    def do_ready_on(self, header: Any, arrays: Any) -> Any:
-        """Why the step cannot run on a data set or with a filter."""
-        step, card = _step(header), card_of(header["card"])
-        return {"not_ready": _refusal(lambda: step.ready_on(card, header["filter"]))}, None
-
-    def do_skip(self, header: Any, arrays: Any) -> Any:
-        """Why the step is silent on these ids."""
-        return {"reason": str(_step(header).skip(header["split"], tuple(header["ids"])))}, None
-
-    def do_fit(self, header: Any, arrays: Any) -> Any:
-        """Fit the step on the staged images."""
-        from wsssbench.artifacts import ArtifactFolder
-        from wsssbench.running.isolation.staging import StagedData
-        from wsssbench.types import View
-
-        self._prepare(header)
-        card, ctx, start = card_of(header["card"]), self._context(header), time.perf_counter()
-        staged = StagedData(
-            Path(header["staged"]), card, header["split"], tuple(header["ids"]), header["print"]
-        )
-        view = View(staged, header["split"], header["supervision"])
-        given = ArtifactFolder(Path(header["given"]), tuple(header["given_ids"]), header["given_kinds"])
-        answer: dict[str, Any] = {}
-        try:
-            self.predictor = as_predictor(_step(header).fit(view, given, ctx))
-            answer = self._told_predictor()
-        finally:
-            answer |= {"seconds": time.perf_counter() - start, **_spent(ctx)}
-            self.say({"kind": "cost", **answer})
-        return answer, None
-
-    def do_restore(self, header: Any, arrays: Any) -> Any:
-        """Make the predictor of a fitted step."""
-        self._prepare(header)
-        self.predictor = as_predictor(_step(header).restore(self._context(header)))
-        return self._told_predictor(), None
-
-    def do_predict(self, header: Any, arrays: Any) -> Any:
-        """Ask the predictor about some images."""
-        import torch
-
-        from wsssbench.running.predicting import outputs_of
-
-        count, given = header["count"], {}
-        for name in list(arrays):
-            if name.startswith("given."):
-                given[name.removeprefix("given.")] = arrays.pop(name)
-        images = [torch.from_numpy(arrays[f"image.{n}"]).to(self.device) for n in range(count)]
-        found = outputs_of(
-            self.predictor, header["ids"], images, arrays.get("tags"), unpacked_outputs(given, count),
-            frozenset(header["want"]),
-        )  # fmt: skip
-        return {"count": len(found)}, packed_outputs(found)
-
-    # ------------------------------------------------------------------------------------------------ means
-
-    def _prepare(self, header: Any) -> None:
-        """Threads, memory and determinism as in the process outside."""
-        import torch
-
-        from wsssbench.machine.hardware import compute_deterministically, compute_full_float32
-        from wsssbench.machine.process import keep_memory
-
-        self.device = header["context"]["device"]
-        torch.set_num_threads(header["threads"])
-        if header["keep_memory"]:
-            keep_memory()
-        if self.device.startswith("cuda"):
-            compute_full_float32()
-        if header["deterministic"]:
-            compute_deterministically()
-
-    def _context(self, header: Any) -> Any:
-        from wsssbench.running.context import RunContext
-
-        told = dict(header["context"])
-        told["workdir"] = Path(told["workdir"])
-        renewed = told.pop("renewed")
-        talk: Any = Talk(self)
-        return RunContext(
-            **told,
-            card=card_of(header["card"]),
-            say=talk.line,
-            task=talk,
-            board=talk if header["board"] else None,
-            renewed=None if renewed is None else {Path(path) for path in renewed},
-        )
-
-    def _told_predictor(self) -> dict[str, Any]:
-        from wsssbench.running.predicting import looks_up
-
-        size = self.predictor.images_per_call
-        return {"images_per_call": size, "looks_up": looks_up(self.predictor)}
+Asked = dict[str, Any]
 
 
 class Talk:
-    """What a step reports, handed on: as the task of a context and as its board."""
+    """What is said to the process outside; stands for the task of a context, and for its board."""
 
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
+    def __init__(self, pipe: IO[str]) -> None:
+        self.pipe, self.writing = pipe, threading.Lock()
 
-    def line(self, text: str) -> None:
-        """One line of talk."""
-        self.worker.say({"kind": "say", "text": text})
+    def send(self, event: str, *said: Any) -> None:
+        """Send one event; steps may report from several threads."""
+        with self.writing:
+            print(json.dumps([event, *plain(said)]), file=self.pipe, flush=True)
 
-    def update(self, done: int, total: int, images: int, numbers: dict[str, float]) -> None:
-        """Progress of the task."""
-        self.worker.say({"kind": "task", "update": [done, total, images, numbers]})
+    def update(self, *said: Any) -> None:
+        """As `Task.update`."""
+        self.send("task", *said)
 
-    def progress(self, work: str, done: int, images: int, losses: Any, rate: float | None) -> None:
-        """Progress for the curves."""
-        self.worker.say({"kind": "board", "progress": [work, done, images, dict(losses), rate]})
-
-
-def card_of(told: Mapping[str, Any]) -> DatasetCard:
-    """A card that went through JSON."""
-    lists = {name: tuple(told[name]) for name in ("class_names", "splits")}
-    return DatasetCard(**{**told, **lists})
+    def progress(self, *said: Any) -> None:
+        """As `TrainingBoard.progress`."""
+        self.send("board", *said)
 
 
-def _step(header: Mapping[str, Any]) -> Any:
-    """The step with the options that it is told, all of them: no preset, no default of another version."""
-    from wsssbench.plugins.options import NO_PRESET, PRESET, build_config
-    from wsssbench.running.isolation.sources import StepSource
-
-    cls = StepSource(**header["source"]).load()
-    return cls(build_config(header["name"], cls, {PRESET: NO_PRESET, **header["config"]}))
+def describe(asked: Asked, talk: Talk) -> Any:
+    """What a file or an installed plugin defines."""
+    return described(Source(**asked["source"]))
 
 
-def _spent(ctx: Any) -> dict[str, Any]:
-    """What the context has counted, for the one outside."""
-    costs = {str(folder): plain(cost) for folder, cost in ctx.costs.items()}
-    renewed = None if ctx.renewed is None else sorted(map(str, ctx.renewed))
-    told = {"images": ctx.images, "away": ctx.away, "costs": costs, "renewed": renewed}
-    return {**told, "phases": dict(ctx.timer.seconds)}
+def attribute(asked: Asked, talk: Talk) -> Any:
+    """An attribute of a step with its options, called where it is a method."""
+    value = getattr(_step(asked), asked["name"])
+    if not callable(value):
+        return plain(value)
+    return plain(value(*(_card(given) if isinstance(given, dict) else given for given in asked["given"])))
 
 
-def _refusal(ask: Callable[[], object]) -> dict[str, Any] | None:
-    """The WsssError that `ask` raises, as plain words; None where it raises none."""
+def fit(asked: Asked, talk: Talk) -> Any:
+    """Fit the step on the staged images."""
+    from wsssbench.types import View
+
+    ctx, data = _context(asked, talk), _data(asked)
+    given = _given(asked) or ArtifactFolder(GIVEN)
     try:
-        ask()
-    except WsssError as error:
-        return _told(error)
-    return None
+        _step(asked).fit(View(data, data.split, asked["supervision"]), given, ctx)
+    finally:
+        costs = {str(folder): plain(cost) for folder, cost in ctx.costs.items()}
+        talk.send("spent", ctx.images, ctx.away, costs, ctx.timer.seconds, ctx.renewed or ())
 
 
-def _told(error: BaseException) -> dict[str, Any]:
-    """An error as plain words."""
-    told: dict[str, Any] = {"type": type(error).__name__, "text": str(error), "wsss": None}
+def predict(asked: Asked, talk: Talk) -> Any:
+    """Ask the fitted step about the staged images; what it says is written where the engine takes it."""
+    from wsssbench.plugins.contract import as_predictor
+    from wsssbench.running.predicting import predict_missing
+
+    ctx = _context(asked, talk)
+    task: Any = talk
+    predictor, made = as_predictor(_step(asked).restore(ctx)), ArtifactFolder(MADE, asked["ids"])
+    predict_missing(
+        predictor, _data(asked), made, _given(asked),
+        asked["kinds"], task, device=ctx.device, tags_given=asked["tags_given"],
+        stage=msgspec.convert(asked["stage"], Stage | None), todo=asked["todo"],
+    )  # fmt: skip
+
+
+def _given(asked: Asked) -> ArtifactFolder | None:
+    """What the step before gave, of the kinds that are shown."""
+    return ArtifactFolder(GIVEN, asked["ids"], asked["given"]) if asked["given"] else None
+
+
+def _step(asked: Asked) -> Any:
+    """The step with the options that were sent, all of them: no preset, no default of another version."""
+    from wsssbench.plugins.options import NO_PRESET, PRESET, build_config
+
+    source = Source(**asked["source"])
+    cls = source.load()
+    return cls(build_config(source.name, cls, {PRESET: NO_PRESET, **asked["config"]}))
+
+
+def _data(asked: Asked) -> Any:
+    from wsssbench.running.isolation.staging import StagedData
+
+    return StagedData(SHOWN, _card(asked["context"]["card"]), asked["split"], asked["ids"])
+
+
+def _card(told: Any) -> DatasetCard:
+    return msgspec.convert(told, DatasetCard)
+
+
+def _context(asked: Asked, talk: Talk) -> Any:
+    """The context of the step, with threads, memory and determinism as in the process outside."""
+    from wsssbench.machine.hardware import compute_deterministically, compute_full_float32
+    from wsssbench.machine.process import use_machine
+    from wsssbench.running.context import RunContext
+
+    use_machine(asked["threads"])
+    told = asked["context"]
+    if told["device"].startswith("cuda"):
+        compute_full_float32()
+    if asked["deterministic"]:
+        compute_deterministically()
+    reported: Any = {"task": talk, "board": talk if asked["board"] else None}
+    renewed = None if told["renewed"] is None else set(map(Path, told["renewed"]))
+    own = {"card": _card(told["card"]), "workdir": Path(told["workdir"]), "renewed": renewed}
+    return RunContext(**{**told, **own, **reported}, say=lambda text: print(text, flush=True))
+
+
+def _told(error: BaseException) -> tuple[str, str, Any, str]:
+    """An error as plain words: class, text, what a WsssError says, traceback."""
+    known = None
     if isinstance(error, WsssError):
-        told["wsss"] = {"what": error.what, "where": error.where, "hint": error.hint, "code": error.code}
-    return {**told, "trace": "".join(traceback.format_exception(error))[-8000:]}
+        known = {name: getattr(error, name) for name in ("what", "where", "hint", "code")}
+    return type(error).__name__, str(error), known, "".join(traceback.format_exception(error))[-8000:]
+
+
+def _interrupt_at_end(source: IO[bytes]) -> None:
+    source.read()
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def main() -> None:
-    """Serve; what is printed from now on goes to stderr, and stdin is empty."""
-    source, sink = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    """Do what is asked; what is printed from now on goes to stderr, and stdin is empty."""
+    source, talk = os.fdopen(os.dup(0), "rb"), Talk(os.fdopen(os.dup(1), "w"))
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    Worker(source, sink).serve()
+    asked = json.loads(source.readline())
+    threading.Thread(target=_interrupt_at_end, args=(source,), daemon=True).start()
+    works = {work.__name__: work for work in (describe, attribute, fit, predict)}
+    try:
+        talk.send("done", works[asked["do"]](asked, talk))
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except (Exception, SystemExit) as error:
+        talk.send("error", *_told(error))
 
 
 if __name__ == "__main__":

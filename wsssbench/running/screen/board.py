@@ -106,7 +106,7 @@ class Board:
 
 
 class TrainingBoard:
-    """The numbers of one trial's trainings, each told apart by its folder of work."""
+    """The numbers of one trial's trainings, each distinguished by its folder of work."""
 
     def __init__(self, board: Board, place: str) -> None:
         self.board, self.place = board, place

@@ -3,6 +3,7 @@ elsewhere. Never on stdout."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ class Progress:
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self.stream = stream or sys.stderr
         self.quiet = quiet
+        logging.getLogger("wsssbench").setLevel(logging.ERROR if quiet else logging.NOTSET)
         self.fancy = not quiet and self.stream.isatty() and os.environ.get("TERM", "dumb") not in BARE
         self.view: LiveView | None = None
 
