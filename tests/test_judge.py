@@ -120,7 +120,7 @@ def test_missing_files_are_counted_and_the_first_are_named(tmp_path):
         (tmp_path / f"img{i}.png").unlink()
     with pytest.raises(BadData, match=r"7 of 9 .*img2\.png.*img6\.png \.\.\."):
         score_folder(data, "val", tmp_path)
-    with pytest.raises(BadData, match="does not exist"):
+    with pytest.raises(BadData, match="the folder of labels does not exist"):
         score_folder(data, "val", tmp_path / "nowhere")
 
 

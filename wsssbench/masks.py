@@ -128,18 +128,21 @@ def resize_bilinear(values: Planes, shape: tuple[int, int]) -> Planes:
     return result
 
 
-def _first_largest(
-    planes: Planes, labels: Iterable[int], shape: tuple[int, int], floor: float, start: int = 0
-) -> Labels:
-    """Label of the largest resized plane above `floor`, else `start`; plane by plane, to save memory."""
-    best = np.full(shape, floor, np.float32)
-    result = np.full(shape, start, np.uint8)
+def largest_plane(
+    planes: Planes, labels: Iterable[int], shape: tuple[int, int], least: float
+) -> tuple[Labels, NDArray[np.float32]]:
+    """(H, W) label of the largest plane of each pixel and its value, after resizing (T, h, w) to `shape`.
+
+    0 and `least` where no plane is above `least`. At a tie the earlier plane wins. One plane is resized at a
+    time, to save memory.
+    """
+    best, result = np.full(shape, least, np.float32), np.zeros(shape, np.uint8)
     for plane, label in zip(planes, labels, strict=True):
         here = resize_bilinear(plane[None], shape)[0]
         larger = here > best
         np.copyto(best, here, where=larger)
         result[larger] = label
-    return result
+    return result, best
 
 
 def tagged_maps(maps: Maps, tags: NDArray[np.bool_] | None) -> Maps:
@@ -155,7 +158,7 @@ def threshold_labels(maps: Maps, threshold: float, shape: tuple[int, int]) -> La
 
     Maps are resized to `shape` first; T may be 0. At a tie the lower class wins.
     """
-    return _first_largest(maps.values, (int(c) + 1 for c in maps.classes), shape, threshold)
+    return largest_plane(maps.values, (int(c) + 1 for c in maps.classes), shape, threshold)[0]
 
 
 def argmax_labels(probs: Planes, shape: tuple[int, int], tags: NDArray[np.bool_] | None = None) -> Labels:
@@ -165,7 +168,7 @@ def argmax_labels(probs: Planes, shape: tuple[int, int], tags: NDArray[np.bool_]
         raise ValueError(f"{len(tags)} tags for {count} planes; expected {count - 1}")
     allowed = range(count) if tags is None else [0, *(np.flatnonzero(tags) + 1).tolist()]
     planes = probs if tags is None else probs[allowed]
-    return _first_largest(planes, allowed, shape, -np.inf)
+    return largest_plane(planes, allowed, shape, -np.inf)[0]
 
 
 VOID_COLOUR = (225, 225, 225)  # light grey: neither a class nor background

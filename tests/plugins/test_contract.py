@@ -195,7 +195,7 @@ def test_options_may_take_supervision_away_and_never_add_it() -> None:
 
     card = dataclasses.replace(Labeller.card, supervision=("tags",))
     check_step(having())
-    assert "no option makes the card allow or promise more" in failures(having("tags", "masks"))
+    assert "options add no outputs or supervision to the class's card" in failures(having("tags", "masks"))
 
 
 def test_each_alternative_that_a_step_takes_is_tried() -> None:

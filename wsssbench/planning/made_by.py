@@ -35,7 +35,7 @@ def code_hash(plugin: Any) -> str:
 
 
 def has_code(plugin: Any, digest: str) -> bool:
-    """Whether `digest` is the hash of today's code of the class; one of before is compared as it was made."""
+    """Whether `digest` is the hash of today's code of the class, by the scheme that made `digest`."""
     cls: Any = type(plugin)
     return digest == code_hash(plugin) or _is_code_of_class(cls, digest)
 

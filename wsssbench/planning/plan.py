@@ -209,7 +209,7 @@ def is_tuned_elsewhere(cell: Cell) -> bool:
 
 
 def skip_reason(planned: PlannedStep, stage: Stage) -> str:
-    """Why a stage does not apply to this step, or nothing."""
+    """Why a stage does not apply to this step; "" where it does."""
     if judged_kind(planned, stage) is not None:
         return "" if stage.tags_given else why_mining_fails(planned)
     needs = "probabilities" if stage.multi_scale else "probabilities or maps" if stage.crf else "labels"
@@ -217,7 +217,7 @@ def skip_reason(planned: PlannedStep, stage: Stage) -> str:
 
 
 def nothing_to_say(planned: PlannedStep, dataset: Dataset, split: str, limit: int | None) -> str:
-    """Why a step, or one that it takes something from, has nothing to say of the images of `split`, or ""."""
+    """Why a step, or one that it takes something from, skips the images of `split`; "" where none does."""
     while True:
         reason = planned.step.skip(split, dataset.ids(split)[:limit])
         if reason or not planned.takes or planned.before is None:
@@ -307,7 +307,7 @@ def _check_step(name: str, step: Step, before: PlannedStep | None) -> None:
 
 
 def _check_lessons(planned: PlannedStep, dataset: Dataset, limit: int | None) -> None:
-    """Raise WsssError where the step before has nothing to say of the images that this one learns on."""
+    """Raise WsssError where the step before skips the images that this one learns from."""
     split = dataset.card.fit_split
     if planned.before is None or not planned.learns_from:
         return

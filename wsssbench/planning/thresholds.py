@@ -38,8 +38,8 @@ RULE_VERSIONS: Mapping[str, str] = {"fixed": "1", "held-out": "2", "label-free":
 def held_out_ids(dataset: Dataset, limit: int | None, rule: str = "2") -> tuple[str, ...]:
     """The images of the label split that `held-out` tunes on, in the split's order: the same for everybody.
 
-    They are those whose ids have the lowest sha256. `rule` is the version that a row's terms name; rows of
-    before ("" or "1") were tuned on images that numpy's generator drew. BadData where the split has too few
+    They are those whose ids have the lowest sha256. `rule` is the version that a row's terms name; earlier
+    rows ("" or "1") were tuned on images that numpy's generator drew. BadData where the split has too few
     to leave any out, or lacks masks.
     """
     split = dataset.card.label_split
@@ -47,7 +47,7 @@ def held_out_ids(dataset: Dataset, limit: int | None, rule: str = "2") -> tuple[
     ids = dataset.ids(split)[:limit]
     count = min(HELD_OUT, len(ids) // PART)
     if not count:
-        hint = "take another threshold policy, or more images"
+        hint = "choose another threshold policy, or judge more images"
         raise BadData(f"{len(ids)} images are too few to hold some out", where=split, hint=hint)
     if rule == RULE_VERSIONS["held-out"]:
         chosen = set(sorted(ids, key=lambda id: hashlib.sha256(id.encode()).digest())[:count])

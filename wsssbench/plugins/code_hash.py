@@ -33,7 +33,7 @@ MODULES = (
     *("distributed", "distributed.shared_model"),
     *("files.image_files", "files.label_palette", "files.label_png"),
 )
-SCHEME = "2:"  # how a hash of today begins; those of before were made otherwise
+SCHEME = "2:"  # how a current hash begins; earlier ones were computed differently
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

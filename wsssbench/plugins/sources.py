@@ -3,7 +3,7 @@ class, and its options with their presets and choices.
 
 `list`, `report` and the shell's completion must answer at once and work beside a broken plugin, so files are
 found by walking module specs from the top-level package down, and parsed. Names are followed through `from`
-imports and base classes. Where the source does not tell, the answer is empty; a run asks the class itself
+imports and base classes. Where the source does not say, the answer is empty; a run asks the class itself
 (`wsssbench.plugins.options`).
 """
 

@@ -169,7 +169,7 @@ def _verdict(low: float, high: float, allowed: float = 0.0) -> Verdict:
 
 
 def better_of(number: str) -> Better | None:
-    """Whether more or less of a number, as miou or calibration.ece, is better; None where nobody says.
+    """Whether more or less of a number, as miou or calibration.ece, is better; None where that is not known.
 
     Numbers without a prefix are of IoU, or images a second.
     """

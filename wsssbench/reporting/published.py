@@ -44,7 +44,7 @@ class Published:
     pretraining: str
     dataset: str = "voc12"
     judged: Literal["maps", "pseudo", "seg"] = "seg"  # as of a stage
-    variant: str = ""  # what tells numbers of one method apart
+    variant: str = ""  # what distinguishes numbers of one method
     paper: str = ""  # title and venue
     code: str = ""  # owner/repository
     licence: str = ""  # of that code

@@ -60,7 +60,7 @@ class Row:
     """One line of a table: the cells of one method and configuration that differ by their seed alone."""
 
     method: str
-    variant: str  # what tells rows of one method apart, such as "rrm.crop=448"; mostly empty
+    variant: str  # what distinguishes rows of one method, such as "rrm.crop=448"; mostly empty
     identity: RowIdentity  # of the first cell
     terms_hash: str
     seeds: tuple[int, ...]  # of the cells that count
@@ -152,7 +152,7 @@ def step_options(steps: Sequence[StepIdentity]) -> dict[str, Any]:
 
 
 def _learned_from(record: Record) -> dict[str, Any]:
-    """What names the images that a recipe learned from, whatever the seed; {} where nobody says."""
+    """What names the images that a recipe learned from, for any seed; {} where that is not recorded."""
     identity = record.identity
     if identity.terms.split_fingerprint:
         return {"learned from": identity.fit_fingerprint[:8]} if identity.fit_fingerprint else {}

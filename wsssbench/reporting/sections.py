@@ -52,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Section:
-    """The lines of one table, and what tells it from the others."""
+    """The lines of one table, and what distinguishes it from the others."""
 
     heading: str
     lines: tuple[Line, ...]

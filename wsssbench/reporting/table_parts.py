@@ -49,7 +49,7 @@ class TextTable:
     remarks: Sequence[str] = ()  # a list below it
     level: int = 2  # of its heading
     badges: Sequence[Sequence[str]] = ()  # of each line, where a page shows them apart from the text
-    label: str = ""  # what tells it from others of the same title
+    label: str = ""  # what distinguishes it from others of the same title
 
     def markdown(self) -> str:
         """Heading, table, note and list."""

@@ -18,7 +18,7 @@ from wsssbench.reporting.table_parts import filled, heading, row_cells
 
 NEEDED = ("rank", "method", "mIoU")
 # Conditions, of which the line below a table says the most important ones.
-TOLD = ("supervision", "tags at evaluation", "threshold", "CRF", "backend", "arithmetic", "pretraining")
+CONDITIONS = ("supervision", "tags at evaluation", "threshold", "CRF", "backend", "arithmetic", "pretraining")
 NUMBERS = "\nmIoU in %: mean ± sd over seeds [interval of 95 %] (number of seeds)"
 SPACE = 2  # cells between two columns
 
@@ -56,7 +56,7 @@ def fitting(lines: Sequence[Mapping[str, str]], width: int) -> list[str]:
     wide = {n: max(cell_len(text) for text in (n, *(line[n] for line in lines))) + SPACE for n in names}
     chosen = [name for name in names if name in NEEDED]
     for name in names:
-        if name not in (*chosen, *TOLD) and sum(wide[n] for n in (*chosen, name)) - SPACE <= width:
+        if name not in (*chosen, *CONDITIONS) and sum(wide[n] for n in (*chosen, name)) - SPACE <= width:
             chosen.append(name)
     return [name for name in names if name in chosen]
 

@@ -24,7 +24,7 @@ class ThroughputTable:
     """Records of one data set and machine."""
 
     records: tuple[BenchRecord, ...]
-    apart: str = ""  # what tells this data set from one of the same name with other options
+    apart: str = ""  # what distinguishes it from a data set of the same name with other options
 
     @property
     def machine(self) -> Machine:

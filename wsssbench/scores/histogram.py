@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.masks import resize_bilinear
+from wsssbench.masks import largest_plane
+from wsssbench.metrics import wrong_labels
 from wsssbench.types import IGNORE, Maps
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ def truth_pixels(gold: Mask, classes: int, truth: object = "") -> NDArray[np.int
     pixels = np.bincount(gold.ravel(), minlength=IGNORE + 1).astype(np.int64)
     wrong = np.flatnonzero(pixels[classes + 1 : IGNORE]) + classes + 1
     if len(wrong):
-        values = ", ".join(str(v) for v in wrong[:5])
-        hint = f"labels are 0 for background, 1..{classes} for classes, {IGNORE} for none"
-        raise BadData(f"truth has label {values}, outside 0..{classes}", where=truth, hint=hint)
+        raise wrong_labels("truth", wrong, classes, truth)
     return pixels[: classes + 1]
 
 
@@ -71,16 +70,10 @@ def checked_maps(maps: Maps, classes: int, where: object = "") -> Maps:
 def largest_map(maps: Maps, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Class + 1 of the largest map of each pixel and its value, (H, W) each, after resizing to `shape`.
 
-    0 and 0.0 where no map is positive. At a tie the lower class wins, plane by plane, as in
+    0 and 0.0 where no map is positive. At a tie the lower class wins, as in
     `wsssbench.masks.threshold_labels`: its labels at any t >= 0 are these where the value exceeds t.
     """
-    value, winner = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
-    for plane, k in zip(maps.values, maps.classes, strict=True):
-        here = resize_bilinear(plane[None], shape)[0]
-        larger = here > value
-        np.copyto(value, here, where=larger)
-        winner[larger] = int(k) + 1
-    return winner, value
+    return largest_plane(maps.values, (int(k) + 1 for k in maps.classes), shape, 0)
 
 
 @functools.cache

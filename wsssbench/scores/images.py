@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.metrics import PixelMetric, confusion_counts
+from wsssbench.metrics import PixelMetric, confusion_counts, mean
 from wsssbench.types import Counts
 
 if TYPE_CHECKING:
@@ -77,8 +77,8 @@ def score_images(table: CountsTable, classes: int, worst_percent: int = WORST_PE
     return {
         "image_miou": _average(of_image),
         "image_miou_worst": _average(_lowest(of_image, worst_percent)),
-        "class_miou": _average_known(means),
-        "class_miou_worst": _average_known(worst),
+        "class_miou": mean(means),
+        "class_miou_worst": mean(worst),
         "image_per_class": means,
         "image_per_class_worst": worst,
         "worst_images": [[ids[i], float(of_image[i])] for i in np.argsort(of_image, kind="stable")[:NAMED]],
@@ -102,7 +102,3 @@ def _lowest(values: Floats, percent: int) -> Floats:
 
 def _average(values: Floats) -> float | None:
     return float(values.mean()) if len(values) else None
-
-
-def _average_known(values: list[float | None]) -> float | None:
-    return _average(np.array([value for value in values if value is not None]))

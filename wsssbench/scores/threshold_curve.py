@@ -106,7 +106,7 @@ class ThresholdCurve(PixelMetric):
     size, the largest map's class where it exceeds t, else background; an image without maps is background at
     every t. SEAM (Wang et al., CVPR 2020) prints such a curve over 0.00 ... 0.59 to choose its threshold by
     masks. `best_miou` is therefore an oracle: what a threshold chosen on the judged images themselves would
-    reach, a ceiling that no policy without masks need attain. `plateau` tells how little the choice matters.
+    reach, a ceiling that no policy without masks need attain. `plateau` shows how little the choice matters.
     """
 
     name = "threshold_curve"

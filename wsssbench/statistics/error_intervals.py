@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Estimates: TypeAlias = Mapping[Name, "Estimate"]
 
 RESAMPLES = 2000  # for intervals alone: the tails need no more
-FEW = 5  # images: fewer do not tell how they vary
+FEW = 5  # images: fewer do not show how they vary
 STEPS = tuple(KINDS[: n + 1] for n in range(len(KINDS)))
 LADDER_NAMES: tuple[Name, ...] = (
     ("miou",),

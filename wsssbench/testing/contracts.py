@@ -32,7 +32,7 @@ class Contracts:
         self.broken: dict[str, str] = {}
 
     def expect(self, ok: bool, contract: str, found: object) -> bool:
-        """Note whether `contract` holds; `found` says what was there instead."""
+        """Record whether `contract` holds; `found` says what was found instead."""
         if ok:
             self.held[contract] = None
         else:

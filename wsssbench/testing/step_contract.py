@@ -51,7 +51,9 @@ def _check_own_card(contracts: Contracts, own: StepCard, card: StepCard) -> None
     kept = all(getattr(own, field) == getattr(card, field) for field in fields)
     kept = kept and bool(own.gives) and set(own.gives) <= set(card.gives)
     allowed = set(own.supervision) <= set(card.supervision) or "unknown" in card.supervision
-    contracts.expect(kept and allowed, "no option makes the card allow or promise more", f"its card is {own}")
+    contracts.expect(
+        kept and allowed, "options add no outputs or supervision to the class's card", f"its card is {own}"
+    )
 
 
 def _check_card(contracts: Contracts, card: Any, name: str) -> None:

@@ -31,7 +31,7 @@ class Drawn:
 
 
 def drawn(kind: str, figure: Figure, of: str = "") -> Drawn:
-    """The figure of that kind; `of` is what tells it from others of the kind."""
+    """The figure of that kind; `of` distinguishes it from others of the kind."""
     title = TITLES[kind] + (f": {of}" if of else "")
     uri = data_uri(file_bytes(figure, "png", DPI), "png")
     numbers = (numbers_of(panel, title) for panel in figure.axes)

@@ -1,7 +1,7 @@
 """The pictures of one table: image, truth, each method's mask with its wrong pixels, and heat maps.
 
 Of one seed, of a bounded number of methods and images, chosen by `wsssbench.reporting.choice`. The data
-set is opened by the caller; what is not on disk is left out, and said.
+set is opened by the caller; what is not on disk is left out, and the note says so.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Gallery:
 
 
 def gallery_of(section: Section, open_data: Opener, each: int = EACH) -> Gallery:
-    """The gallery of a table; without figures, and with a word why, where something lacks."""
+    """The gallery of a table; without figures, but with the reason, where something is missing."""
     shown = section.pictured(METHODS)
     if not shown:
         return Gallery(note="No gallery: no row has both masks and counts on disk.")
@@ -126,7 +126,7 @@ def _mask_layer(
 ) -> Layer:
     labels = read_labels(masks_of(cell) / f"{id}.png")
     if labels.shape != gold.shape:
-        raise WsssError(f"mask {id} of {title} has another size than the truth")
+        raise WsssError(f"mask {id} of {title} differs in size from the truth")
     wrong = pictures.wrong_pixels(gold, labels)
     share = 100 * wrong.sum() / max(1, int((gold != IGNORE).sum()))
     score = f"{miou:.0f} %"
