@@ -335,7 +335,7 @@ def test_counts_of_parts_add_up_to_counts_of_the_whole(seed, cut):
 
 
 def test_importing_the_scores_needs_neither_torch_nor_scipy():
-    modules = ("boundary", "boundary_f", "compatible", "confusion", "images", "matrix", "sparse")
+    modules = ("boundary", "boundary_f", "compatible", "confusion", "images", "sparse")
     lines = ["import sys", *(f"import wsssbench.scores.{name}" for name in modules)]
     code = "\n".join([*lines, "sys.exit(str({'torch', 'pandas', 'scipy'} & set(sys.modules) or '') or 0)"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

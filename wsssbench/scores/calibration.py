@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.masks import resize_bilinear
 from wsssbench.metrics import PixelMetric, per_class_percent, percent
-from wsssbench.scores.histogram import checked_scores, thresholds_below, truth_pixels
+from wsssbench.scores.histogram import checked_scores, largest_plane, thresholds_below, truth_pixels
 from wsssbench.types import IGNORE, Counts
 
 if TYPE_CHECKING:
@@ -56,7 +55,9 @@ class Calibration(PixelMetric):
         """number, hits and confidence (in 2**-20), (2, 15) each: pixels with truth whose argmax is background
         and foreground, by bin. BadData, naming `where` or `truth`, for impossible probabilities or labels."""
         truth_pixels(gold, classes, truth)
-        label, confidence = _confident(_checked(output, classes, where), gold.shape)
+        planes = _checked(output, classes, where)
+        label, confidence = largest_plane(planes, range(classes + 1), gold.shape, -1)
+        confidence = np.clip(confidence, 0, 1)  # resizing may round to above 1
         known = gold != IGNORE
         label, confidence, gold = label[known], confidence[known], gold[known]
         cell = np.maximum(thresholds_below(confidence, BINS) - 1, 0) + BINS * (label > 0)
@@ -86,19 +87,6 @@ def _checked(probs: NDArray[np.float32], classes: int, where: object) -> NDArray
         hint = "scores that are no probabilities have no calibration"
         raise BadData(f"probabilities miss a sum of 1 by {off:.3g}", where=where, hint=hint)
     return planes
-
-
-def _confident(
-    probs: NDArray[np.float32], shape: tuple[int, int]
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """(H, W) argmax of the resized planes and its probability; plane by plane, to save memory."""
-    best, label = np.full(shape, -1, np.float32), np.zeros(shape, np.uint8)
-    for k, plane in enumerate(probs):
-        here = resize_bilinear(plane[None], shape)[0]
-        larger = here > best
-        np.copyto(best, here, where=larger)
-        label[larger] = k
-    return label, np.clip(best, 0, 1)  # resizing may round to above 1
 
 
 def _diagram(number: Ints, hits: Ints, confidence: Ints) -> dict[str, Any]:

@@ -7,6 +7,7 @@ histogram means, and which pixels go into it, is the business of each metric and
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,16 +70,34 @@ def checked_maps(maps: Maps, classes: int, where: object = "") -> Maps:
 def largest_map(maps: Maps, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Class + 1 of the largest map of each pixel and its value, (H, W) each, after resizing to `shape`.
 
-    0 and 0.0 where no map is positive. At a tie the lower class wins, plane by plane, as in
-    `wsssbench.masks.threshold_labels`: its labels at any t >= 0 are these where the value exceeds t.
+    0 and 0.0 where no map is positive: the labels of `wsssbench.masks.threshold_labels` at any t >= 0 are
+    these where the value exceeds t.
     """
-    value, winner = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
-    for plane, k in zip(maps.values, maps.classes, strict=True):
+    return largest_plane(maps.values, (maps.classes + 1).tolist(), shape, 0)
+
+
+def largest_plane(
+    planes: Floats, labels: Iterable[int], shape: tuple[int, int], above: float
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Label of the largest of the planes at each pixel and its value, (H, W) each, after resizing to `shape`.
+
+    0 and `above` where none is above that. At a tie the first wins; plane by plane, to save memory.
+    """
+    value, winner = np.full(shape, above, np.float32), np.zeros(shape, np.uint8)
+    for plane, label in zip(planes, labels, strict=True):
         here = resize_bilinear(plane[None], shape)[0]
         larger = here > value
         np.copyto(value, here, where=larger)
-        winner[larger] = int(k) + 1
+        winner[larger] = label
     return winner, value
+
+
+def unbroken_run(good: NDArray[np.bool_], start: int) -> tuple[int, int]:
+    """First and last index of the unbroken run of `good` around `start`."""
+    bad = np.flatnonzero(~good)
+    cut = int(np.searchsorted(bad, start))
+    first = int(bad[cut - 1]) + 1 if cut else 0
+    return first, int(bad[cut]) - 1 if cut < len(bad) else len(good) - 1
 
 
 @functools.cache
