@@ -136,6 +136,7 @@ def command_names(group: click.Group | None = None, before: str = "") -> Iterato
     """All commands by the words that call them, as "export png"."""
     from wsssbench.cli.main import main
 
+    main.load()
     for name, command in sorted((group or main).commands.items()):
         yield before + name
         if isinstance(command, click.Group):

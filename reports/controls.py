@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from wsssbench.commands.compare import compare_methods
+from wsssbench.commands.compare import compare_rows
 from wsssbench.records.finding import find_records
 from wsssbench.records.store import StoredRecord
 
@@ -29,8 +29,10 @@ Found = dict[str, dict[int, dict[str, float]]]  # method -> seed -> scores
 
 def cells_of(runs: Path) -> list[StoredRecord]:
     """The finished cells of the stage below `runs`, one configuration of each method."""
-    cells = find_records(runs)
-    return [c for c in cells if c.record.identity.terms.stage == STAGE and c.record.status == "ok"]
+    cells = [c for c in find_records(runs) if c.record.status == "ok"]
+    return [
+        c for c in cells if (c.record.identity.terms.stage, c.record.identity.terms.limit) == (STAGE, None)
+    ]
 
 
 def scores(cells: list[StoredRecord]) -> Found:
@@ -67,7 +69,8 @@ def pair_table(variants: dict[str, list[StoredRecord]]) -> str:
         for cells in variants.values():
             methods = {cell.record.method for cell in cells}
             if {one, other} <= methods:
-                (found,) = compare_methods(cells, [one, other], STAGE, resamples=10_000)
+                rows = {name: [c for c in cells if c.record.method == name] for name in (one, other)}
+                (found,) = compare_rows(rows, resamples=10_000)
                 d = found.miou
                 line.append(f"{d.difference:+.1f} [{d.low:+.1f}, {d.high:+.1f}] ({len(found.seeds)})")
             else:

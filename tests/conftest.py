@@ -22,6 +22,17 @@ os.environ.setdefault(
 # A shell's background job begins with Ctrl-C ignored, and so would every process that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ROOT = Path(__file__).resolve().parents[1]
+# `pytest -m core`: what a row means and how it is judged, in about a minute
+CORE = (
+    "artifacts contract earlier_runs judge kept_results layers masks metrics ops_energy options plan recipes "
+    "reliable scores_confusion store terms thresholds view"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == ROOT / "tests" and item.path.stem.removeprefix("test_") in CORE.split():
+            item.add_marker(pytest.mark.core)
 
 
 @pytest.fixture(scope="session")

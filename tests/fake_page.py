@@ -13,7 +13,7 @@ from wsssbench.identity import Record, plain
 from wsssbench.masks import write_labels
 from wsssbench.metrics import Iou, confusion_counts
 from wsssbench.records.store import StoredRecord, cell_folder, write_record
-from wsssbench.reporting.page.training import step_folders
+from wsssbench.reporting.figures.drawn import step_folders
 from wsssbench.scores.counts_table import COUNTS, CountsTable
 from wsssbench.scores.ladder import KINDS
 from wsssbench.types import DatasetCard, StepCard
@@ -52,9 +52,10 @@ class Pictures:
 def optional_scores() -> dict[str, Any]:
     """What optional metrics would have said."""
     grid = [i / 100 for i in range(100)]
-    bins = {"accuracy": [50.0, None, 90.0], "confidence": [40.0, None, 80.0]}
+    bins = {"accuracy": [50.0, None, 90.0], "confidence": [40.0, None, 80.0], "share": [60.0, 0.0, 40.0]}
     alone = {kind: 1.0 + n for n, kind in enumerate(KINDS)}
     return {
+        "confusion_pairs": {"pairs": [[0, 1, 12.5], [1, 0, 8.0]]},
         "threshold_curve": {
             "best_miou": 60.0,
             "curve": [60 - 50 * abs(t - 0.3) for t in grid],

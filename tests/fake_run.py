@@ -22,7 +22,7 @@ from wsssbench.plugins.table import Entry, Plugins
 from wsssbench.records.store import FAILURE, TRACE, UNFINISHED
 from wsssbench.running.engine import Engine
 from wsssbench.running.screen.progress import Progress
-from wsssbench.running.steps import StepRunner
+from wsssbench.running.step_runner import StepRunner
 from wsssbench.scores.confusion import Accuracy
 from wsssbench.types import DatasetCard, Maps, NoConfig, Outputs, StepCard, View, option
 

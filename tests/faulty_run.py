@@ -22,7 +22,7 @@ SMALL = ["-o", "shapes.preset=tiny", "-o", "shapes.train=3", "-o", "shapes.val=3
 def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No wsssbench.toml is found by chance, and torch's threads stay as they are."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("wsssbench.running.cells.use_machine", lambda: None)
+    monkeypatch.setattr("wsssbench.machine.process.use_machine", lambda: None)
 
 
 def call(*words: object) -> Result:

@@ -20,7 +20,7 @@ SOME_TIME = 120.0  # seconds that a busy machine may take
 def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No wsssbench.toml is found by chance, and torch's threads stay as they are."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("wsssbench.running.cells.use_machine", lambda *threads: None)
+    monkeypatch.setattr("wsssbench.machine.process.use_machine", lambda *threads: None)
 
 
 def words(*more: object, method: str = "patient") -> list[str]:

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,6 @@ from wsssbench.nets.heads import Classifier, JointNet, Segmenter
 from wsssbench.nets.segment_heads import HeadPlan
 from wsssbench.plugins.options import build_config
 from wsssbench.running.context import RunContext
-from wsssbench.running.following import SilentContext
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.train import Losses, Schedule, make_optimizer, train
 from wsssbench.training.crops import Batch, CropBatches, CropRule
@@ -87,7 +87,9 @@ def _work(work: Callable[[], int | None], logs: Path, rank: int) -> None:
 
 def context(folder: Path, rank: int) -> RunContext:
     folder.mkdir(parents=True, exist_ok=True)
-    kind = SilentContext if rank else RunContext
+    kind = RunContext
+    if rank:
+        from wsssbench.running.together import SilentContext as kind  # type: ignore[assignment]
     return kind("cpu", "fp32", "lattice", TinyDataset.card, folder, None, 3, "toy")
 
 
@@ -243,6 +245,15 @@ def raising(ctx: RunContext, team: Team | None) -> None:
     toy(ctx, loss)
 
 
+def refused(ctx: RunContext, team: Team | None) -> None:
+    def loss(value: Any, step: int) -> Any:
+        if in_second(team):
+            raise BadData("damaged", where="a.png", hint="remove it")
+        return value
+
+    toy(ctx, loss)
+
+
 def no_number(ctx: RunContext, team: Team | None) -> None:
     toy(ctx, lambda value, step: value / 0 if step == 2 and in_second(team) else value)
 
@@ -263,6 +274,7 @@ def sound(ctx: RunContext, team: Team | None) -> None:
 FAULTS: dict[str, Callable[[RunContext, Team | None], None]] = {
     "unreadable": unreadable,
     "raising": raising,
+    "refused": refused,
     "no number": no_number,
     "interrupted": interrupted,
     "sound": sound,
@@ -286,7 +298,7 @@ def every_case(folder: Path) -> None:
             return work()
         if not team.leads:
             team.next_order()
-        with team.led_training("", "cpu") if team.leads else team.joined_training("cpu"):
+        with team.training("cpu"):
             return work()
 
     for name, case in CASES.items():
@@ -309,9 +321,25 @@ def every_case(folder: Path) -> None:
         team.leave()
 
 
+def impatient() -> None:
+    """The second process fails as on a GPU, while the first one cannot be woken."""
+    from wsssbench.distributed import team as module
+
+    launch = find_launch()
+    assert launch is not None
+    team = module.open_team(launch)
+    with team.training("cpu"):
+        if launch.leads:
+            time.sleep(2)
+            os._exit(0)
+        module.PATIENCE, team.on_gpu = 0.1, True
+        raise ValueError("out of luck")
+
+
 def every_size(root: Path) -> None:
     """All cases by one process and by two."""
     for size in (1, 2):
         codes = in_ranks(size, root / str(size), lambda: every_case(root / str(size)))  # noqa: B023
         if any(codes):
             raise SystemExit("\n".join(path.read_text() for path in (root / str(size)).glob("err*")))
+    (root / "2/codes-patience.json").write_text(json.dumps(in_ranks(2, root / "2/patience", impatient)))

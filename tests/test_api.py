@@ -24,6 +24,8 @@ from wsssbench.cli.main import main
 from wsssbench.errors import BadData, UnknownName, WsssError
 from wsssbench.planning.settings import parse_option
 
+main.load()
+
 PLUGIN = Path(__file__).with_name("bright_step.py")
 TINY = {"shapes.preset": "tiny"}
 HEAVY = {"click", "numpy", "torch", "torchvision", "pandas", "scipy", "numba", "matplotlib", "PIL"}
@@ -199,7 +201,7 @@ def test_a_report_is_text_that_can_be_written(here: Path) -> None:
     assert report.write("report.md").read_text() == report.text
     assert len(json.loads(wsssbench.report("runs", "json").text)) == 1
     assert wsssbench.report(["runs"], "csv")._repr_markdown_().startswith("```csv\ndataset,stage")
-    with pytest.raises(UnknownName, match="no format 'odt'"):
+    with pytest.raises(UnknownName, match="unknown format 'odt'"):
         wsssbench.report(format="odt")
     with pytest.raises(BadData, match="no such folder"):
         wsssbench.report("nowhere")
@@ -285,7 +287,7 @@ def test_a_gate_is_written_and_judged(here: Path, tmp_path: Path) -> None:
     rows["rows"][0]["mean"] += 50
     baseline.write_text(json.dumps(rows))
     assert wsssbench.gate(baseline, "runs").code == 1
-    with pytest.raises(WsssError, match="no such baseline"):
+    with pytest.raises(WsssError, match="the baseline file does not exist"):
         wsssbench.gate(tmp_path / "none.json")
 
 

@@ -30,6 +30,7 @@ from wsssbench.plugins.table import Entry, Plugins
 from wsssbench.running.context import RunContext
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.throughput.clock import Clock
+from wsssbench.throughput.device import Instruments
 from wsssbench.throughput.measure import bench_trial
 from wsssbench.throughput.record import (
     BenchLine,
@@ -50,7 +51,7 @@ PROTOCOL = BenchProtocol(warmup=2, repeats=3)
 STEPS = 6
 
 
-class MadeUpTime:
+class MadeUpTime(Instruments):
     """Instruments whose clock stands still but for `spend`; a GPU spends when it is waited for."""
 
     def __init__(self, asynchronous: bool = False) -> None:

@@ -120,7 +120,7 @@ def test_without_truth_nothing_is_defined():
 @pytest.mark.parametrize(
     ("probs", "what"),
     [
-        (one_row((0, 0.5)) * 1.1, "miss a sum of 1 by 0.1"),
+        (one_row((0, 0.5)) * 1.1, "the sum of probabilities differs from 1 by 0.1"),
         (one_row((0, 0.5))[1:], r"probabilities are \(4, 1, 1\)"),
         (one_row((0, 0.5)) - 0.2, r"outside 0\.\.1"),
         (one_row((0, 0.5)) * np.nan, r"outside 0\.\.1"),

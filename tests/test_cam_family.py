@@ -481,7 +481,7 @@ def test_a_run_of_the_whole_family_trains_one_classifier(
     from wsssbench.plugins.table import Plugins
     from wsssbench.running.engine import Engine
     from wsssbench.running.screen.progress import Progress
-    from wsssbench.running.steps import StepRunner
+    from wsssbench.running.step_runner import StepRunner
     from wsssbench_methods import classifier
 
     trained: list[int] = []

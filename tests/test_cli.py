@@ -14,6 +14,8 @@ from click.testing import CliRunner, Result
 
 from wsssbench.cli.main import main
 
+main.load()
+
 HEAVY = {"torch", "torchvision", "pandas", "scipy", "numba", "matplotlib"}
 TINY = ("-o", "shapes.preset=tiny")
 HELP = [
@@ -85,7 +87,7 @@ def test_version_is_the_packages_own() -> None:
         ("CAM -o came.steps=3", ("'came'", "did you mean cam")),
         ("CAM -o shapes.preset=tny", ("'tny'", "tiny")),
         ("CAM -o steps=3", ("not an option", "NAME.KEY=VALUE")),
-        ("CAM --stages sag", ("no stage 'sag'", "seg")),
+        ("CAM --stages sag", ("unknown stage 'sag'", "seg")),
         ("CAM --seeds 0,x", ("'0,x'",)),
         ("CAM --seeds 0,0", ("seeds",)),
         ("CAM --device gpu", ("no device 'gpu'", "cuda")),
@@ -108,7 +110,8 @@ def test_version_is_the_packages_own() -> None:
         ("run cam shapes", ("unexpected extra arguments", "as: wsssbench run --method cam")),
         ("score", ("Missing argument 'FOLDER'", "as: wsssbench score masks --dataset voc12")),
         ("new", ("Choose from", "as: wsssbench new step my-method")),
-        ("CAM --stages ,", ("nothing is named",)),
+        ("CAM --stages ,", ("this is empty [--stages]", "allowed: not empty")),
+        ("CAM --limit 0", ("0 is out of range [--limit]", "at least 1")),
     ],
 )
 def test_a_wrong_request_is_one_clear_error_with_exit_code_2(command: str, words: tuple[str, ...]) -> None:
@@ -130,7 +133,7 @@ def test_a_missing_baseline_ends_with_exit_code_3() -> None:
     Path("runs").mkdir()
     result = call("gate", "--baseline", "nowhere.json")
     assert result.exit_code == 3
-    assert "no such baseline" in result.output
+    assert "the baseline file does not exist" in result.output
 
 
 def test_an_interruption_ends_with_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:

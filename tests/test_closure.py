@@ -86,7 +86,7 @@ def test_a_single_file_and_one_that_cannot_be_parsed_are_alone(tmp_path: Path) -
     (tmp_path / "broken.py").write_text("def (:\n")
     assert closure(tmp_path / "alone.py") == [(tmp_path / "alone.py").resolve()]
     broken = code_of(tmp_path / "broken.py")
-    (tmp_path / "broken.py").write_text("def (: 1\n# longer, so that its time is no matter\n")
+    (tmp_path / "broken.py").write_text("def (: 1\n# longer, so that its time is not a matter\n")
     assert code_of(tmp_path / "broken.py") != broken
 
 
@@ -131,7 +131,7 @@ def counted(*files: Path, **more: Any) -> set[str]:
 def test_a_training_is_made_by_the_loop_crops_networks_and_losses_that_it_imports() -> None:
     made = counted(METHODS / "rrm" / "step.py")
     assert made >= {"train.py", "training/crops.py", "training/optimizers.py", "ops/energy.py"}
-    assert made >= {"nets/backbones.py", "nets/heads.py", "masks.py", "distributed/gradients.py"}
+    assert made >= {"nets/backbones.py", "nets/heads.py", "masks.py", "distributed/shared_model.py"}
     assert not {name for name in made if name.startswith(("reporting", "commands", "cli"))}
     assert not made & {"planning/plan.py", "running/engine.py", "running/context.py", "types.py", "errors.py"}
     assert counted(METHODS / "constant.py") == set()

@@ -156,9 +156,9 @@ def test_masks_of_images_without_tags_are_read_once(coco_tree: Any, monkeypatch:
 
 
 BAD_TAGS = {
-    "t.csv": ("id,tags\nCOCO_val2014_000000500001,unicorn\n", r"'unicorn' is no class.*t\.csv"),
+    "t.csv": ("id,tags\nCOCO_val2014_000000500001,unicorn\n", r"'unicorn' is not a class.*t\.csv"),
     "u.csv": ("id,tags\nmy cat,person\n", r"'my cat' names no image of COCO"),
-    "t.json": ("{", r"no json file of tags.*t\.json"),
+    "t.json": ("{", r"not a json file of tags.*t\.json"),
     "t.txt": ("", r"files of tags end with"),
     "gone.npy": (None, r"does not exist.*gone\.npy"),
 }
@@ -234,10 +234,10 @@ WORDS: dict[str, tuple[Any, str]] = {
         f"{n} pairs": ([[[1 + n % 3 + k, 1 + k * k] for k in range(n)]], r"pairs \[x, y\]: COCO writes")
         for n in (1, 3, 4, 5, 6, 7)
     },
-    "flat": ([1, 1, 5, 1, 5, 5], r"no list of numbers: COCO writes \[\[x, y, x, y\], \.\.\.\]"),
-    "polygons as text": (["1,1,5,1,5,5"], r"no list of numbers"),
+    "flat": ([1, 1, 5, 1, 5, 5], r"not a list of numbers: COCO writes \[\[x, y, x, y\], \.\.\.\]"),
+    "polygons as text": (["1,1,5,1,5,5"], r"not a list of numbers"),
     "text": ("1,1,5,1,5,5", r"neither a list of polygons nor run lengths"),
-    "run lengths as text": ({"size": [20, 44], "counts": [3, "877"]}, r"no numbers of pixels"),
+    "run lengths as text": ({"size": [20, 44], "counts": [3, "877"]}, r"not numbers of pixels"),
 }
 
 
@@ -263,7 +263,7 @@ def test_an_outline_of_another_form_is_refused_in_words_for_its_owner(coco_tree:
 @pytest.mark.parametrize("area", [None, "many", float("nan")])
 def test_an_area_that_is_no_number_is_refused(coco_tree: Any, area: Any) -> None:
     spoilt(coco_tree, lambda content: content["annotations"][0].update(area=area))
-    with pytest.raises(BadData, match=r"annotation 1: its area is no number: "):
+    with pytest.raises(BadData, match=r"annotation 1: its area is not a number: "):
         opened(coco_tree, masks="json").mask(coco_tree.id("val", 5))
 
 

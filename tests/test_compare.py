@@ -82,7 +82,7 @@ def test_an_interval_needs_two_seeds_of_the_baseline():
 def test_a_missing_method_is_not_comparable():
     result = gate([fake_record("cam", 0, 61.0)], baseline())
     assert result.code == 3
-    assert "no such row" in str(result)
+    assert "no record of this method" in str(result)
     assert gate([], baseline()).code == 3
 
 
@@ -200,7 +200,7 @@ def test_a_number_of_which_nobody_says_whether_more_is_better_is_not_judged() ->
     expected = write_baseline(records, 1.0, "mine.score")
     result = gate(records, expected)
     assert result.code == 3
-    assert "whether more mine.score is better is not known" in str(result)
+    assert "whether a higher mine.score is better is not known" in str(result)
     expected["rows"][0]["better"] = "lower"
     assert gate(scored("mine", score=30.0), expected).code == 1
     expected["rows"][0]["better"] = "less"

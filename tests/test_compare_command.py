@@ -125,12 +125,30 @@ def test_unlike_protocols_are_refused_with_the_fields(
     assert "next: " in done.output
 
 
+def test_folders_stand_for_methods_and_the_same_method_may_come_from_two_places(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        cell(tmp_path / "one", "good", seed, 0.9)
+        cell(tmp_path / "two", "good", seed, 0.6)
+    one, two = tmp_path / "one", tmp_path / "two"
+    done = compare(one, two, "--json")
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.stdout)
+    assert (found["first"], found["second"]) == (str(one), str(two))
+    assert found["differences"][0]["difference"] > 10
+    cell(one, "bad", 0, 0.2)
+    done = compare(one, two)  # a folder of two methods
+    assert done.exit_code == 3
+    assert "was run in several ways" in done.output
+    done = compare("good", two, "--runs", one, "--json")
+    assert json.loads(done.stdout)[0]["first"] == "good"
+
+
 def test_other_stages_have_nothing_in_common(tmp_path: Path) -> None:
     cell(tmp_path, "good", 0, 0.9)
     cell(tmp_path, "bad", 0, 0.6, terms=fake_terms(stage="pseudo"))
     done = compare("good", "bad", "--runs", tmp_path)
     assert done.exit_code == 3
-    assert "share no results of any stage" in done.output
+    assert "good and bad have no stage in common" in done.output
 
 
 def test_a_method_of_two_configurations_is_not_guessed(tmp_path: Path) -> None:
@@ -179,7 +197,7 @@ def test_a_cell_without_its_counts_is_named(tmp_path: Path) -> None:
     next(tmp_path.glob("shapes/bad/seed0/*/counts.npz")).unlink()
     done = compare("good", "bad", "--runs", tmp_path)
     assert done.exit_code == 2
-    assert "no such counts" in done.output
+    assert "the file of counts does not exist" in done.output
 
 
 # --------------------------------------------------------------------------------------------- other metrics

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from wsssbench.cli.main import main
-from wsssbench.distributed import at_work, group, leads, normaliser
-from wsssbench.distributed.faults import PeerFailed, heard, told
-from wsssbench.distributed.launch import Launch, device_of, find_launch, refuse_unshared
-from wsssbench.errors import BadData, WsssError
+from wsssbench.distributed import group, leads, normaliser
+from wsssbench.distributed.launch import Launch, at_work, device_of, find_launch, refuse_unshared
+from wsssbench.errors import WsssError
 from wsssbench.records.finding import find_records
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.training.crops import Batch, CropBatches, CropRule
@@ -68,7 +66,7 @@ def test_torchruns_variables_give_the_place_of_a_process() -> None:
     several = {**LAUNCH, "RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
     assert find_launch(several) == Launch(5, 8, 1, 4)
     for wrong in ({"RANK": "2"}, {"RANK": "x"}, {"WORLD_SIZE": "-1"}):
-        with pytest.raises(WsssError, match="no numbers of a process"):
+        with pytest.raises(WsssError, match="not numbers of a process"):
             find_launch({**LAUNCH, **wrong})
 
 
@@ -252,40 +250,17 @@ def test_after_failures_the_same_processes_train_again(trials: Path) -> None:
     assert [found["sound"] for found in said(trials)] == [["", ""]] * 2
 
 
-def test_what_is_told_of_a_failure_is_what_the_others_raise() -> None:
-    error = heard(told(3, BadData("damaged", where="a.png", hint="remove it")))
-    assert isinstance(error, PeerFailed)
-    assert str(error) == "process 3: damaged [a.png]\n  next: remove it"
-    assert error.code == 1
-    assert str(heard(told(1, error))) == str(error)  # passed on as it is
-    assert isinstance(heard(told(1, KeyboardInterrupt())), KeyboardInterrupt)
-    try:
-        raise ValueError("first line\nsecond")
-    except ValueError as raised:
-        passed = heard(told(2, raised))
-    assert str(passed) == "process 2: ValueError: first line"
-    assert "raise ValueError" in passed.__notes__[0]
+@needs_fork
+def test_what_another_process_tells_is_raised_with_its_place_and_next_step(trials: Path) -> None:
+    first, second = (found["refused"] for found in said(trials))
+    assert second == ["BadData", "damaged [a.png]\n  next: remove it"]
+    assert first == ["PeerFailed", "process 1: damaged [a.png]\n  next: remove it"]
 
 
-def test_a_process_that_waits_in_vain_for_a_failed_one_ends(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import threading
-
-    from wsssbench.distributed import process_group
-
-    ended: list[int] = []
-    monkeypatch.setattr(process_group, "PATIENCE_SECONDS", 0.01)
-    monkeypatch.setattr(process_group, "LOOK", process_group.timedelta(seconds=0.01))
-    monkeypatch.setattr("os._exit", ended.append)
-
-    def raise_faults() -> None:
-        raise heard(told(1, BadData("damaged")))
-
-    fake: Any = SimpleNamespace(_over=threading.Event(), raise_faults=raise_faults)
-    process_group.Group._watch(fake)
-    assert ended == [1]
-    assert capsys.readouterr().err == "error: process 1: damaged\n"
+@needs_fork
+def test_a_process_that_failed_on_a_gpu_ends_where_the_others_do_not_answer(trials: Path) -> None:
+    assert (trials / "2/codes-patience.json").read_text() == "[0, 1]"
+    assert (trials / "2/patience/err1").read_text() == "error: out of luck\n"
 
 
 # -------------------------------------------------------------------------------------------- whole commands
@@ -317,9 +292,7 @@ def test_a_shared_run_writes_one_record_under_the_key_of_one_process_and_says_ho
 
 @needs_fork
 def test_a_process_alone_imports_nothing_for_several(commands: Path) -> None:
-    several = {
-        f"wsssbench.distributed.{room}" for room in ("process_group", "team", "batch_norm", "gradients")
-    }
+    several = {f"wsssbench.distributed.{room}" for room in ("team", "shared_model")}
     assert not several & set((commands / "alone/1/rooms0").read_text().split())
     assert several <= set((commands / "two/2/rooms1").read_text().split())
 
@@ -441,28 +414,27 @@ def test_the_console_script_under_torchrun_stops_at_sigterm_and_goes_on(tmp_path
 
 @pytest.fixture
 def only(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """A group of this process alone on the device that is asked for."""
+    """This process as the only one of a training on the device that is asked for."""
     from torch.distributed import HashStore
 
-    from wsssbench.distributed.process_group import Group
     from wsssbench.distributed.team import Team
 
-    own = Group(Team(Launch(0, 1, 0, 1), HashStore()), 1, request.param)
-    yield own
-    own.close()
+    own = Team(Launch(0, 1, 0, 1), HashStore())
+    with own.training(request.param):
+        yield own
 
 
-def check_group(own: Any) -> None:
-    """Sums, copies, BatchNorm and its gradient on the group's device."""
-    from wsssbench.distributed.gradients import share_step, shared_model
+def check_team(own: Any, device: str) -> None:
+    """Sums, copies, BatchNorm and its gradient on the device."""
+    from wsssbench.distributed.shared_model import share_step, shared_model
 
     torch.manual_seed(0)
-    images = torch.randn(4, 3, 5, 5, device=own.device)
-    nets = [nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(own.device) for _ in range(2)]
+    images = torch.randn(4, 3, 5, 5, device=device)
+    nets = [nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).to(device) for _ in range(2)]
     nets[1].load_state_dict(nets[0].state_dict())
     losses = []
     for net, shared in zip(nets, (False, True), strict=True):
-        weight = torch.linspace(-1, 2, 4, device=own.device)[:, None, None]
+        weight = torch.linspace(-1, 2, 4, device=device)[:, None, None]
         if shared:
             with shared_model(net, own):
                 losses.append((net(images) ** 3 * weight).mean())
@@ -477,18 +449,17 @@ def check_group(own: Any) -> None:
         torch.testing.assert_close(two.grad, one.grad, rtol=1e-4, atol=1e-5, msg=name)
     for name, value in nets[0].state_dict().items():
         torch.testing.assert_close(nets[1].state_dict()[name], value, rtol=1e-5, atol=1e-6, msg=name)
-    with at_work(own):
-        assert normaliser(torch.tensor([0.0, 6.0]), 2).tolist() == [1.0, 6.0]
+    assert normaliser(torch.tensor([0.0, 6.0]), 2).tolist() == [1.0, 6.0]
 
 
 @pytest.mark.parametrize("only", ["cpu"], indirect=True)
 def test_batch_norm_over_processes_is_torchs_and_gone_after_the_training(only: Any) -> None:
-    check_group(only)
+    check_team(only, "cpu")
 
 
 @pytest.mark.parametrize("only", ["cpu"], indirect=True)
 def test_a_layer_whose_statistics_cannot_be_shared_is_refused(only: Any) -> None:
-    from wsssbench.distributed.gradients import shared_model
+    from wsssbench.distributed.shared_model import shared_model
 
     net = nn.Sequential(nn.InstanceNorm2d(3, track_running_stats=True))
     with pytest.raises(WsssError, match="InstanceNorm2d keeps statistics"), shared_model(net, only):
@@ -500,8 +471,8 @@ def test_a_layer_whose_statistics_cannot_be_shared_is_refused(only: Any) -> None
 def test_one_process_with_nccl() -> None:
     code = (
         "import runpy; M = runpy.run_path({here!r}); from torch.distributed import HashStore; "
-        "from wsssbench.distributed.process_group import Group; from wsssbench.distributed.team import Team; "
-        "g = Group(Team(M['Launch'](0, 1, 0, 1), HashStore()), 1, 'cuda:0'); M['check_group'](g); g.close()"
+        "from wsssbench.distributed.team import Team; t = Team(M['Launch'](0, 1, 0, 1), HashStore())\n"
+        "with t.training('cuda:0'): M['check_team'](t, 'cuda:0')"
     )
     python("-c", code.format(here=str(Path(__file__).resolve())))
 

@@ -24,6 +24,8 @@ from wsssbench.plugins.options import PRESET, build_config, option_names
 from wsssbench.plugins.table import Plugins
 from wsssbench.running.opening import open_settings
 
+main.load()
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [ROOT / "README.md", *DOCS, *sorted((ROOT / "reports").glob("*.md"))]
@@ -194,7 +196,7 @@ def test_methods_data_sets_and_options_of_shown_runs_exist(
 
 def resolve(flags: dict[str, Any]) -> None:
     """Look up everything that a run names; WsssError for what is not there. No file is opened."""
-    taken = {"method": flags["methods"], "dataset": flags["datasets"], "stages": flags["stages"]}
+    taken = {name: flags[name] for name in ("methods", "datasets", "stages", "metrics")}
     settings, plugins = open_settings(taken, None, flags["options"], flags["weights"])
     for method in settings.methods:
         recipe = resolve_recipe(method, plugins, settings)
@@ -202,7 +204,7 @@ def resolve(flags: dict[str, Any]) -> None:
             build_config(name, cls, options, dataset=next(iter(settings.datasets), ""))
     for name in settings.datasets:
         build_config(name, plugins.load("datasets", name), settings.dataset_options.get(name, {}))
-    assert {name for name in flags["metrics"] or () if name != "NAME"} <= set(plugins.names("metrics"))
+    assert {name for name in settings.metrics if name != "NAME"} <= set(plugins.names("metrics"))
 
 
 @on_each_page(DOCS)

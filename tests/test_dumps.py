@@ -122,7 +122,7 @@ def test_tensors_of_any_precision_layout_and_age_are_read(file: Path, form: str,
 
 @pytest.mark.parametrize("value", [torch.tensor([True, False]), torch.zeros(0, 3), torch.tensor(2.5)])
 def test_flags_empty_tensors_and_numbers_are_read(value: torch.Tensor) -> None:
-    from wsssbench.dumps.array_files import settled
+    from wsssbench.dumps.safe_pickle import settled
 
     buffer = io.BytesIO()
     torch.save({"a": value}, buffer)
@@ -237,7 +237,7 @@ def test_a_bare_array_that_sums_to_one_is_no_logits(file: Path, rng: np.random.G
     dump = read_dump(saved(file, probs.astype(np.float16)), K)
     assert dump.format == "probs"
     np.testing.assert_allclose(dump.probs, probs, atol=1e-3)
-    with pytest.raises(BadData, match="this is no deeplab file"):
+    with pytest.raises(BadData, match="this is not a deeplab file"):
         read_dump(file, K, "deeplab")
 
 
@@ -357,10 +357,10 @@ WRONG: dict[str, tuple[Any, str, str]] = {
     "too few planes": (np.zeros((20, *SHAPE), np.float32), "auto", "20 planes, not 21"),
     "two images": (np.zeros((2, 21, *SHAPE), np.float32), "auto", "format is not clear"),
     "no sum": ({0: ONE, 3: TWO[0] * 0}, "psa-crf", "do not sum to 1"),
-    "no background": ({1: ONE}, "psa-crf", "no psa-crf file .* but a dict of 1"),
+    "no background": ({1: ONE}, "psa-crf", "not a psa-crf file .* but a dict of 1"),
     "unknown keys": ({"camera": ONE}, "auto", "not clear: a dict of 'camera'"),
     "low maps alone": ({"keys": [3], "cam": ONE[None]}, "auto", "format is not clear"),
-    "of another format": ({3: ONE}, "irn", "no irn file"),
+    "of another format": ({3: ONE}, "irn", "not an irn file"),
     "label beyond K": (np.full(SHAPE, 21), "auto", r"label 21, outside 0\.\.20"),
     "label below 0": (np.full(SHAPE, -1), "auto", r"label -1, outside"),
     "nothing": (None, "auto", "cannot read this file .it holds nothing"),
@@ -387,7 +387,7 @@ def test_a_hint_names_the_formats_that_a_file_could_have(file: Path) -> None:
 
 
 def test_missing_empty_and_foreign_files_are_one_error(tmp_path: Path) -> None:
-    with pytest.raises(BadData, match=r"no such file.*gone\.npy"):
+    with pytest.raises(BadData, match=r"No such file.*gone\.npy"):
         read_dump(tmp_path / "gone.npy", K)
     with pytest.raises(BadData, match="cannot be read"):
         read_dump(tmp_path, K)
@@ -427,7 +427,7 @@ def test_objects_in_an_npz_are_refused(tmp_path: Path) -> None:
 def test_a_file_larger_than_any_dump_is_not_read(file: Path) -> None:
     with file.open("wb") as stream:
         stream.truncate(2**31 + 1)  # sparse: it takes no room
-    with pytest.raises(BadData, match="no dump of one image"):
+    with pytest.raises(BadData, match="more than 2147483648 bytes"):
         read_dump(file, K)
 
 

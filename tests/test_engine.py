@@ -32,7 +32,7 @@ from wsssbench.records.store import read_record, write_record
 from wsssbench.running.context import RunContext
 from wsssbench.running.engine import Engine
 from wsssbench.running.screen.progress import Progress
-from wsssbench.running.steps import StepRunner
+from wsssbench.running.step_runner import StepRunner
 from wsssbench.scores.counts_table import CountsTable
 from wsssbench.types import Outputs
 
@@ -375,7 +375,7 @@ def test_a_stale_cell_stays_until_asked_for_and_then_is_fitted_anew(tmp_path: Pa
     old = learned.read_text()
     assert fake.run(*methods, plugins=plugins, rerun="stale")[0] == 0
     assert float(learned.read_text()) == pytest.approx(float(old) / 10)
-    assert record(cell).scores != before.scores  # the refiner after it was made anew as well
+    assert record(cell).scores != before.scores  # the refiner after it was made again as well
     assert fake.plan(*methods, plugins=plugins)[1][0].state == "done"
 
 

@@ -55,7 +55,7 @@ def cell(method: str = "cam", seed: int = 0, grown: int = 0, **terms: Any) -> Pa
         "dataset_version": card.version,
     }
     record = fake_record(method, seed, terms=fake_terms(**{**fields, **terms}))
-    folder = cell_folder(Path("runs"), "shapes", method, seed, "seg", "val", record.key)
+    folder = cell_folder(Path("runs"), "shapes", method, seed, record.identity.terms.stage, "val", record.key)
     for id in data.ids("val"):
         labels = data.mask(id)
         for _ in range(grown):
@@ -71,7 +71,7 @@ def test_one_cell_gets_three_tables_of_kinds_and_its_slices():
     done = errors(folder := cell(grown=2))
     assert done.exit_code == 0, done.output
     assert done.stderr == ""
-    assert "## shapes: seg on val (drawn anew from each seed), errors" in done.stdout
+    assert "## shapes: seg on val (drawn again for each seed), errors" in done.stdout
     assert [f"+ {kind.replace('_', ' ')}" in done.stdout for kind in KINDS] == [True] * len(KINDS)
     for words in ("100.00", "gained by repairing one kind alone", "size of the class: over 20 %", "alone"):
         assert words in done.stdout
@@ -106,13 +106,39 @@ def test_seeds_of_one_method_are_told_apart_and_a_folder_above_stands_for_its_ce
     assert titles == ["cam seed 0", "cam seed 1"]
 
 
+def test_methods_are_named_as_for_compare_and_a_folder_may_stand_beside_one():
+    cell("cam", grown=3)
+    folder = cell("rrm", grown=1)
+    cell("rrm", stage="seg+crf")
+    by_name = as_json("cam", "rrm", "--stage", "seg")
+    assert [found["method"] for found in by_name["cells"]] == ["cam", "rrm"]
+    assert as_json("cam", folder) == by_name
+    Path("runs").rename("elsewhere")
+    assert as_json("cam", "rrm", "--stage", "seg", "--runs", "elsewhere")["methods"] == by_name["methods"]
+    done = errors("cam", "nothing", "--runs", "elsewhere")
+    assert done.exit_code == 2
+    assert "no results of 'nothing'" in done.output
+
+
+def test_a_method_with_several_stages_needs_a_choice():
+    cell("cam")
+    cell("cam", stage="pseudo")
+    done = errors("cam")
+    assert done.exit_code == 3
+    assert "stage: pseudo and seg" in done.output
+    assert "--stage pseudo" in done.output
+    done = errors("cam", "--stage", "seed")
+    assert done.exit_code == 2
+    assert "no results of the stage seed" in done.output
+
+
 def test_without_masks_the_slices_stand_alone_and_stderr_says_so():
     folder = cell(grown=1)
     before = as_json(folder)["cells"][0]["slices"]
     shutil.rmtree(folder / "masks")
     done = errors(folder)
     assert done.exit_code == 0
-    assert "cam: no ladder, the cell has no masks" in done.stderr
+    assert "cam seed 0: no ladder, the cell has no masks" in done.stderr
     assert "Slices" in done.stdout
     assert "repairing" not in done.stdout
     (found,) = as_json(folder)["cells"]
@@ -124,7 +150,7 @@ def test_a_data_set_that_is_not_there_leaves_the_ladder_out_unless_its_options_a
     folder = cell(split_fingerprint="ab" * 32, dataset="voc12")
     done = errors(folder)
     assert done.exit_code == 0
-    assert "cam: no ladder, the data set cannot be opened" in done.stderr
+    assert "cam seed 0: no ladder, the data set cannot be opened" in done.stderr
     assert "Slices" in done.stdout
     done = errors(folder, "-o", "voc12.root=/nowhere")
     assert done.exit_code == 2

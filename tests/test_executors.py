@@ -22,7 +22,7 @@ from wsssbench.planning.plan import make_plan
 from wsssbench.planning.settings import Settings
 from wsssbench.plugins.table import Plugins
 from wsssbench.running.executors.jobs import Job, jobs_of
-from wsssbench.running.executors.outcome import Ended, read_end, tail, told, write_end
+from wsssbench.running.executors.outcome import Ended, end_text, read_end, tail, write_end
 from wsssbench.running.executors.request import Request, Switches, read_request, write_request
 from wsssbench.running.executors.schedule import next_job, owners, seats, seats_text
 from wsssbench.running.executors.worker import main as work
@@ -104,7 +104,7 @@ def test_a_trial_that_fails_and_one_that_dies_are_told_with_the_ends_of_their_lo
     bad, dead = sorted(re.findall(r"^FAILED .*?(?=^FAILED|\Z)", result.stderr, re.M | re.S))
     assert "FAILED shapes bad seed 0: some of its cells failed" in bad
     assert "| FAILED bad seed 0 seg on val: ValueError: the fault that was asked for" in bad
-    assert "FAILED shapes dead seed 0: its process ended without a word (killed by SIGKILL)" in dead
+    assert "FAILED shapes dead seed 0: its process ended without saying why (killed by SIGKILL)" in dead
     assert "| about to die" in dead
     log = re.search(r"log: (\S+)", dead)
     assert log is not None
@@ -153,9 +153,10 @@ def children(pid: int) -> list[int]:
 
 def test_the_python_function_runs_trials_in_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("wsssbench.running.cells.run_jobs", lambda *given, **more: asked.append(given) or 0)
+    there = "wsssbench.running.executors.run_jobs.run_jobs"
+    monkeypatch.setattr(there, lambda *given, **more: asked.append(given) or 0)
     rows = wsssbench.run("constant", "shapes", jobs=2, device="cpu", quiet=True, tensorboard=True)
-    ((cells, settings, _, _, switches),) = asked
+    ((cells, settings, *_, switches),) = asked
     assert (len(rows), settings.jobs, switches) == (0, 2, Switches(tensorboard=True))
     assert {cell.trial.method for cell in cells} == {"constant"}
 
@@ -298,9 +299,9 @@ def test_the_end_of_a_log_is_told_short_and_printable(tmp_path: Path) -> None:
     assert lines[0] == "line 29"
     assert lines[-1].startswith("\\x1b[31mred")
     assert len(lines[-1]) == 200
-    text = told("shapes cam seed 0", Ended(None, "killed by SIGKILL", log))
+    text = end_text("shapes cam seed 0", Ended(None, "killed by SIGKILL", log))
     assert text.startswith(
-        "FAILED shapes cam seed 0: its process ended without a word (killed by SIGKILL)\n  | "
+        "FAILED shapes cam seed 0: its process ended without saying why (killed by SIGKILL)\n  | "
     )
     assert text.endswith(f"\n  log: {log}\n  next: the same command runs it again")
     assert tail(tmp_path / "absent") == []

@@ -20,9 +20,8 @@ from PIL import Image as Pil
 
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.cli.main import main
-from wsssbench.commands.export.competition import competition_of, outside_data
 from wsssbench.commands.export.voc_images import read_ids
-from wsssbench.commands.export.voc_test import CLASSES
+from wsssbench.commands.export.voc_test import CLASSES, competition_of, outside_data
 from wsssbench.dumps import read_dump, to_psa_dict, verify_voc_archive
 from wsssbench.errors import BadData, WsssError
 from wsssbench.identity import Record, StepIdentity

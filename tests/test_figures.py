@@ -13,9 +13,8 @@ from click.testing import CliRunner, Result
 
 from wsssbench.cli.main import main
 from wsssbench.identity import Record
-from wsssbench.records.store import cell_folder, write_record
+from wsssbench.records.store import StoredRecord, cell_folder, write_record
 from wsssbench.reporting.figures.bars import class_figure, ladder_figure, miou_figure
-from wsssbench.reporting.figures.cells import tables_of
 from wsssbench.reporting.figures.curves import (
     coverage_figure,
     reliability_figure,
@@ -23,6 +22,7 @@ from wsssbench.reporting.figures.curves import (
     training_figure,
 )
 from wsssbench.reporting.figures.style import FORMATS, file_bytes, literal
+from wsssbench.reporting.sections import sections_of
 from wsssbench.scores.ladder import KINDS
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
@@ -40,8 +40,12 @@ def with_scores(record: Record, **scores: Any) -> Record:
     return record
 
 
+def tables(*records: Record) -> Any:
+    return sections_of(StoredRecord(record, Path("a/b/c/d/record.json")) for record in records)
+
+
 def table(*records: Record) -> Any:
-    (only,) = tables_of(records)
+    (only,) = tables(*records)
     return only
 
 
@@ -69,7 +73,7 @@ CURVE = {"thresholds": [0.0, 0.3, 0.6], "curve": [40.0, 60.0, 20.0]}
 def test_the_figure_of_miou_has_a_panel_a_table_and_a_mark_for_mean_interval_and_each_seed() -> None:
     records = [fake_record("cam", seed, 60.0 + seed) for seed in range(3)]
     records.append(fake_record("cam", 0, 50.0, terms=fake_terms(stage="pseudo")))
-    figure = miou_figure(tables_of(records))
+    figure = miou_figure(tables(*records))
     assert figure is not None
     one, several = figure.axes
     marks = [np.asarray(line.get_xdata(), float).tolist() for line in several.lines]

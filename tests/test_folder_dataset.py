@@ -66,7 +66,7 @@ class Tree:
         return self
 
     def masks(self, draw: Callable[[np.ndarray], Pil.Image]) -> Tree:
-        """Every mask drawn anew from its labels."""
+        """Every mask drawn again for its labels."""
         for id in TAGS:
             draw(labels(id)).save(self.root / "masks" / f"{id}.png")
         return self
@@ -379,24 +379,24 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a key": ({"clases": ["cat"]}, "unknown key 'clases'"),
     "a name": ({"name": "../pets"}, "cannot be a name"),
     "a type": ({"image_px": "large"}, "'large' is not int"),
-    "a size": ({"image_px": 0}, "0 is no size"),
+    "a size": ({"image_px": 0}, "0 is not a size"),
     "a long version": ({"version": "1" * 400}, "longer than"),
     "a version of two lines": ({"version": "1\n2"}, "more than a line"),
     "a class twice": ({"classes": ["cat", "cat"]}, "'cat' stands twice"),
     "no class": ({"classes": []}, "0 classes"),
     "too many classes": ({"classes": [f"c{k}" for k in range(255)]}, "255 classes"),
-    "the background": ({"classes": ["background", "cat"]}, "no class of its own"),
+    "the background": ({"classes": ["background", "cat"]}, "not a class of its own"),
     "a class with a bar": ({"classes": ["cat|dog"]}, "cannot be a class"),
     "a path up": ({"images": "../images"}, "leads out of"),
     "a path from above": ({"masks": "/etc"}, "leads out of"),
     "a tag file up": ({"tags": "a/../../tags.csv"}, "leads out of"),
     "a list up": ({"splits": {"train": "../train.txt", "val": "val.txt"}}, "leads out of"),
-    "a backslash": ({"images": "data\\images"}, "is no path"),
+    "a backslash": ({"images": "data\\images"}, "is not a path"),
     "jpeg masks": ({"mask_suffix": ".jpg"}, "no such ending"),
     "splits that are none": ({"splits": 3}, "splits is not a table"),
     "a split that is none": ({"splits": {"train": 3, "val": "val.txt"}}, "neither a list nor a table"),
     "a key of a split": ({"splits": {"train": {"lst": "t"}, "val": "val.txt"}}, "unknown key 'lst'"),
-    "masks that are none": ({"splits": {"train": {"masks": True}, "val": "val.txt"}}, "no folder of masks"),
+    "masks that are none": ({"splits": {"train": {"masks": True}, "val": "val.txt"}}, "a folder of masks"),
     "no val": ({"splits": {"train": "train.txt"}}, "no split 'val'"),
     "no such split": ({"label_split": "vall"}, "no split 'vall'"),
     "judged without masks": (
@@ -413,12 +413,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "two palettes": ({"palette": "voc", "labels": {"0": "background"}}, "both labels and palette"),
     "a short palette": ({"palette": PALETTE[:3]}, "3 colours for 4 labels"),
     "a colour twice": ({"palette": [PALETTE[0], *PALETTE[:3]]}, "stands twice"),
-    "no colour": ({"palette": [*PALETTE[:3], [0, 0, 256]]}, "is no colour"),
-    "no palette": ({"palette": "coco"}, "is no palette"),
+    "no colour": ({"palette": [*PALETTE[:3], [0, 0, 256]]}, "is not a colour"),
+    "no palette": ({"palette": "coco"}, "is not a palette"),
     "labels that are none": ({"labels": 3}, "labels is not a table"),
-    "no such class": ({"labels": {"0": "background", "1": "catt"}}, "'catt' is no class"),
-    "no value": ({"labels": {"one": "cat"}}, "no value of a pixel"),
-    "a large value": ({"labels": {"65536": "cat"}}, "no value of a pixel"),
+    "no such class": ({"labels": {"0": "background", "1": "catt"}}, "'catt' is not a class"),
+    "no value": ({"labels": {"one": "cat"}}, "not a value of a pixel"),
+    "a large value": ({"labels": {"65536": "cat"}}, "not a value of a pixel"),
     "one value twice": ({"labels": {"1": "cat", "01": "dog"}}, "the value 01 stands twice"),
     "mixed values": ({"labels": {"1": "cat", "#000000": "dog"}}, "mixed"),
     "a class of no value": ({"labels": {"0": "background", "1": "cat"}}, "no value means dog, traffic light"),
@@ -444,7 +444,7 @@ def test_an_unknown_key_brings_the_nearest(tree: Tree) -> None:
         ("name = pets", r"not valid TOML.*dataset\.toml:1"),
         ("x = " + "[" * 100_000, "nested too deep"),
         ("x = " + "9" * 5000, "not valid TOML"),
-        ("\xff", "no text in UTF-8"),
+        ("\xff", "not a text in UTF-8"),
     ],
 )
 def test_a_file_that_is_no_toml_is_refused(tree: Tree, text: str, message: str) -> None:
@@ -583,17 +583,17 @@ def test_one_id_names_one_image(tree: Tree) -> None:
     ("file", "text", "message"),
     [
         ("t.csv", "id,cat,dog\na1,1,0\n", "no column for traffic light"),
-        ("t.csv", "id,cat,dog,bus\n", "column 'bus' is no class"),
+        ("t.csv", "id,cat,dog,bus\n", "column 'bus' is not a class"),
         ("t.csv", "id,tags\na1,cat,dog\n", r"3 cells under 2 columns.*line 2"),
         ("t.csv", "", "no header"),
-        ("t.csv", 'id,tags\n"a1,cat\n', "no csv file"),
+        ("t.csv", 'id,tags\n"a1,cat\n', "not a csv file"),
         ("t.json", "[]", "a list, not a table"),
         ("t.json", '{"a1": "cat"}', "a str, not a list"),
         ("t.json", '{"a1": [], "a1": []}', "'a1' stands twice"),
-        ("t.json", "[" * 100_000, r"no json file of tags \(its lists are nested too deep\)"),
-        ("t.json", '{"a1": [' + "1" * 5000 + "]}", r"no json file of tags \(a number of too many digits\)"),
-        ("t.json", '{"a1": ]', r"no json file of tags \(expecting value in line 1, column 8\)"),
-        ("t.npy", "no array", "no table of tags"),
+        ("t.json", "[" * 100_000, r"not a json file of tags \(its lists are nested too deep\)"),
+        ("t.json", '{"a1": [' + "1" * 5000 + "]}", r"not a json file of tags \(a number of too many"),
+        ("t.json", '{"a1": ]', r"not a json file of tags \(expecting value in line 1, column 8\)"),
+        ("t.npy", "no array", "cannot read this file"),
         ("t.txt", "a1 cat", "end with .csv"),
     ],
 )
@@ -608,7 +608,7 @@ def test_a_file_that_holds_no_tags_is_refused(tree: Tree, file: str, text: str, 
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("t.csv", "id,tags\na1,catt\n", "a1: 'catt' is no class[^\n]*\n.*did you mean cat"),
+        ("t.csv", "id,tags\na1,catt\n", "a1: 'catt' is not a class[^\n]*\n.*did you mean cat"),
         ("t.csv", csv_text().replace("a1,0,0,1", "a1,0,0,2"), "a1: '2' is not 0 or 1"),
         ("t.csv", csv_text() + "a1,0,0,1\n", "a1: it stands twice"),
         ("t.json", '{"a1": [1, 0]}', "a1: 2 numbers for 3 classes"),
@@ -700,8 +700,8 @@ def test_a_method_runs_and_foreign_labels_are_scored_on_it(
     Path("wsssbench.toml").write_text(f"[datasets.folder]\nroot = {json.dumps(str(tree.root))}\n")
     prepared = call("prepare", "folder")
     assert prepared.exit_code == 0, prepared.output
-    assert "folder:pets 3+" in prepared.output
-    assert "tags from mask" in prepared.output
+    assert "data set folder:pets\n  version: 3+" in prepared.output
+    assert "tags from: mask" in prepared.output
     run = ("run", "--dataset", "folder", "--method", "constant", "--stages", "pseudo,seg", "--device", "cpu")
     done = call(*run, "--runs", "runs", "-q")
     assert done.exit_code == 0, done.output

@@ -42,7 +42,7 @@ def tiny_run(runs: Path, device: str) -> tuple[int, list[Any]]:
     from wsssbench.plugins.table import Plugins
     from wsssbench.running.engine import Engine
     from wsssbench.running.screen.progress import Progress
-    from wsssbench.running.steps import StepRunner
+    from wsssbench.running.step_runner import StepRunner
 
     settings = Settings(
         methods=("rrm", "cam > crf"),
@@ -83,7 +83,7 @@ def test_what_a_fitted_rrm_says_are_arrays_of_the_contract(device: str, tmp_path
     from wsssbench.machine.hardware import resolve_hardware
     from wsssbench.planning.settings import Settings
     from wsssbench.running.screen.progress import Progress
-    from wsssbench.running.steps import StepRunner
+    from wsssbench.running.step_runner import StepRunner
     from wsssbench.types import KINDS, Outputs
 
     _, cells = tiny_run(tmp_path, device)

@@ -95,7 +95,7 @@ def test_a_row_and_a_merged_class_cannot_get_such_a_name(tmp_path: Path, name: s
     assert scored.exit_code == 2
     assert "--as" in scored.output
     card = replace(FAKE_CARD, class_names=("cat", "dog"))
-    with pytest.raises(WsssError, match=r"cannot be the name of a class|is no merge"):
+    with pytest.raises(WsssError, match=r"cannot be the name of a class|is not a merge"):
         class_choice(ClassOptions(merge=(f"{name}:cat+dog",)), card)
 
 

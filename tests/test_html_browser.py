@@ -79,15 +79,16 @@ def test_words_and_badges_filter_rows_by_keyboard_alone(browser: Any) -> None:
     assert len(browser.run(METHODS_SHOWN)) == 4
 
 
-def test_charts_are_drawn_and_their_series_can_be_switched_off(browser: Any) -> None:
-    browser.run("document.querySelector('#table-1-chart-0').scrollIntoView({block: 'center'})")
+def test_figures_are_shown_whole_and_their_numbers_open(browser: Any) -> None:
+    figure = "document.querySelector('#table-1-figure-0')"
+    browser.run(f"{figure}.scrollIntoView({{block: 'center'}})")
     browser.settle()
-    plot = "Chart.getChart(document.querySelector('#table-1-chart-0 canvas'))"
-    assert browser.run(f"{plot}.data.datasets.map(d => d.label)") == ["rrm", EVIL, "cam"]
-    assert browser.run(f"{plot}.data.labels") == ["background", *CLASSES]
-    browser.click("#table-1-chart-0 .series input")
-    assert browser.run(f"{plot}.data.datasets.map(d => d.hidden)") == [True, False, False]
-    browser.click("#table-1-chart-0 .series input")
+    assert browser.run(f"{figure}.querySelector('img').naturalWidth") > 500
+    assert browser.run(f"{figure}.querySelector('tbody').checkVisibility()") is False
+    browser.click("#table-1-figure-0 summary")
+    assert browser.run(f"{figure}.querySelector('tbody').checkVisibility()") is True
+    rows = f"[...{figure}.querySelectorAll('tbody tr')].map(r => r.cells[0].textContent)"
+    assert len(browser.run(rows)) == 1 + len(CLASSES)
 
 
 def test_the_divider_moves_by_key_and_by_mouse(browser: Any) -> None:

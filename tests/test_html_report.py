@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -19,16 +18,18 @@ from click.testing import CliRunner
 
 from wsssbench.cli.main import main
 from wsssbench.errors import BadData
+from wsssbench.files.atomic import safe_name
 from wsssbench.identity import Record
 from wsssbench.masks import write_labels
 from wsssbench.metrics import confusion_counts
 from wsssbench.records.finding import find_records
 from wsssbench.records.store import StoredRecord, cell_folder, write_record
+from wsssbench.reporting.choice import RULES, choose
+from wsssbench.reporting.figures.curves import threshold_figure
+from wsssbench.reporting.figures.drawn import CAPTIONS, read_log, step_folders
 from wsssbench.reporting.page import html_page
-from wsssbench.reporting.page.charts import Chart, Panel, Series
-from wsssbench.reporting.page.choice import RULES, choose
-from wsssbench.reporting.page.sections import sections_of
-from wsssbench.reporting.page.training import POINTS, read_curve, step_folders
+from wsssbench.reporting.page.figures import drawn
+from wsssbench.reporting.sections import Section, sections_of
 from wsssbench.scores.counts_table import COUNTS, CountsTable
 from wsssbench_datasets.shapes.dataset import PRESETS, Shapes, ShapesConfig
 
@@ -111,12 +112,12 @@ def test_ranks_intervals_seeds_protocol_and_definition_are_those_of_the_report(
     assert best.method == "rrm"
     number = best.numbers["miou"]
     assert number.interval is not None
-    assert f">{number.mean:.2f}</td>" in page
-    assert f"{number.interval[0]:.2f} to {number.interval[1]:.2f}" in page
+    low, high = number.interval
+    assert f">{number.mean:.2f} ± {number.sd:.2f} [{low:.2f}, {high:.2f}] (2)</td>" in page
     assert str(Markup.escape(definition(section.rows))) in page
-    for words in ("stage seg v1", "split val", "image tags not given at evaluation", "threshold policy fixed",
-                  "threshold fixed 0.3", "learned from tags", "no CRF by the stage", "0, 1 (2)",
-                  "1 of 1 failed"):  # fmt: skip
+    for words in (">stage seg (version 1)", "split val", "image tags not given at evaluation",
+                  "threshold policy fixed", "fixed 0.3", ">tags</td>",
+                  "no CRF by the stage", "1 of 1 failed"):  # fmt: skip
         assert words in page, words
 
 
@@ -125,32 +126,41 @@ def test_an_oracle_a_custom_stage_and_a_limit_are_marked_as_warnings() -> None:
     cells = [StoredRecord(fake_record(terms=terms), Path("a/b/c/d/record.json"))]
     page = html_page(cells, open_data=nothing_there, limited=True, stale={cells[0].record.key})
     warnings = set(re.findall(r'class="badge warn">([^<]*)<', page))
-    assert warnings == {"threshold policy oracle", "oracle threshold", "custom stage", "limit 8", "stale"}
-    assert "all of runs with --limit" in html_page(cells, open_data=nothing_there)
+    of_row = {"oracle threshold", "custom stage", "limit 8", "stale"}
+    of_table = {
+        "threshold policy oracle",
+        "stage seg (version 1, custom)",
+        "limit 8: the first 8 images alone",
+    }
+    assert warnings == of_row | of_table
+    assert "are of runs with --limit" in html_page(cells, open_data=nothing_there)
 
 
 def nothing_there(record: Record) -> Any:
     raise BadData("no such data")
 
 
-def test_every_kind_of_chart_that_the_records_hold_is_there_with_its_numbers(page: str) -> None:
+def test_every_kind_of_figure_that_the_records_hold_is_there_with_its_numbers_and_caption(page: str) -> None:
     titles = re.findall(r'<h3 id="[^"]*">([^<]*)</h3>', page)
-    assert titles == [
-        "IoU per class", "mIoU by threshold", "Error ladder", "What each kind of error costs",
-        "Confusion pairs", "Calibration", "Training: rrm", "Training: &lt;img src=x onerror=alert(1)&gt;",
-        "Training: cam", "Training: shared", "Where training time goes",
-    ]  # fmt: skip
+    steps = map(safe_name, (*FAKE["METHODS"], "shared"))
+    kinds = ("IoU per class", "mIoU by threshold", "Error ladder", "Calibration")
+    assert set(titles) == {*kinds, *(f"Training: {step}" for step in steps)}
     assert page.count("<summary>The numbers</summary>") == len(titles)
-    data = json.loads(re.search(r'id="chart-data">(.*?)</script>', page, re.S)[1])
-    assert len(data) == len(titles)
+    pictures = [a for a in Outline(page).all("img") if a["src"].startswith("data:image/png") and a["alt"]]
+    assert len([a for a in pictures if "the numbers are in the table below" in a["alt"]]) == len(titles)
+    assert CAPTIONS["ladder"] in page
+    assert "background → ring 12.5; ring → background 8.0" in page
+    assert "Where training time goes" in page
+    assert "3.0 (75 %)" in page
 
 
-def test_labels_that_abstain_get_a_chart_of_precision_at_coverage() -> None:
-    scores = {"coverage": 40.0, "pixel_accuracy": 38.0}
+def test_labels_that_abstain_get_a_figure_of_precision_and_coverage() -> None:
+    scores = {"coverage": 40.0, "precision": 95.0}
     cells = [StoredRecord(fake_record(scores=scores), Path("a/b/c/d/record.json"))]
     page = html_page(cells, open_data=nothing_there)
-    assert "Precision at coverage" in page
-    assert '"x": [40.0], "y": [95.0]' in page.replace('"y": [95.0], "x": [40.0]', '"x": [40.0], "y": [95.0]')
+    assert "Precision and coverage" in page
+    assert '<th scope="row">40</th>' in page
+    assert '<td data-value="95.0" class="number">95</td>' in page
 
 
 # --------------------------------------------------------------------------------------------- safe, offline
@@ -163,7 +173,7 @@ def test_html_in_names_of_methods_classes_and_reasons_is_shown_and_never_obeyed(
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
     assert "&lt;/script&gt;&lt;b&gt;stripe&lt;/b&gt;" in page
     assert "&lt;script&gt;boom&lt;/script&gt;" in page
-    assert len(outline.all("script")) == page.count("</script>") == 6  # data, the library, four of its own
+    assert len(outline.all("script")) == page.count("</script>") == 3
 
 
 def test_the_page_asks_no_other_place_for_anything(page: str) -> None:
@@ -189,18 +199,6 @@ def test_the_page_asks_no_other_place_for_anything(page: str) -> None:
     ]
     assert policy.startswith("default-src 'none'")
     assert "http" not in policy
-
-
-def test_the_chart_library_is_the_one_that_its_note_names_and_lies_beside_its_licence() -> None:
-    from wsssbench.reporting.page.template import LIBRARY, VENDOR
-
-    note = (VENDOR / "README.md").read_text()
-    assert hashlib.sha256((VENDOR / LIBRARY).read_bytes()).hexdigest() in note
-    version = re.search(r"Chart\.js v([0-9.]+)", (VENDOR / LIBRARY).read_text())
-    assert version is not None
-    assert f"| {version[1]} | MIT" in note
-    for licence in ("chart.LICENSE.md", "kurkle-color.LICENSE.md"):
-        assert "MIT License" in (VENDOR / licence).read_text()
 
 
 def test_help_imports_neither_jinja2_nor_torch() -> None:
@@ -281,36 +279,43 @@ def test_a_record_tells_where_its_steps_lie(tmp_path: Path) -> None:
         assert all((folder / "fitted.json").exists() for _, folder in folders)
 
 
-def test_a_long_log_is_thinned_to_means_and_a_cut_off_line_is_passed_over(tmp_path: Path) -> None:
+def test_steps_that_were_written_twice_count_once_and_a_cut_off_line_is_passed_over(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     lines = [{"done": n + 1, "total": 1000, "losses": {"total": float(n)}} for n in range(1000)]
     log.write_text(
         "".join(json.dumps(line) + "\n" for line in [*lines[:300], *lines[200:]]) + '{"done": 7, "to'
     )
-    curve = read_curve(log, "cam")
-    assert curve is not None
-    assert len(curve.done) == POINTS
-    assert curve.done[-1] == 100
-    assert curve.losses["total"][0] == 2.0  # of 0..4
+    assert read_log(log) == {"total": [(n + 1, float(n)) for n in range(1000)]}
     log.write_text("")
-    assert read_curve(log, "cam") is None
+    assert read_log(log) == {}
 
 
-def test_the_numbers_of_a_long_curve_keep_both_ends() -> None:
-    x = tuple(i / 100 for i in range(100))
-    series = (Series("a", tuple(range(100)), x), Series("b", (None, *range(99)), x))
-    (grid,) = Chart("t", "line", "threshold", "mIoU", (Panel(series),)).numbers()
-    assert [grid.body[0][0].text, grid.body[-1][0].text] == ["0", "0.99"]
-    assert [cell.text for cell in grid.body[0]] == ["0", "0", ""]
-    assert len(grid.body) == 11
+def test_the_numbers_of_a_long_curve_keep_both_ends_and_names_are_shown_as_they_are() -> None:
+    curve = {"best_miou": 60.0, "thresholds": [i / 100 for i in range(100)], "curve": list(range(100))}
+    record = fake_record("$a$")
+    cell = StoredRecord(record, Path("a/b/c/d/record.json"))
+    record.scores["threshold_curve"] = curve
+    (section,) = sections_of([cell])
+    (grid,) = numbers(section)
+    assert list(grid.lines[0].values()) == ["0", "0"]
+    assert grid.lines[-1] == {"": "0.99", "$a$": "99"}
+    assert len(grid.lines) == 11
+
+
+def numbers(section: Section) -> Any:
+    """The tables of numbers beside the threshold curves of a table."""
+    figure = threshold_figure(section)
+    assert figure is not None
+    return drawn("thresholds", figure).numbers
 
 
 def test_measured_throughput_has_its_table_and_its_phases() -> None:
     bench = runpy.run_path(str(HERE / "test_throughput.py"))["made_up"](EVIL)
     page = html_page([], [bench], open_data=nothing_there)
-    assert "Throughput: shapes on Old, 2 threads" in page
+    assert "throughput: shapes on Old, 2 threads" in page
     assert re.search(r'data-value="8.0" class="number">8.0</td>', page)  # 16 images in 2 s
-    assert "Where a step&#39;s time goes: Old, 2 threads" in page
+    assert "Where a step&#39;s time goes on Old, 2 threads" in page
+    assert "1500.0 (75 %)" in page
     assert EVIL not in page
     Outline(page)
 

@@ -122,7 +122,7 @@ def test_a_table_of_the_settings_may_name_a_path() -> None:
 
 
 def test_a_step_that_reads_no_path_takes_none() -> None:
-    with pytest.raises(WsssError, match="'cam' reads no path"):
+    with pytest.raises(WsssError, match="'cam' does not take a path"):
         resolve_recipe("cam:x", PLUGINS, Settings())
     with pytest.raises(UnknownName, match="unknown method 'imprt:x'") as caught:
         resolve_recipe("imprt:x", PLUGINS, Settings())
@@ -371,7 +371,7 @@ def test_a_format_that_is_not_clear_is_asked_for_before_anything_runs(tmp_path: 
         plan("import:cams", options={"import": {"format": "irm"}})
     wrong = run("--method", "import:cams", "--stages", "pseudo", "-o", "import.format=clip-es")
     assert wrong.exit_code == 1
-    assert next(r.reason for r in records() if r.status == "failed").startswith("this is no clip-es file")
+    assert next(r.reason for r in records() if r.status == "failed").startswith("this is not a clip-es file")
 
 
 def test_a_second_step_without_any_mask_to_learn_from_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from wsssbench.plugins.table import Entry, Plugins
 from wsssbench.records import store
 from wsssbench.records.store import StoredRecord, read_record
 from wsssbench.reporting import report
-from wsssbench.running.executors.running import _cell_lines
+from wsssbench.running.executors.run_jobs import _cell_lines
 from wsssbench.scores.counts_table import COUNTS, CountsTable
 from wsssbench.types import Outputs
 from wsssbench.verifying.verify import verify_record

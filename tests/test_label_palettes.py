@@ -109,7 +109,7 @@ def test_a_named_format_settles_what_a_palette_says(tmp_path: Path) -> None:
     with pytest.raises(BadData, match=r"\(1, 2, 3\) of index 0 is not in the VOC palette"):
         read_dump(other, K, "palette-colours")
     Pil.fromarray(scene()).save(tmp_path / "grey.png")
-    with pytest.raises(BadData, match="this is no palette-colours file"):
+    with pytest.raises(BadData, match="this is not a palette-colours file"):
         read_dump(tmp_path / "grey.png", K, "palette-colours")
 
 
@@ -125,7 +125,7 @@ SILENT: dict[str, tuple[np.ndarray, Any]] = {
     "a tool's own": (scene() % 3, [(0, 0, 0), (255, 0, 0), (0, 255, 0)]),
     "one that begins with a colour of VOC's": (np.zeros((5, 6), np.uint8), JET),
     "one that ends before some labels": (scene() % 16, [(0, 0, 0), (0, 128, 0), (128, 0, 0)]),
-    "VOC's colours that are no labels here": (scene() % 12, CAMVID),
+    "VOC's colours that are not labels here": (scene() % 12, CAMVID),
 }
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 import tracemalloc
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,15 +88,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pictures") / "a.png"
 
 
-@pytest.fixture(params=["zlib", "zlib_ng.zlib_ng"], scope="module")
-def inflater(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Both libraries, the second where it is installed."""
-    module = pytest.importorskip(request.param)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(label_png, "INFLATER", module)
-        yield
-
-
 def scene(shape: tuple[int, int] = (9, 14)) -> Labels:
     labels = np.zeros(shape, np.uint8)
     labels[2:6, 3:9], labels[5:, 8:] = 15, 255
@@ -125,7 +116,6 @@ def pictures(draw: st.DrawFn) -> tuple[Labels, list[int], bytes]:
 @seed(SEED)
 @settings(max_examples=100, deadline=None)
 @given(picture=pictures())
-@pytest.mark.usefixtures("inflater")
 def test_labels_are_read_as_pillow_reads_them_whatever_the_filters(
     place: Path, picture: tuple[Labels, list[int], bytes]
 ) -> None:
@@ -231,7 +221,6 @@ def test_a_flipped_bit_of_the_pixels_is_found(place: Path, reader: str, colour: 
 @seed(SEED)
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-@pytest.mark.usefixtures("inflater")
 def test_damage_is_refused_or_read_as_pillow_reads_it(place: Path, data: st.DataObject) -> None:
     content = png(scene(), colour=data.draw(st.sampled_from([GREY, COLOURED])), parts=2)
     at, cut = data.draw(st.integers(0, len(content))), data.draw(st.integers(0, 9))

@@ -22,13 +22,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wsssbench import distributed
+from wsssbench.distributed.launch import at_work
 from wsssbench.errors import TrainingFailed
 from wsssbench.running.context import RunContext
 from wsssbench.testing.tiny import TinyDataset
 from wsssbench.throughput.clock import Clock
-from wsssbench.throughput.context import MeasuringContext
-from wsssbench.throughput.device import CpuInstruments
+from wsssbench.throughput.device import Instruments
+from wsssbench.throughput.measuring_context import MeasuringContext
 from wsssbench.throughput.record import BenchProtocol
 from wsssbench.train import AliveCheck, Losses, train
 from wsssbench.training import late_losses
@@ -174,13 +174,13 @@ def test_losses_are_read_late_on_a_gpu_by_a_process_that_trains_alone_and_is_not
         asking = context(tmp_path, "cuda")
         asking.hears_at_once = asked  # type: ignore[attr-defined]
         assert steps_late(asking) == late
-    clock = Clock(BenchProtocol(), CpuInstruments())
+    clock = Clock(BenchProtocol(), Instruments())
     measuring = MeasuringContext(
         "cuda", "bf16", "lattice", TinyDataset.card, tmp_path, None, 3, "toy", clock=clock, owner="toy"
     )
     with measuring.shared("classifier", 1) as shared:
         assert [steps_late(ctx) for ctx in (measuring, shared)] == [0, 0]
-    with distributed.at_work(SimpleNamespace()):  # type: ignore[arg-type]
+    with at_work(SimpleNamespace()):
         assert steps_late(context(tmp_path, "cuda")) == 0
 
 

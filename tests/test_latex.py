@@ -16,6 +16,7 @@ from wsssbench.records.store import write_record
 from wsssbench.reporting import report
 from wsssbench.reporting.latex import escaped, latex_document, latex_rows
 from wsssbench.reporting.rows import rows_of
+from wsssbench.reporting.table_parts import TextTable
 from wsssbench.reporting.tables import render
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
@@ -49,15 +50,20 @@ def test_no_special_survives_bare_and_braces_match(name: str) -> None:
     assert not re.match(r"[\[*]", shown)
 
 
-def test_a_table_has_symbols_intervals_n_and_its_definition_as_caption() -> None:
+def test_a_table_has_intervals_n_and_its_definition_as_caption() -> None:
     full = fake_record("full", 0, 80.0, supervision=("masks", "tags"))
     text = tex([*(fake_record("cam", seed, 60.0 + seed) for seed in range(3)), full])
     line = next(line for line in text.splitlines() if line.startswith("cam"))
-    assert r"$\mathcal{I}$ & 61.00 $\pm$ 1.00 & [58.52, 63.48] & 3 &" in line
-    assert r"full & $\mathcal{F}$ + $\mathcal{I}$ & 80.00 & -- & 1 &" in text
+    assert r"cam & 61.00 $\pm$ 1.00 {[}58.52, 63.48{]} (3) &" in line
+    assert r"full {[}masks seen{]} & 80.00 (1) &" in text
+    assert line.endswith(r"& tags & imagenet \\")
     assert text.index("cam &") < text.index("\\midrule\nfull")  # what is not ranked stands below a line
     (caption,) = re.findall(r"\\caption\{(.*)\}\n", text)
-    for words in ("Stage seg (version 1) on shapes 1", r"$\mathcal{I}$ image tags, $\mathcal{F}$ full masks"):
+    for words in (
+        "Stage seg (version 1); shapes 1",
+        "Masks seen: learned from them (full)",
+        "Below the line",
+    ):
         assert words in caption
     assert "Student's" in caption
 
@@ -65,7 +71,7 @@ def test_a_table_has_symbols_intervals_n_and_its_definition_as_caption() -> None
 def test_only_the_best_of_several_ranked_rows_is_bold() -> None:
     records = [fake_record("cam", 0, 60.0), fake_record("rrm", 0, 70.0)]
     records.append(fake_record("full", 0, 90.0, supervision=("masks", "tags")))
-    assert re.findall(r"\\textbf\{(.*?)\}", tex(records)) == ["70.00"]
+    assert re.findall(r"\\textbf\{(.*?)\}", tex(records)) == ["70.00 (1)"]
     assert "Bold: the highest" in tex(records)
     assert "Bold" not in tex(records[:1])
     assert r"\textbf" not in tex(records[:1])
@@ -73,10 +79,10 @@ def test_only_the_best_of_several_ranked_rows_is_bold() -> None:
 
 def test_oracle_and_failed_rows_say_so() -> None:
     text = tex([fake_record(terms=fake_terms(threshold_policy="oracle"))])
-    assert r"cam$^\dagger$ &" in text
-    assert r"$^\dagger$ The threshold was chosen on the judged masks." in text
+    assert r"cam {[}oracle threshold{]} &" in text
+    assert "Oracle thresholds were chosen on the judged masks, so these rows are not fair results." in text
     failed = tex([fake_record(), fake_record("rrm", reason="out of memory")])
-    assert r"rrm (1 of 1 failed) & $\mathcal{I}$ & failed &" in failed
+    assert r"rrm {[}1 of 1 failed{]} & failed &" in failed
 
 
 def test_every_line_of_a_table_has_as_many_cells_as_heads() -> None:
@@ -97,12 +103,13 @@ def test_there_is_one_table_environment_per_table_of_equal_terms(tmp_path: Path)
 
 
 def test_throughput_is_a_table_of_its_own() -> None:
-    row = {"method": "cam", "variant": "a_b=1", "what": "fit", "images_per_s": 12.34, "batch": 8}
-    data = {"dataset": "shapes", "stage": "bench", "machine": {"name": "CPU", "cpu": "CPU"}, "rows": [row]}
-    text = latex_document([], [{**data, "definition": "Speed of `end to end`."}])
+    line = {"method": "cam (a_b=1)", "what": "fit", "images/s": "12.3", "peak MB": "", "batch": "8"}
+    text = latex_document([], [TextTable("throughput: shapes on CPU", [line], "Speed of `end to end`.")])
     assert r"cam (a\_b=1) & fit & 12.3 & 8 \\" in text
-    assert "bench on CPU. Speed of ``end to end''." in text
-    assert "nothing was measured" in latex_document([], [{**data, "rows": [], "definition": ""}])
+    assert "throughput: shapes on CPU. Speed of ``end to end''." in text
+    assert "% none: Nothing was measured." in latex_document(
+        [], [TextTable("none", (), "Nothing was measured.")]
+    )
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")

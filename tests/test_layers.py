@@ -29,7 +29,7 @@ LAYERS = (  # from the roof down; rooms of one line do not import each other
     "planning statistics",
     "artifacts scores datasets",
     "dumps",
-    "records machine masks",
+    "records machine masks split_rules",
     "plugins nets ops metrics",
     "files",
     "types identity",

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner
-from torch import Tensor, nn
+from safetensors.torch import save as safetensors_bytes
+from torch import Tensor
 
 from wsssbench.cli.main import main
 from wsssbench.errors import BadData
@@ -24,11 +25,10 @@ from wsssbench.nets.matching import fit, load_backbone_weights
 from wsssbench.nets.official import load_official
 from wsssbench.nets.residual import SmallResNet
 from wsssbench.nets.weights import read_state_dict
-from wsssbench.nets.wrn38 import PreActivationBlock, WideResNet38
 from wsssbench.nets.wrn38_names import official_name
 
 State = dict[str, Tensor]
-safetensors_bytes = runpy.run_path(str(Path(__file__).with_name("test_safetensors_file.py")))["state_bytes"]
+Narrow: Any = runpy.run_path(str(Path(__file__).with_name("narrow_net.py")))["Narrow"]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -308,19 +308,6 @@ def test_endless_names_and_many_networks_cost_little(compact: State) -> None:
 
 
 # ---------------------------------------------------------------------------------------- official files
-
-
-class Narrow(nn.Sequential):
-    """A few layers of WRN-38 with few channels, under the same names."""
-
-    file_layouts = WideResNet38.file_layouts
-    besides = WideResNet38.besides
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 4, 3, bias=False)
-        self.stage2 = nn.Sequential(PreActivationBlock(4, (4, 8), (3, 3), (1, 1), 2))
-        self.norm = nn.BatchNorm2d(8)
 
 
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])

@@ -138,11 +138,11 @@ def test_texts_are_whole_and_modules_are_a_page(kind: str) -> None:
         ("9lives", "cannot name a package"),
         ("../up", "cannot name a package"),
         ("a--b", "cannot name a package"),
-        ("class", "a word of Python's own"),
+        ("class", "a keyword of Python"),
         ("cam", "'cam' is taken by the step of wsssbench"),
         ("voc12", "'voc12' is taken by the dataset of wsssbench"),
         ("iou", "'iou' is taken by the metric of wsssbench"),
-        ("json", "'json' is taken by a module of Python's own"),
+        ("json", "'json' is taken by a module of Python's standard library"),
         ("numpy", "'numpy' is taken by the installed module numpy"),
         ("wsssbench-methods", "is taken by the installed module wsssbench_methods"),
         ("step-card", "the class StepCard would hide another one"),
@@ -160,13 +160,15 @@ def test_a_name_that_cannot_be_used_is_one_error_and_writes_nothing(
 
 def test_a_folder_that_exists_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "my-own").mkdir()
+    (tmp_path / "my-own" / "notes.txt").write_text("mine")
     told = call("new", "step", "my-own", "--out", tmp_path)
-    assert (told.exit_code, "something of that name already" in told.output) == (2, True)
-    assert list((tmp_path / "my-own").iterdir()) == []
+    assert (told.exit_code, "this folder is not empty" in told.output) == (2, True)
+    assert [path.name for path in (tmp_path / "my-own").iterdir()] == ["notes.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["my-own"]
 
 
 def test_a_place_that_cannot_be_written_is_told_and_left_clean(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     told = call("new", "step", "my-own", "--out", tmp_path / "file")
-    assert (told.exit_code, "cannot be written" in told.output) == (2, True)
+    assert (told.exit_code, "cannot write" in told.output) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

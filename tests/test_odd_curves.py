@@ -15,9 +15,9 @@ from wsssbench.cli.main import main
 from wsssbench.identity import plain
 from wsssbench.records.finding import find_records
 from wsssbench.records.store import cell_folder, write_record
-from wsssbench.reporting.page.charts import Chart
-from wsssbench.reporting.page.curves import section_charts
-from wsssbench.reporting.page.sections import sections_of
+from wsssbench.reporting.figures.curves import threshold_figure
+from wsssbench.reporting.page.figures import drawn
+from wsssbench.reporting.sections import sections_of
 from wsssbench.scores.ladder import KINDS
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_records.py")))
@@ -107,9 +107,13 @@ REFUSED = {
 }
 
 
-def charts() -> dict[str, Chart]:
+def threshold_numbers() -> list[list[str]]:
+    """The table of numbers beside the curves of thresholds."""
     (section,) = sections_of(find_records("runs"))
-    return {chart.title: chart for chart in section_charts(section)}
+    figure = threshold_figure(section)
+    assert figure is not None
+    (grid,) = drawn("thresholds", figure).numbers
+    return [list(line.values()) for line in grid.lines]
 
 
 @pytest.mark.parametrize("case", SHOWN)
@@ -138,11 +142,9 @@ def test_seeds_of_other_thresholds_are_left_out_of_the_mean() -> None:
     write(curve([30.0, 40.0], [0.1, 0.2]), seed=2)
     for done in (page(), figures()):
         assert done.exit_code == 0, done.output
-    (panel,) = charts()["mIoU by threshold"].panels
-    assert [(series.x, series.y) for series in panel.series] == [((0.1, 0.2), (20.0, 30.0))]
+    assert threshold_numbers() == [["0.1", "20"], ["0.2", "30"]]
 
 
 def test_a_curve_of_one_point_is_a_row_of_the_table_of_numbers() -> None:
     write(curve([50.0], [0.3]))
-    (grid,) = charts()["mIoU by threshold"].numbers()
-    assert [[cell.text for cell in row] for row in grid.body] == [["cam", "0.3", "50"]]
+    assert threshold_numbers() == [["0.3", "50"]]

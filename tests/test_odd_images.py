@@ -132,7 +132,7 @@ def test_more_than_eight_bits_and_other_colours_are_refused_by_name(tmp_path: Pa
 
 
 LIES = {
-    "text": b"this is no picture",
+    "text": b"this is not a picture",
     "nothing": b"",
     "gif": saved("GIF"),
     "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n",

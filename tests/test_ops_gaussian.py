@@ -14,9 +14,9 @@ from torch import Tensor
 
 from wsssbench.errors import UnknownName, WsssError
 from wsssbench.ops import gaussian
+from wsssbench.ops.filters import Filter
 from wsssbench.ops.gaussian import (
     CompiledLatticeFilter,
-    Filter,
     bilateral_features,
     gaussian_filter,
     spatial_features,
@@ -72,7 +72,7 @@ def test_exact_equals_a_float64_brute_force(shape: tuple[int, int, int, int]) ->
 def test_exact_is_the_same_in_small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     features, values = case((2, 50, 5, 3), seed=13)
     whole = gaussian_filter(features, "exact")(values)
-    monkeypatch.setattr("wsssbench.ops.exact.TILE_ENTRIES", {"cpu": 350})  # seven rows of 50
+    monkeypatch.setattr("wsssbench.ops.filters.TILE_ENTRIES", {"cpu": 350})  # seven rows of 50
     torch.testing.assert_close(gaussian_filter(features, "exact")(values), whole, rtol=1e-6, atol=1e-6)
 
 
@@ -216,3 +216,25 @@ def test_the_gpu_agrees_with_the_cpu(backend: str) -> None:
     want = gaussian_filter(features, backend)(values)
     out = gaussian_filter(features.cuda(), backend)(values.cuda()).cpu()
     assert (out - want).abs().max() < 1e-4 * want.abs().max()
+
+
+def test_what_is_compiled_is_said_once_and_only_of_the_filters(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wsssbench.ops.kernels import COMPILING, CompileNotice
+
+    def own(x: float) -> float:
+        return x
+
+    def foreign(x: float) -> float:
+        return x
+
+    own.__module__ = "wsssbench.ops.made_up"
+    monkeypatch.setattr(CompileNotice, "said", False)
+    caplog.set_level("WARNING", "wsssbench")
+    numba.njit(foreign)(1)
+    assert not caplog.messages
+    compiled = numba.njit(own)
+    for value in (1, 1.5):
+        compiled(value)
+    assert caplog.messages == [COMPILING]

@@ -1,5 +1,5 @@
-"""The update that a device leaves out by itself where the gradient's norm is no number, while nobody waits;
-and that on a CPU a step is to the bit what it is in plain words."""
+"""The update that a device leaves out by itself where the gradient's norm is not a number, while nobody
+waits; and that on a CPU a step is to the bit what it is in plain words."""
 
 from __future__ import annotations
 

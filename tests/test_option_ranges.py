@@ -182,13 +182,13 @@ def test_the_contract_of_a_step_has_its_defaults_in_their_ranges(tmp_path: Path)
 
 
 def test_a_range_survives_the_way_out_of_a_sandbox() -> None:
-    from wsssbench.running.isolation.descriptions import _options, config_class
+    from wsssbench.running.isolation.strangers import config_class, options_told
 
     @dataclass(frozen=True)
     class Config:
         border: int = option(2, "width", low=1, below=50)
 
-    told = _options(Config)
+    told = options_told(Config)
 
     class Outside:
         Config = config_class("border", told)

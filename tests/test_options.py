@@ -104,7 +104,7 @@ def test_a_wrong_type_names_the_option_the_type_and_the_default(
 
 
 def test_a_wrong_choice_lists_the_choices() -> None:
-    with pytest.raises(WsssError, match="'vgg' is none of: small, resnet18"):
+    with pytest.raises(WsssError, match=r"'vgg' is none of: small \| resnet18"):
         build({"backbone": "vgg"})
 
 

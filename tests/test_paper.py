@@ -22,11 +22,11 @@ from wsssbench.masks import write_labels
 from wsssbench.planning.stages import STAGE_CRF
 from wsssbench.records.finding import find_records
 from wsssbench.records.store import cell_folder, write_record
-from wsssbench.reporting.figures.cells import tables_of
-from wsssbench.reporting.figures.qualitative import masks_figure
+from wsssbench.reporting.figures.mask_sheet import masks_figure
 from wsssbench.reporting.protocol_text import protocol_text
 from wsssbench.reporting.reviewers import built_command, commands_text, hashes_text, without_folders
 from wsssbench.reporting.rows import rows_of
+from wsssbench.reporting.sections import sections_of
 from wsssbench.scores.counts_table import COUNTS
 from wsssbench_datasets.shapes.dataset import PRESETS, Shapes, ShapesConfig
 
@@ -95,9 +95,7 @@ def test_images_are_those_nearest_the_median_of_the_first_method() -> None:
     cell("cam", grown=1)
     cell("other", grown=0)
     stored = find_records("runs")
-    choice = chosen_images(
-        tables_of([s.record for s in stored], methods=["cam", "other"]), stored, 3, "median", 0
-    )
+    choice = chosen_images(sections_of(stored, methods=["cam", "other"]), 3, "median", 0)
     assert choice is not None
     assert [title for title, _ in choice.cells] == ["cam", "other"]
     numbers = sorted(int(id.rpartition("_")[2]) for id in choice.ids)
@@ -110,11 +108,10 @@ def test_images_are_those_nearest_the_median_of_the_first_method() -> None:
 
 def test_random_images_follow_the_seed() -> None:
     cell()
-    stored = find_records("runs")
-    tables = tables_of([s.record for s in stored])
+    sections = sections_of(find_records("runs"))
 
     def drawn(seed: int) -> tuple[str, ...]:
-        choice = chosen_images(tables, stored, 3, "random", seed)
+        choice = chosen_images(sections, 3, "random", seed)
         assert choice is not None
         assert f"seed {seed}" in choice.rule
         return choice.ids
@@ -127,8 +124,7 @@ def test_masks_of_one_seed_are_compared_as_seeds_draw_other_images() -> None:
     cell("cam", 0)
     for method in ("cam", "rrm"):
         cell(method, 1)
-    stored = find_records("runs")
-    choice = chosen_images(tables_of([s.record for s in stored]), stored, 2, "median", 0)
+    choice = chosen_images(sections_of(find_records("runs")), 2, "median", 0)
     assert choice is not None
     assert {c.record.identity.seed for _, c in choice.cells} == {1}
     assert len(choice.cells) == 2
@@ -172,18 +168,19 @@ def test_the_protocol_names_what_its_terms_say() -> None:
     terms = fake_terms(stage="seg+ms+crf", crf=crf, scales=(0.5, 1.0), flip=True, split_fingerprint="ab" * 32)
     text = text_of(*(fake_record("cam", seed, terms=terms, fit_fingerprint="f") for seed in (0, 3)))
     for words in (
-        "on shapes (version 1 with the options size 96), 2 classes and background, split val of 40 images",
+        "shapes 1, 2 classes and background; split val; 40 images",
+        "options size 96",
         "sha256 abababababab",
-        "image tags are not given",
+        "image tags not given at evaluation",
         "fixed in advance (cam 0.3)",
-        "averaged over the scales 0.5, 1 and horizontal flips",
-        "CRF of 10 mean-field iterations",
+        "scales 0.5, 1, flip",
+        "xy x0.5; spatial widths in pixels of a VOC image, times xy",
+        "of 10 mean-field iterations",
         "Gaussian kernel of width 3 px and weight 3",
-        "bilateral kernel of widths 83 px and 5 colour units and weight 4 (widths in pixels of a VOC image",
-        "multiplied by 0.5 here)",
-        "(stripe had none)",
+        "bilateral kernel of widths 83 px and 5 colour units and weight 4",
+        "left out: stripe",
         "means over 2 seeds (0, 3)",
-        "cam from image tags",
+        "Supervision: tags",
     ):
         assert words in text
 
@@ -194,10 +191,10 @@ def test_the_protocol_names_what_its_terms_say() -> None:
         ({"threshold_policy": "oracle"}, "upper bound"),
         ({"threshold_policy": "label-free"}, "Otsu"),
         ({"threshold_policy": "held-out"}, "held-out images"),
-        ({"limit": 8}, "first 8 images: this is no full evaluation"),
-        ({"tags_at_evaluation": True}, "image tags are given"),
+        ({"limit": 8}, "the first 8 images alone"),
+        ({"tags_at_evaluation": True}, "image tags given at evaluation"),
         ({"custom": True}, "(version 1, custom)"),
-        ({}, "one training each (seed 0)"),
+        ({}, "one training each (seeds 0)"),
     ],
 )
 def test_the_protocol_says_what_weakens_a_number(terms: dict[str, Any], words: str) -> None:

@@ -305,7 +305,7 @@ def test_a_file_cannot_take_a_name_that_exists_and_leaves_nothing_behind(site: P
 def test_recipes_that_are_no_dict_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "my.py"
     path.write_text("RECIPES = ('cam', 'crf')\n")
-    with pytest.raises(WsssError, match="not a dict"):
+    with pytest.raises(WsssError, match="RECIPES must be a dict"):
         Plugins().add_file(path)
 
 

@@ -21,11 +21,10 @@ from wsssbench.identity import Record, plain
 from wsssbench.planning.stages import STAGES
 from wsssbench.records.finding import find_records
 from wsssbench.records.store import write_record
-from wsssbench.reporting.beside import beside, fitting_stage
+from wsssbench.reporting.beside import HEADING, beside, fitting_stage
 from wsssbench.reporting.latex import latex_document
 from wsssbench.reporting.page import html_page
 from wsssbench.reporting.published import FILE, Published, load_published
-from wsssbench.reporting.published_text import HEADING, published_page, reported_blocks
 from wsssbench.reporting.rows import rows_of
 from wsssbench.reporting.tables import FORMATS, render
 
@@ -206,7 +205,7 @@ def test_markdown_has_the_reported_line_its_terms_and_a_line_per_reason() -> Non
 
 def test_a_table_that_nothing_fits_says_so_and_why() -> None:
     text = render(rows_of([voc_record("seg", 60)]), published=PUBLISHED)
-    assert "No published number is known to be of these terms." in text
+    assert "No published number is known under these terms." in text
     assert "| reported" not in text
     assert "(over 1,449 images of val; here are 60)" in text
 
@@ -232,15 +231,15 @@ def test_latex_sets_a_table_of_reported_numbers_below_each_table() -> None:
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == 4 + 3
     labels = re.findall(r"\\label\{(.*?)\}", text)
     assert len(set(labels)) == len(labels)
-    assert "% voc12: seg, reported: No published number is known to be of these terms." in text
-    assert "(as the test program does)" in text
+    assert "% voc12: seg, reported: No published number is known under these terms." in text
+    assert "its test program" in text
     assert "% left out: " in text
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex")
 def test_latex_of_reported_numbers_compiles(tmp_path: Path) -> None:
     rows = [[row] for row in rows_of([voc_record("seg+ms+crf"), voc_record("seed")])]
-    body = latex_document(rows, (), [block.tex_data() for block in reported_blocks(rows, PUBLISHED)])
+    body = latex_document(rows, (), [beside(table, PUBLISHED).paper_text() for table in rows])
     page = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}" + body + "\\end{document}"
     (tmp_path / "t.tex").write_text(page, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
@@ -257,7 +256,7 @@ def test_the_page_shows_them_below_the_table_with_a_badge(tmp_path: Path) -> Non
 
     cells = find_records(tmp_path)
     page = html_page(cells, open_data=no_data, published=PUBLISHED)
-    assert '<span class="badge note">reported</span>' in page
+    assert "<td>reported</td>" in page
     assert "RRM one-step" in page
     assert page.count(f"<h3>{HEADING}</h3>") == 2
     assert "left out: " in page
@@ -305,23 +304,23 @@ def test_some_numbers_are_those_of_their_sources() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "error", "words"),
     [
-        ('source = "a paper"', "", BadData, "source is missing"),
+        ('source = "a paper"', "", BadData, "missing required field `source`"),
         ('source = "a paper"', 'source = " "', BadData, "a source says where"),
         ("miou = 50.0", "miou = 100.0", BadData, "a percentage"),
-        ("miou = 50.0", "miou = nan", BadData, "nan is not float"),
-        ("miou = 50.0", 'miou = "50"', BadData, "is not float"),
-        ("miou = 50.0", 'miou = 50.0, dataset = "city"', BadData, "no data set 'city'"),
+        ("miou = 50.0", "miou = nan", BadData, "a percentage"),
+        ("miou = 50.0", 'miou = "50"', BadData, "Expected `float`, got `str`"),
+        ("miou = 50.0", 'miou = 50.0, dataset = "city"', BadData, "data set 'city' is not in"),
         ("miou = 50.0", 'miou = 50.0, crf_set = "G"', BadData, "a CRF set needs"),
         ("miou = 50.0", 'miou = 50.0, crf = "yes"', BadData, "terms_by says"),
         ("miou = 50.0", 'miou = 50.0, terms_by = "code", multi_scale = "no", scales = [1.0, 2.0]', BadData,
          "scales are positive"),
         ("miou = 50.0", 'miou = 50.0, judged = "maps"', BadData, "have a threshold"),
         ("miou = 50.0", 'miou = 50.0, supervision = ["boxes"]', BadData, "supervision is some of"),
-        ("miou = 50.0", "miou = 50.0, mious = 1", UnknownName, "no key 'mious'"),
-        ("miou = 50.0 }", 'miou = 50.0 }, { split = "val", miou = 51.0 }', BadData, "there twice"),
-        ('strength = "paper"', 'strength = "rumour"', BadData, "'rumour' is none of"),
-        ('results = [{ split = "val", miou = 50.0 }]', "results = []", BadData, "without results"),
-        ("[[method]]", "[other]\n[[method]]", UnknownName, "no key 'other'"),
+        ("miou = 50.0", "miou = 50.0, mious = 1", UnknownName, "unknown key 'mious'"),
+        ("miou = 50.0 }", 'miou = 50.0 }, { split = "val", miou = 51.0 }', BadData, "occurs twice"),
+        ('strength = "paper"', 'strength = "rumour"', BadData, "Invalid enum value 'rumour'"),
+        ('results = [{ split = "val", miou = 50.0 }]', "results = []", BadData, "has no results"),
+        ("[[method]]", "[other]\n[[method]]", UnknownName, "unknown key 'other'"),
         ("[[method]]", "[[method]", BadData, "cannot be read"),
     ],
 )  # fmt: skip
@@ -343,8 +342,7 @@ def test_the_file_names_no_key_that_a_number_does_not_have() -> None:
 
 def test_the_page_of_all_published_numbers_is_up_to_date() -> None:
     kept = (ROOT / "reports" / "published.md").read_text(encoding="utf-8")
-    assert kept == published_page(PUBLISHED), (
-        "python -m wsssbench.reporting.published_text > reports/published.md"
-    )
+    page = runpy.run_path(str(ROOT / "reports" / "published.py"))["published_page"]
+    assert kept == page(PUBLISHED), "python reports/published.py"
     for entry in PUBLISHED:
         assert entry.title in kept

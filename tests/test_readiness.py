@@ -20,11 +20,10 @@ from wsssbench.nets.backbones import BACKBONES
 from wsssbench.nets.wrn38_names import CLASSIFIER
 from wsssbench.planning.metric_choice import applicable
 from wsssbench.planning.plan import make_plan
-from wsssbench.planning.readiness import slow_filter
 from wsssbench.planning.settings import Settings
 from wsssbench.planning.stages import STAGES
 from wsssbench.plugins.table import Plugins
-from wsssbench.running.demands import rooms
+from wsssbench.running.demands import rooms, slow_filter
 from wsssbench.types import DatasetCard
 
 TINY = ("-o", "shapes.preset=tiny", "--runs", "runs")
@@ -212,7 +211,7 @@ def test_a_metric_of_mined_labels_judges_the_cells_that_have_some_and_breaks_no_
 def test_a_metric_that_fits_no_cell_is_refused_with_the_way_out() -> None:
     Path("picky.py").write_text(STEP)
     said = refused(*PICKY, "--metrics", "sparse", "--stages", "seg")
-    assert "metric sparse needs mined, which no row here has" in said
+    assert "metric sparse needs mined, which no row of this run has" in said
     assert "a stage with tags given (seed, pseudo)" in said
 
 
@@ -254,7 +253,7 @@ def settings(*methods: str, **options: Any) -> Settings:
 def test_the_disk_that_is_told_is_an_upper_bound_and_near_what_is_written(asked: Settings) -> None:
     from wsssbench.running.engine import Engine
     from wsssbench.running.screen.progress import Progress
-    from wsssbench.running.steps import StepRunner
+    from wsssbench.running.step_runner import StepRunner
 
     cells = make_plan(asked, Plugins())
     told = sum(room.bytes for room in rooms(cells))

@@ -128,7 +128,7 @@ def test_an_unknown_step_names_the_recipe_and_the_nearest_step(plugins: Plugins,
     "text", ["yyempty", "yynumber", "yyfactory", "yyloc > yyfactory", "yyloc > yyloc+ref"]
 )
 def test_what_is_no_recipe_or_step_class_is_refused(plugins: Plugins, text: str) -> None:
-    with pytest.raises(WsssError, match=r"is no (recipe|step class)") as caught:
+    with pytest.raises(WsssError, match=r"is not a (recipe|step class)") as caught:
         resolve_recipe(text, plugins, Settings())
     assert caught.value.hint
 

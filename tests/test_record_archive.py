@@ -113,7 +113,7 @@ def test_an_archive_is_called_zip(runs: Path, out: str) -> None:
 def test_a_folder_without_records_is_refused(tmp_path: Path) -> None:
     result = call("export", "records", tmp_path, tmp_path / "r.zip")
     assert result.exit_code == 2
-    assert "there is no record here" in result.stderr
+    assert "no record here" in result.stderr
 
 
 def archive(path: Path, *names: str, content: bytes = b"{}") -> Path:

@@ -24,7 +24,7 @@ def pins(path: Path) -> dict[str, str]:
     """Name -> version of the lines `name==version`, without the comments."""
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     found = [Requirement(line) for line in lines]
-    assert all(str(each.specifier).startswith("==") and not each.url for each in found), "a line is no pin"
+    assert all(str(each.specifier).startswith("==") and not each.url for each in found), "a line is not a pin"
     return {canonicalize_name(each.name): str(each.specifier)[2:] for each in found}
 
 

@@ -162,7 +162,7 @@ def test_at_a_fraction_of_nothing_no_class_is_mined_and_what_is_no_share_is_refu
     mined = reliable_labels(image, cams, classes, ReliableRule(fraction=0.0))
     assert set(mined.unique().tolist()) <= {0, 255}
     for fraction in (-0.1, 1.1, float("nan")):
-        with pytest.raises(ValueError, match="is no share"):
+        with pytest.raises(ValueError, match="is not a share"):
             ReliableRule(fraction=fraction)
 
 

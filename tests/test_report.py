@@ -10,14 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from wsssbench.errors import BadData, UnknownName
 from wsssbench.identity import StepIdentity
 from wsssbench.masks import overlay
 from wsssbench.records.store import write_record
 from wsssbench.reporting import report
-from wsssbench.reporting.montage import montage
 from wsssbench.reporting.rows import rows_of
 from wsssbench.reporting.tables import render
 
@@ -71,7 +69,7 @@ def test_rows_of_other_terms_are_never_ranked_together(other):
     assert ranks(rows) == {"cam": 1, "rrm": 1}
     text = render(rows)
     assert text.count("## ") == 2
-    assert len({line for line in text.splitlines() if line.startswith("## ")}) == 2  # told apart by name
+    assert len({line for line in text.splitlines() if line.startswith("## ")}) == 2  # distinguished by name
 
 
 def test_oracle_and_custom_rows_are_flagged():
@@ -138,7 +136,7 @@ def test_the_ceiling_is_shown_but_not_ranked_and_gives_percentages():
 
 def test_the_table_defines_its_numbers():
     text = render(rows_of([fake_record(miou=61.239)]))
-    for part in ("Stage seg (version 1) on shapes 1", "split val (drawn anew from each seed), 40 images",
+    for part in ("Stage seg (version 1); shapes 1", "split val (drawn for each seed); 40 images",
                  "not given at evaluation", "threshold policy fixed", "means over the 2 classes",
                  "left out: stripe", "background included"):  # fmt: skip
         assert part in text
@@ -211,29 +209,6 @@ def test_overlay_colours_classes_greys_void_and_keeps_background():
     assert mixed[0, 2, 0] > 150
     with pytest.raises(ValueError, match="size"):
         overlay(image, np.zeros((2, 2), np.uint8))
-
-
-def test_montage_places_every_picture_under_its_title(tmp_path):
-    red, blue = (np.full((30, 40, 3), colour, np.uint8) for colour in ((255, 0, 0), (0, 0, 255)))
-    tall = np.full((400, 300, 3), (0, 255, 0), np.uint8)
-    file = tmp_path / "deep" / "m.png"
-    montage(file, [("image", [red, tall]), ("cam > crf", [blue, tall])], {1: "ring", 255: "void"}, 160)
-    with Image.open(file) as picture:
-        pixels = np.asarray(picture.convert("RGB"))
-    assert 2 * 160 < pixels.shape[1] < 2 * 160 + 40
-    assert (pixels == (255, 0, 0)).all(-1).sum() == 160 * 120  # enlarged by whole pixels, edges kept
-    assert (pixels == (0, 0, 255)).all(-1).sum() == 160 * 120
-    assert (pixels == (0, 255, 0)).all(-1).sum() > 2 * 150 * 200
-    assert (pixels == (128, 0, 0)).all(-1).sum() > 50  # the legend's square of class 1
-
-
-def test_montage_writes_jpeg_and_refuses_ragged_columns(tmp_path):
-    cell = np.zeros((8, 8, 3), np.uint8)
-    montage(tmp_path / "m.jpg", [("a title far too long for its narrow cell", [cell])], cell_px=60)
-    with Image.open(tmp_path / "m.jpg") as picture:
-        assert picture.format == "JPEG"
-    with pytest.raises(ValueError, match="same number"):
-        montage(tmp_path / "n.png", [("a", [cell]), ("b", [])])
 
 
 @pytest.mark.parametrize(

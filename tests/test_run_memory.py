@@ -21,7 +21,7 @@ from wsssbench.machine.hardware import resolve_hardware
 from wsssbench.plugins.table import Plugins
 from wsssbench.running.engine import Engine
 from wsssbench.running.screen.progress import Progress
-from wsssbench.running.steps import StepRunner
+from wsssbench.running.step_runner import StepRunner
 from wsssbench.types import Outputs
 from wsssbench_datasets import file_facts
 

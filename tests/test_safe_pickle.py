@@ -25,8 +25,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from wsssbench.dumps import read_dump
-from wsssbench.dumps.numpy_pickles import NUMPY_NAMES, StoredArray
-from wsssbench.dumps.safe_pickle import load_pickle
+from wsssbench.dumps.numpy_pickles import NUMPY_NAMES
+from wsssbench.dumps.safe_pickle import Stored, load_pickle
 from wsssbench.dumps.torch_pickles import torch_names
 from wsssbench.errors import BadData
 
@@ -155,8 +155,7 @@ def test_a_name_that_is_not_in_the_table_is_refused_by_its_name(
         "STACK_GLOBAL": b"\x80\x04" + stack_global(module, name) + short("echo") + b"\x85R.",
         "INST": f"(X\x04\x00\x00\x00echoi{module}\n{name}\n.".encode(),
     }[opcode]
-    full = f"{module} {name}" if opcode == "INST" else f"{module}.{name}"
-    assert_refused(tmp_path / "a.npy", npy(payload), marker, full.replace(".", r"\."))
+    assert_refused(tmp_path / "a.npy", npy(payload), marker, f"{module}.{name}".replace(".", r"\."))
 
 
 def test_what_only_stands_for_a_type_cannot_be_called(tmp_path: Path, marker: Path) -> None:
@@ -170,7 +169,11 @@ def test_what_only_stands_for_a_type_cannot_be_called(tmp_path: Path, marker: Pa
 
 
 def test_a_name_made_of_something_else_than_text_is_refused(tmp_path: Path, marker: Path) -> None:
-    assert_refused(tmp_path / "a.npy", npy(b"\x80\x04K\x01K\x02\x93."), marker)
+    path = tmp_path / "a.npy"
+    path.write_bytes(npy(b"\x80\x04K\x01K\x02\x93."))
+    with pytest.raises(BadData, match="a damaged pickle"):
+        read_dump(path, CLASSES)
+    assert not marker.exists()
 
 
 @pytest.fixture
@@ -186,7 +189,7 @@ def extension() -> Iterator[int]:
 @pytest.mark.parametrize("opcode", [b"\x82\xc8", b"\x83\xc8\x00", b"\x84\xc8\x00\x00\x00"])
 def test_an_extension_code_is_refused(tmp_path: Path, marker: Path, extension: int, opcode: bytes) -> None:
     payload = b"\x80\x02" + opcode + short(str(marker)) + b"\x85R."
-    assert_refused(tmp_path / "a.npy", npy(payload), marker, rf"code \(EXT\d {extension}\)")
+    assert_refused(tmp_path / "a.npy", npy(payload), marker, rf"code \(extension {extension}\)")
 
 
 @pytest.mark.parametrize("payload", [b"Pos.system\n.", b"\x80\x02X\x02\x00\x00\x00osQ.", b"\x80\x02(ooQ."])
@@ -201,7 +204,7 @@ def test_the_state_of_a_stand_in_stays_inert(tmp_path: Path, marker: Path) -> No
     for build in (b"cnumpy.core.multiarray\n_reconstruct\n)R" + state + b"b.", b"}" + state + b"b.", b"]Nb."):
         path = tmp_path / "a.npy"
         path.write_bytes(npy(build))
-        with pytest.raises(BadData, match=r"without its state|a state for what has none"):
+        with pytest.raises(BadData, match=r"an array of objects|a state for what has none"):
             read_dump(path, CLASSES)
     assert not marker.exists()
 
@@ -316,6 +319,24 @@ def test_a_bomb_is_one_clear_error(tmp_path: Path, bomb: str) -> None:
     assert len(str(caught.value)) < 1000 + len(str(path))
 
 
+def test_a_pickle_of_more_steps_than_any_table_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wsssbench.dumps.safe_pickle.MOST_STEPS", 100)
+    assert load_pickle(io.BytesIO(b"(" + b"N" * 97 + b"t."), "here", {}) == (None,) * 97
+    with pytest.raises(ValueError, match="too many opcodes"):
+        load_pickle(io.BytesIO(b"(" + b"N" * 98 + b"t."), "here", {})
+
+
+@pytest.mark.parametrize("parts", [(0, 5), (0, (2,)), (2**50, (1,)), (0, (2**50,)), (-1, (1,)), (0, ())])
+def test_a_tensor_whose_places_do_not_fit_is_one_clear_error(tmp_path: Path, parts: tuple[Any, Any]) -> None:
+    storage = torch.zeros(4)._typed_storage()
+    offset, stride = parts
+    tensor = Call(torch._utils._rebuild_tensor_v2, storage, offset, (4,), stride, False, OrderedDict())
+    path = tmp_path / "a.npy"
+    path.write_bytes(pickled_array({"keys": [1], "high_res": tensor}, 4))
+    with pytest.raises(BadData, match=r"high_res is damaged"):
+        read_dump(path, CLASSES)
+
+
 def test_a_list_that_holds_itself_is_one_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
     item: list[Any] = []
@@ -380,6 +401,8 @@ def test_plain_values_come_back_as_python_reads_them(protocol: int) -> None:
     stream = io.BytesIO(payload + b"after")
     if protocol < 3 and b"_codecs" not in payload:
         pytest.fail("protocols before 3 keep bytes as calls")
+    if protocol < 3:  # there they are calls, which would copy the same bytes again and again
+        value["bytes"] = ["\x00\xff", b"", "y" * 70_000]
     assert load_pickle(stream, "here", NUMPY_NAMES) == value
     assert stream.read() == b"after"
 
@@ -390,8 +413,8 @@ def test_plain_values_come_back_as_python_reads_them(protocol: int) -> None:
 def test_arrays_come_back_as_numpy_reads_them(protocol: int, dtype: str, order: str) -> None:
     array = np.asarray(np.arange(6).reshape(2, 3).astype(dtype), order=order)  # type: ignore[call-overload]
     found = load_pickle(io.BytesIO(pickle.dumps(array, protocol=protocol)), "here", NUMPY_NAMES)
-    assert isinstance(found, StoredArray)
-    np.testing.assert_array_equal(found.array(), array)
+    assert isinstance(found, Stored)
+    np.testing.assert_array_equal(found.value(), array)
 
 
 @pytest.mark.parametrize("code", ["O8", "V4", "M8", "m8", "c8", "f16", "S5", "U9999", "i3", "f4,f4", 5])
@@ -400,7 +423,7 @@ def test_a_forged_dtype_is_never_made(code: object) -> None:
     array = b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01K\x02\x85" + dtype + b"\x89C\x08abcdefghtb."
     found = load_pickle(io.BytesIO(array), "here", NUMPY_NAMES)
     with pytest.raises(ValueError, match="values of type"):
-        found.array()
+        found.value()
 
 
 # -------------------------------------------------------------------------------------------------- fuzz

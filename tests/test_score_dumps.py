@@ -508,5 +508,5 @@ def test_an_array_of_no_known_form_is_told_what_to_save() -> None:
 
 def test_a_coding_that_does_not_exist_is_refused_from_python() -> None:
     Path("labels").mkdir()
-    with pytest.raises(UnknownName, match="there is no coding 'trut'"):
+    with pytest.raises(UnknownName, match="unknown coding 'trut'"):
         wsssbench.score("labels", "shapes", "theirs", coding="trut", options={"shapes.preset": "tiny"})

@@ -98,7 +98,7 @@ def test_boundary_f_without_void_agrees_with_distance_maps(seed):
     for k in range(K + 1):
         edges = []
         for labels in (gold, said):
-            mask = np.pad(labels == k, 1, mode="edge")  # the image border is no outline
+            mask = np.pad(labels == k, 1, mode="edge")  # the image border is not an outline
             edges.append((mask & ~ndimage.binary_erosion(mask, border_value=1))[1:-1, 1:-1])
         if not edges[0].any():
             assert result["per_class"][k] is None

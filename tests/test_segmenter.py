@@ -27,7 +27,7 @@ from wsssbench.records.store import read_record
 from wsssbench.running.context import RunContext
 from wsssbench.running.engine import Engine
 from wsssbench.running.screen.progress import Progress
-from wsssbench.running.steps import StepRunner
+from wsssbench.running.step_runner import StepRunner
 from wsssbench.testing.tiny import TinyDataset, made_up_outputs
 from wsssbench.train import Schedule
 from wsssbench.training.crops import Batch, CropRule

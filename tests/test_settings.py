@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin, get_type_hints
 
 import pytest
 
+from wsssbench.cli.running import run
 from wsssbench.errors import BadData, UnknownName, WsssError
 from wsssbench.planning.settings import (
-    FLAG_KEYS,
+    FIELDS,
+    KINDS,
     Settings,
     check_names,
     find_settings,
+    key_of,
     load_settings,
     parse_option,
     parse_weights,
@@ -51,7 +54,7 @@ def test_the_commented_lines_of_the_example_are_valid_too(tmp_path: Path) -> Non
 
 def test_flags_go_before_the_file_and_absent_flags_do_not(tmp_path: Path) -> None:
     path = write(tmp_path, '[run]\nseeds = [3]\ndevice = "cpu"\nmethod = "cam"\nlimit = 4\n')
-    flags = {"seeds": "0,1,2", "device": None, "method": (), "runs": "out", "rerun": "stale"}
+    flags = {"seeds": "0,1,2", "device": None, "methods": (), "runs": "out", "rerun": "stale"}
     settings = load_settings(path, flags)
     assert settings.seeds == (0, 1, 2)
     assert (settings.device, settings.methods, settings.limit) == ("cpu", ("cam",), 4)
@@ -93,8 +96,8 @@ def test_an_unknown_table_or_key_names_file_path_and_nearest(
     [
         ("run = 5\n", "run"),
         ("[steps]\ncam = 3\n", "steps.cam"),
-        ("[methods.a]\n", "methods.a"),
-        ("[methods.a]\nsteps = []\n", "methods.a"),
+        ("[methods.a]\n", "methods.a.steps"),
+        ("[methods.a]\nsteps = []\n", "methods.a.steps"),
         ("[methods.a]\nsteps = [3]\n", "methods.a.steps"),
         ('[methods.a]\nsteps = ["cam"]\noptions = 3\n', "methods.a.options"),
         ('[methods.a]\nsteps = ["cam"]\noptions.cam = 3\n', "methods.a.options.cam"),
@@ -250,9 +253,32 @@ def test_weights_become_the_option_of_their_step() -> None:
     assert settings.options == {"rrm": {"crop": 1, "weights": "a.pth"}}
 
 
-def test_every_key_of_a_run_can_be_given_as_a_flag() -> None:
-    from wsssbench.cli.main import run
-    from wsssbench.commands.run import _settings_flags
+def test_every_setting_is_a_flag_of_run_and_an_argument_of_the_api_and_none_is_there_beside() -> None:
+    from wsssbench.api import functions
 
-    parsed = {parameter.name: None for parameter in run.params}
-    assert set(_settings_flags(parsed)) == set(FLAG_KEYS)
+    arguments = get_type_hints(functions.RunSettings)
+    beside = {"options", "weights", "config"}
+    assert set(FIELDS) <= {parameter.name for parameter in run.params}
+    assert set(arguments) == set(FIELDS) - {"methods", "datasets"} | beside
+    choices = {name: kind for name, kind in KINDS.items() if get_origin(kind) is Literal}
+    assert choices
+    assert {name: arguments[name] for name in choices} == choices
+
+
+@pytest.mark.parametrize("name", sorted(set(FIELDS) - {"rerun"}))
+def test_a_value_means_the_same_as_a_flag_a_key_and_an_argument(name: str, tmp_path: Path) -> None:
+    texts = {
+        "methods": "cam", "datasets": "shapes", "seeds": "1,2", "stages": "seg", "metrics": "pxap",
+        "threshold_policy": "oracle", "runs": "out", "device": "cuda:1", "precision": "fp32",
+        "filter": "exact", "limit": "3", "jobs": "2", "executor": "local", "plugins": "my.py",
+        "isolate": "true",
+    }  # fmt: skip
+    value, key = texts[name], key_of(FIELDS[name])
+    flag = next(parameter for parameter in run.params if parameter.name == name).opts[0]
+    words = [flag] if name == "isolate" else [flag, value]
+    flags = run.make_context("run", words).params
+    typed = load_settings(None, {n: v for n, v in flags.items() if n in FIELDS})
+    plain = value if name in ("limit", "jobs", "isolate") else f'"{value}"'
+    read = load_settings(write(tmp_path, f"[run]\n{key} = {plain}\n"), {})
+    assert getattr(typed, name) == getattr(read, name) != getattr(Settings(), name)
+    assert dataclasses.replace(typed, **{name: getattr(Settings(), name)}) == Settings()

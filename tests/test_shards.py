@@ -63,7 +63,7 @@ def the_record(runs: str) -> tuple[Path, dict[str, Any]]:
 def test_merged_shards_are_the_row_of_a_single_pass(of: int) -> None:
     assert score("--runs", "whole", "--metrics", METRICS).exit_code == 0
     shards(of, "--metrics", METRICS)
-    assert find_records("parts") == []  # a shard is no row
+    assert find_records("parts") == []  # a shard is not a row
     result = call("merge", "parts", "--runs", "runs")
     assert result.exit_code == 0, result.output
     (one, expected), (two, found) = the_record("whole"), the_record("runs")
@@ -184,7 +184,7 @@ def test_what_is_no_shard_is_refused(text: str) -> None:
 
 def test_more_shards_than_images_are_refused() -> None:
     result = score("--shard", "8/8", "--runs", "runs")
-    assert (result.exit_code, "of 7 images there are no 8 shards" in result.stderr) == (2, True)
+    assert (result.exit_code, "7 images cannot be divided into 8 shards" in result.stderr) == (2, True)
 
 
 def test_a_folder_without_shards_says_what_makes_them() -> None:

@@ -22,7 +22,7 @@ at_call = FAULTY["at_call"]
 find = FAULTY["find"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 PLACES = {
-    "planning": ("wsssbench.commands.run.make_plan", 1),
+    "planning": ("wsssbench.running.plan_run.make_plan", 1),
     "prediction": ("wsssbench.artifacts.ArtifactFolder.write", 2),
     "labels": ("wsssbench.running.engine.write_labels", 2),
     "scores": ("wsssbench.judging.judge.confusion_counts", 2),

@@ -18,9 +18,8 @@ from typing import Any
 import pytest
 
 from wsssbench.running.executors.outcome import write_end
+from wsssbench.running.executors.resumable import Resumable
 from wsssbench.running.executors.slurm_queue import QueueSilent, is_going_on, last_state, queue_states
-
-pytest.importorskip("submitit", reason="the extra `slurm` is not installed")
 
 RUNS = runpy.run_path(str(Path(__file__).with_name("patient_run.py")))
 in_an_empty_folder = RUNS["in_an_empty_folder"]
@@ -53,14 +52,15 @@ def job_ids(runs: str = "runs") -> list[str]:
 # ------------------------------------------------------------------------------------- a Slurm that is played
 
 PLAYED = {
-    "sbatch": 'cat "$1" > {folder}/script.$(cat {folder}/next)\n[ -e {folder}/refuse ] && '
+    "sbatch": 'printf "%s\\n" "$@" > {folder}/words.$(cat {folder}/next)\n[ -e {folder}/refuse ] && '
     "{{ echo 'sbatch: error: invalid partition specified: gpu' >&2; exit 1; }}\n"
     "n=$(cat {folder}/next); echo $((n + 1)) > {folder}/next\n"
     'echo "$n|PENDING|(Priority)" >> {folder}/queue\n'
-    'echo "Submitted batch job $n"',
+    'echo "$n"',
     "squeue": "[ -e {folder}/silent ] && {{ echo 'slurm_load_jobs error: Unable to contact' >&2; exit 1; }}\n"
     "cat {folder}/queue",
     "srun": "exit 1",
+    "scontrol": 'echo "$@"',
     "sacct": "echo OUT_OF_MEMORY",
 }
 
@@ -84,8 +84,9 @@ class Played:
         lines = (f"{name.removeprefix('job')}|{state}|vm" for name, state in states.items())
         (self.folder / "queue").write_text("".join(f"{line}\n" for line in lines))
 
-    def script(self, number: int) -> str:
-        return (self.folder / f"script.{number}").read_text()
+    def words(self, number: int) -> list[str]:
+        """What sbatch was given for the job of that number."""
+        return (self.folder / f"words.{number}").read_text().splitlines()
 
 
 @pytest.fixture
@@ -102,13 +103,16 @@ def test_a_trial_is_one_job_that_is_found_again_and_waits_for_the_one_whose_step
     assert first.exit_code == 0
     assert "[shapes patient seed 0] submitted as job 7\n" in first.stderr
     assert "the same command waits for them and collects; scancel 7 8 ends them" in first.stderr
-    lines = played.script(7).splitlines()
-    assert {"#SBATCH --partition=gpu", "#SBATCH --time=120", "#SBATCH --requeue", "#SBATCH --cpus-per-task=3",
-            "#SBATCH --signal=USR2@90"} <= set(lines)  # fmt: skip
-    assert any(line.startswith("#SBATCH --job-name=wsssbench-shapes-patient-seed0-") for line in lines)
-    assert any(line.startswith("srun ") and sys.executable in line for line in lines)
-    assert "--dependency" not in played.script(7)
-    assert "#SBATCH --dependency=afterany:7\n" in played.script(8)
+    lines = played.words(7)
+    assert {"--partition=gpu", "--time=2:00:00", "--requeue", "--cpus-per-task=3", "--signal=USR2@90"} <= set(
+        lines
+    )
+    assert any(line.startswith("--job-name=wsssbench-shapes-patient-seed0-") for line in lines)
+    assert lines[-2] == "--wrap"
+    assert lines[-1].startswith("srun ")
+    assert f"{sys.executable} -u -m wsssbench.running.executors.resumable" in lines[-1]
+    assert not any(line.startswith("--dependency") for line in lines)
+    assert "--dependency=afterany:7" in played.words(8)
     again = run(*asked, "--detach", "--quiet")
     assert (again.exit_code, "scancel 7 8" in again.stderr) == (0, True)
     assert (played.folder / "next").read_text() == "9\n", "nothing is submitted twice"
@@ -116,35 +120,24 @@ def test_a_trial_is_one_job_that_is_found_again_and_waits_for_the_one_whose_step
     assert "submitted as job 9" in run(*asked, "--detach").stderr, "one that has ended is submitted again"
 
 
-def test_the_pickle_of_a_job_holds_a_command_line_alone(played: Played) -> None:
-    from submitit.core.utils import DelayedSubmission
-
-    run(*SLURM, "--detach")
-    (path,) = Path("runs").glob(".jobs/*/7_submitted.pkl")
-    job = DelayedSubmission.load(path).function
-    assert vars(job) == {"words": job.words, "asked": 0}
-    assert job.words[:4] == [sys.executable, "-u", "-m", "wsssbench.running.executors.worker"]
-    assert Path(job.words[4]) == path.parent.absolute()
-
-
 def test_jobs_that_end_without_a_word_are_told_with_their_state_and_log(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(*SLURM, "--detach", "--seeds", "0,1")
-    log = next(Path("runs").glob(".jobs/shapes-patient-seed1-*")) / "8_0_log.out"
+    log = next(Path("runs").glob(".jobs/shapes-patient-seed1-*")) / "8.log"
     log.write_text("slurmstepd: error: the node is on fire\n")
     played.says(job7="CANCELLED by 0")
     result = run(*SLURM[:-2], "-o", "slurm.poll_seconds=0.1", "--seeds", "0,1", "--detach")
     assert "submitted as job 9" in result.stderr
     assert "submitted as job 10" in result.stderr
-    log.rename(log.with_name("10_0_log.out"))
+    log.rename(log.with_name("10.log"))
     monkeypatch.setattr(
         "wsssbench.running.executors.slurm.sleep", lambda seconds: played.says(job9="CANCELLED")
     )
     result = run(*SLURM, "--seeds", "0,1")
     assert result.exit_code == 1
-    assert "seed 0: its process ended without a word (job 9: CANCELLED)" in result.stderr
-    assert "seed 1: its process ended without a word (job 10: OUT_OF_MEMORY)" in result.stderr, "sacct's word"
+    assert "seed 0: its process ended without saying why (job 9: CANCELLED)" in result.stderr
+    assert "seed 1: its process ended without saying why (job 10: OUT_OF_MEMORY)" in result.stderr
     assert "  | slurmstepd: error: the node is on fire\n  log: " in result.stderr
 
 
@@ -213,14 +206,7 @@ def test_states_are_read_whatever_stands_in_the_reason(played: Played) -> None:
 
 # ------------------------------------------------------------------------------------------ leaving a node
 
-WRAPPED = """
-import signal, sys
-from wsssbench.running.executors.resumable import Resumable
-def requeue(number, frame):
-    print("requeued", flush=True)
-    raise SystemExit(9)
-signal.signal(signal.SIGUSR2, requeue)
-worker = '''
+WORKER = """
 import sys, time
 print("at work", flush=True)
 try:
@@ -229,54 +215,65 @@ except KeyboardInterrupt:
     time.sleep(0.5)
     print("saved", flush=True)
     sys.exit(130)
-'''
-print("result", Resumable([sys.executable, "-u", "-c", worker])())
 """
 
 
 @pytest.mark.parametrize(
     ("number", "state", "ending"),
     [
-        (signal.SIGTERM, "RUNNING", ["saved", "requeued"]),  # preempted, and left to requeue itself
+        (signal.SIGTERM, "RUNNING", ["saved", "requeue 7"]),  # preempted, and left to requeue itself
         (signal.SIGTERM, "COMPLETING", ["saved"]),  # cancelled, or requeued by Slurm
-        (signal.SIGUSR2, "RUNNING", ["saved", "requeued"]),  # soon out of time
+        (signal.SIGUSR2, "RUNNING", ["saved", "requeue 7"]),  # soon out of time
     ],
 )
 def test_a_job_that_leaves_its_node_saves_once_and_goes_back_to_the_queue(
-    number: int, state: str, ending: list[str], played: Played, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    number: int, state: str, ending: list[str], played: Played, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     played.says(job7=state)
     monkeypatch.setenv("SLURM_JOB_ID", "7")
-    process = subprocess.Popen(
-        [sys.executable, "-c", WRAPPED], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+    process = resumed(tmp_path, 2)
     assert process.stdout is not None
     assert process.stdout.readline() == "at work\n"
     os.killpg(process.pid, number)  # as Slurm does: every process of the job
     os.killpg(process.pid, number)
     lines = process.communicate()[0].splitlines()
     assert lines == [f"{signal.Signals(number).name}: stopping the trial", *ending]
-    assert process.returncode == (9 if "requeued" in ending else 130)
+    assert process.returncode == 130
+
+
+def resumed(folder: Path, timeouts: int) -> subprocess.Popen[str]:
+    """A worker that sleeps, as a job has it run."""
+    words = ["-m", "wsssbench.running.executors.resumable", folder, timeouts, sys.executable, "-c", WORKER]
+    return subprocess.Popen(
+        [sys.executable, "-u", *map(str, words)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def test_a_job_that_has_run_into_its_limit_too_often_ends(
+    played: Played, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    for requeued in (True, False):
+        process = resumed(tmp_path, 1)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "at work\n"
+        os.killpg(process.pid, signal.SIGUSR2)
+        said = process.communicate()[0]
+        assert ("requeue 7" in said, "more than 1 times" in said) == (requeued, not requeued)
 
 
 def test_a_job_whose_process_is_killed_fails_and_one_that_ends_has_its_exit_code(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    from wsssbench.running.executors.resumable import Resumable
-
     before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGUSR2)]
     try:
-        assert Resumable([sys.executable, "-S", "-c", ""])() == 0
-        for text, code in (("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 1)):
-            with pytest.raises(SystemExit) as caught:
-                Resumable([sys.executable, "-S", "-c", text])()
-            assert caught.value.code == code
+        for text, code in (("", 0), ("raise SystemExit(3)", 3), ("import os; os.kill(os.getpid(), 9)", 1)):
+            assert Resumable(Path(), 1, [sys.executable, "-S", "-c", text]).run() == code
     finally:
         for number, handler in before:
             signal.signal(number, handler)
     assert capfd.readouterr().out == "the trial's process was killed by SIGKILL\n"
-    again = Resumable(["x"]).checkpoint()
-    assert again.function.words == ["x"]
 
 
 # -------------------------------------------------------------------------------------------- a real Slurm
@@ -346,9 +343,9 @@ def test_jobs_that_fail_die_or_are_cancelled_are_told_with_their_logs(
     told = result.stderr
     assert "FAILED [shapes bad seed 0] seg on val: ValueError: the fault that was asked for" in told
     assert "| FAILED bad seed 0 seg on val: ValueError: the fault that was asked for" in told
-    assert "FAILED shapes dead seed 0: its process ended without a word" in told
+    assert "FAILED shapes dead seed 0: its process ended without saying why" in told
     assert "the trial's process was killed by SIGKILL" in told
-    assert "FAILED shapes long seed 0: its process ended without a word" in told
+    assert "FAILED shapes long seed 0: its process ended without saying why" in told
     assert {name.split("/")[1]: r["status"] for name, r in records("runs").items()} == {"bad": "failed"}
 
 
@@ -358,3 +355,6 @@ def test_what_the_real_sbatch_refuses_is_told_in_its_words(node: None) -> None:
     assert result.exit_code == 2
     assert "Slurm refuses this job" in result.stderr
     assert "invalid partition" in result.stderr
+    result = run(*SLURM, "-o", "slurm.partion=gpu")
+    assert result.exit_code == 2
+    assert "unrecognized option '--partion=gpu'" in result.stderr

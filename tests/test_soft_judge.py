@@ -85,7 +85,7 @@ def test_outputs_and_masks_are_read_once_per_image() -> None:
 
 @pytest.mark.parametrize("metric", SOFT, ids=lambda metric: metric.name)
 def test_a_kind_that_the_step_did_not_give_is_told_with_the_image(metric: Any) -> None:
-    with pytest.raises(WsssError, match=f"the step gave no {metric.needs}") as caught:
+    with pytest.raises(WsssError, match=f"needs {metric.needs}, which the step did not output") as caught:
         score_outputs(DATA, IDS, lambda id: Outputs(labels=DATA.mask(id)), [metric])
     assert caught.value.where == f"tiny {IDS[0]}"
 

@@ -137,7 +137,7 @@ def test_rows_of_different_policies_are_never_in_one_table(tmp_path: Path) -> No
     text = render(rows_of(records))
     assert text.count("## toy: seg") == 3
     assert "threshold_policy held-out" in text
-    assert text.count("[oracle threshold]") == 1  # the method without a threshold is no oracle
+    assert text.count("[oracle threshold]") == 1  # the method without a threshold is not an oracle
 
 
 def test_a_method_without_a_threshold_is_judged_on_the_same_images(tmp_path: Path) -> None:

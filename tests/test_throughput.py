@@ -17,6 +17,7 @@ from wsssbench.reporting.throughput import throughput_tables
 from wsssbench.throughput.record import (
     BenchProtocol,
     BenchRecord,
+    Lap,
     Machine,
     bench_line,
     find_benches,
@@ -39,9 +40,10 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def made_up(method: str = "cam", **changes: Any) -> BenchRecord:
     """A record with a training and a call."""
+    laps = [Lap(seconds, 16, {}) for seconds in (1.0, 2.0, 3.0)]
     lines = (
-        bench_line("cam", "train", [1.0, 2.0, 3.0], [16] * 3, [(2.0, {"network": 1.5})], 5_000_000),
-        bench_line("cam", "predict val", [0.5], [16]),
+        bench_line("cam", "train", laps, [Lap(2.0, 16, {"network": 1.5})], 5_000_000),
+        bench_line("cam", "predict val", [Lap(0.5, 16, {})]),
     )
     fields: dict[str, Any] = {
         "method": method, "dataset": "shapes", "dataset_version": "1", "dataset_options": {"px": 96},
@@ -125,7 +127,7 @@ def test_no_table_holds_numbers_of_two_machines_or_data_sets() -> None:
 
 def test_the_table_shows_the_numbers_and_below_them_where_the_time_goes() -> None:
     (table,) = throughput_tables([made_up()])
-    _, main_table, _, phases, _ = table.markdown().split("\n\n")
+    main_table, phases = (text.markdown().split("\n\n")[1] for text in table.texts())
     head, _, training, call = ([cell.strip() for cell in line.split("|")] for line in main_table.splitlines())
     shown = dict(zip(head, training, strict=True))
     assert shown["median ms [quartiles]"] == "2000.0 [1500.0, 2500.0]"
@@ -142,7 +144,7 @@ def test_records_of_one_method_are_told_apart_by_what_differs() -> None:
     titles = {row["method"]: row["variant"] for row in table.data()["rows"] if row["method"] == "rrm"}
     assert titles == {"rrm": ""}
     assert {row["variant"] for row in table.data()["rows"]} == {"", "warmup=2", "warmup=9"}
-    assert "cam (warmup=9)" in table.markdown()
+    assert "cam (warmup=9)" in table.texts()[0].markdown()
 
 
 def test_the_report_adds_throughput_after_the_other_tables_and_only_where_there_is_some() -> None:

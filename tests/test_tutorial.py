@@ -13,6 +13,8 @@ from click.testing import CliRunner
 
 from wsssbench.cli.main import main
 
+main.load()
+
 TUTORIAL = Path(__file__).resolve().parents[1] / "docs" / "tutorial.md"
 TEXT = TUTORIAL.read_text(encoding="utf-8")
 BLOCK = re.compile(r"^(<!-- stable -->\n)?```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -125,7 +125,7 @@ def test_a_name_with_a_blank_is_refused_with_what_to_do(voc_tree: Any) -> None:
 
 def test_a_list_in_utf_16_is_refused_with_what_to_do(voc_tree: Any) -> None:
     voc_tree.list_file("val").write_text(A, encoding="utf-16")  # as PowerShell writes it
-    with pytest.raises(BadData, match=r"this list is no text in UTF-8[^\n]*\n.*save it as UTF-8"):
+    with pytest.raises(BadData, match=r"this list is not a text in UTF-8[^\n]*\n.*save it as UTF-8"):
         opened(voc_tree)
 
 

@@ -110,11 +110,11 @@ def test_wrong_labels_are_named_and_leave_no_archive(target: Path, case: str) ->
 @pytest.mark.parametrize(
     ("ids", "competition", "message"),
     [
-        (IDS, "comp4", "no competition"),
+        (IDS, "comp4", "not a competition"),
         ((), "comp6", "empty list"),
         ((IDS[0], IDS[0]), "comp6", "stands twice"),
-        (("../../x",), "comp6", "no id"),
-        (("a/b",), "comp6", "no id"),
+        (("../../x",), "comp6", "not an id"),
+        (("a/b",), "comp6", "not an id"),
         (("2099_000001",), "comp6", "size of image 2099_000001 is not known"),
     ],
 )
@@ -165,23 +165,23 @@ WRONG_ARCHIVES: dict[str, tuple[Callable[[Members], Members], str]] = {
     "a dot": (renamed(f"./{FOLDER}/{IDS[2]}.png"), "no place"),
     "another folder": (renamed(f"results/VOC2012/{IDS[2]}.png"), "no place"),
     "both competitions": (renamed(f"{FOLDER.replace('6', '5')}/{IDS[2]}.png"), "no place"),
-    "a link": (special(LINK, link="/etc/hostname"), "no plain file"),
-    "a hard link": (special(HARD, link=f"{FOLDER}/{IDS[0]}.png"), "no plain file"),
+    "a link": (special(LINK, link="/etc/hostname"), "not a plain file"),
+    "a hard link": (special(HARD, link=f"{FOLDER}/{IDS[0]}.png"), "not a plain file"),
     "a link in place": (
         lambda content: special(LINK, f"{FOLDER}/{IDS[0]}.png", "x")(content[1:]),
-        "no plain file",
+        "not a plain file",
     ),
-    "a folder": (special(FOLDER_TYPE, "results"), "no plain file"),
-    "a device": (special(tarfile.CHRTYPE), "no plain file"),
+    "a folder": (special(FOLDER_TYPE, "results"), "not a plain file"),
+    "a device": (special(tarfile.CHRTYPE), "not a plain file"),
     "void": (replaced(png(np.full_like(OWN, 255))), "label 255"),
     "a class too many": (replaced(png(np.full_like(OWN, 21))), "label 21"),
     "another size": (replaced(png(OWN[1:])), r"\(11, 14\), the image \(12, 14\)"),
     "colours": (replaced(png(OWN, mode="RGB")), "mode RGB"),
     "grey": (replaced(png(OWN, mode="L")), "mode L"),
     "another palette": (replaced(png(OWN, GREY)), "palette is not VOC's"),
-    "no picture": (replaced(b"hello"), "no PNG"),
+    "no picture": (replaced(b"hello"), "picture cannot be read"),
     "half a picture": (replaced(png(OWN)[:-40]), "cannot be read"),
-    "nothing": (replaced(b""), "no PNG"),
+    "nothing": (replaced(b""), "picture cannot be read"),
 }
 
 

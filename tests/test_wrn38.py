@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import runpy
 import zlib
 from collections.abc import Callable
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from wsssbench.nets.official import heads_held, load_official
 from wsssbench.nets.segment_heads import HeadPlan
 from wsssbench.nets.wrn38 import PreActivationBlock, WideResNet38
 from wsssbench.nets.wrn38_names import mxnet_name, official_name
+
+Narrow: Any = runpy.run_path(str(Path(__file__).with_name("narrow_net.py")))["Narrow"]
 
 State = dict[str, Tensor]
 
@@ -262,19 +266,6 @@ def test_another_backbone_is_refused_before_the_file_is_read() -> None:
 
 
 # ----------------------------------------------------------------------------------------------- MXNet
-
-
-class Narrow(nn.Sequential):
-    """A few layers of WRN-38 with few channels, under the same names."""
-
-    file_layouts = WideResNet38.file_layouts
-    besides = WideResNet38.besides
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Conv2d(3, 4, 3, bias=False)
-        self.stage2 = nn.Sequential(PreActivationBlock(4, (4, 8), (3, 3), (1, 1), 2))
-        self.norm = nn.BatchNorm2d(8)
 
 
 def mxnet_bytes(state: dict[str, np.ndarray]) -> bytes:

@@ -15,11 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.dumps.array_files import read_npz
 from wsssbench.errors import BadData
 from wsssbench.files.atomic import atomic_write_bytes, atomic_write_text, read_bytes
 from wsssbench.files.image_files import LOSSLESS, opened
-from wsssbench.identity import Stage, content_key
 from wsssbench.masks import read_labels, write_labels
 from wsssbench.types import KINDS, Kind, Maps, Outputs
 
@@ -93,6 +91,8 @@ class ArtifactFolder:
         return Outputs(**{kind: self._read(id, kind) for kind in kinds})
 
     def _read(self, id: str, kind: Kind) -> Any:
+        from wsssbench.dumps.array_files import read_npz  # late: a plan reads no artifact
+
         path = self.path(id, kind)
         try:
             return read_labels(path) if kind in ("labels", "mined") else _unpacked(kind, read_npz(path))
@@ -179,20 +179,3 @@ def _unpacked(kind: Kind, data: Any) -> Any:
     if kind == "probs":
         return data["probs"].astype(np.float32)
     return data["scores"]
-
-
-def artifact_name(
-    split: str, tags_given: bool, stage: Stage | None = None, part: Sequence[str] | None = None
-) -> str:
-    """Folder name of a step's outputs: `train-tags`, `val`, `val@0.5,1.0+flip-v2`.
-
-    The views' version is in the name: what an older rule made of several is never taken for another's. Of a
-    `part` of the split, some of its ids, outputs lie apart, as `train+part-1a2b3c4d`: their last bits depend
-    on the images that they were predicted with.
-    """
-    name = f"{split}-tags" if tags_given else split
-    name += "" if part is None else f"+part-{content_key(list(part))[:8]}"
-    if stage is not None and stage.multi_scale:
-        name += "@" + ",".join(map(str, stage.scales)) + ("+flip" if stage.flip else "")
-        name += "" if stage.version == "1" else f"-v{stage.version}"
-    return name

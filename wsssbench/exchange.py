@@ -43,7 +43,7 @@ class DatasetCard:
     licence: str
     source: str
     image_px: int  # typical long side in pixels; spatial filter widths are scaled by image_px / 500
-    generated: bool = False  # a generated set is drawn anew from each run's seed
+    generated: bool = False  # a generated set is drawn again for each run's seed
     options: Mapping[str, Any] = field(default_factory=dict)  # what else names its content (mask folder, ...)
     without_masks: Mapping[str, int] = field(default_factory=dict)  # split -> images that lack one, if any do
     palette: str = ""  # "voc": label k has colour k of VOC's palette, so that colours tell labels

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from wsssbench.option_fields import NoConfig as NoConfig
 from wsssbench.option_fields import option as option
@@ -19,17 +19,20 @@ if TYPE_CHECKING:
     Mask: TypeAlias = NDArray[np.uint8]  # (H, W) in 0..K or 255
     Tags: TypeAlias = NDArray[np.bool_]  # (K,)
 
+FilterBackend: TypeAlias = Literal["lattice", "exact", "pydensecrf"]  # of the Gaussian filter
+BACKENDS: tuple[FilterBackend, ...] = get_args(FilterBackend)
+
 
 @dataclass(frozen=True)
 class CrfSet:
     """Parameters of one dense CRF: Potts compatibilities, widths in pixels (and 0..255 colour units)."""
 
-    gauss_xy: float
-    gauss_compat: float
-    bilateral_xy: float
-    bilateral_rgb: float
-    bilateral_compat: float
-    iterations: int = 10
+    gauss_xy: float = option(MISSING, "width of the smoothness kernel, pixels", above=0)
+    gauss_compat: float = option(MISSING, "its weight", low=0)
+    bilateral_xy: float = option(MISSING, "width of the appearance kernel, pixels", above=0)
+    bilateral_rgb: float = option(MISSING, "its width in colours of 0..255", above=0)
+    bilateral_compat: float = option(MISSING, "its weight", low=0)
+    iterations: int = option(10, "of mean field", low=1)
 
 
 @dataclass(frozen=True)

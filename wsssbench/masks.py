@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from wsssbench.errors import BadData, first_names
+from wsssbench.errors import BadData
 from wsssbench.files.atomic import atomic_write_bytes
 from wsssbench.files.image_files import LOSSLESS, is_scaled_grey, opened, palette_of
 from wsssbench.files.label_palette import LabelPalettes
 from wsssbench.files.label_palette import voc_palette as voc_palette  # its place for everyone else
 from wsssbench.files.label_png import label_png, plain_picture
-from wsssbench.types import IGNORE, DatasetCard, Maps
+from wsssbench.types import IGNORE, Maps
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,10 +73,10 @@ def read_indices(path: Path | str) -> tuple[Labels, bytes]:
 
 
 def missing_masks(folder: Path | str, ids: Sequence[str]) -> list[str]:
-    """The ids without a file <folder>/<id>.png; BadData where there is no such folder."""
+    """The ids without a file <folder>/<id>.png; BadData where the folder does not exist."""
     root = Path(folder)
     if not root.is_dir():
-        raise BadData("no such folder of labels", where=root, hint="one <image id>.png per image")
+        raise BadData("the folder of labels does not exist", where=root, hint="one <image id>.png per image")
     return [id for id in ids if not (root / f"{id}.png").is_file()]
 
 
@@ -128,18 +128,21 @@ def resize_bilinear(values: Planes, shape: tuple[int, int]) -> Planes:
     return result
 
 
-def _first_largest(
-    planes: Planes, labels: Iterable[int], shape: tuple[int, int], floor: float, start: int = 0
-) -> Labels:
-    """Label of the largest resized plane above `floor`, else `start`; plane by plane, to save memory."""
-    best = np.full(shape, floor, np.float32)
-    result = np.full(shape, start, np.uint8)
+def largest_plane(
+    planes: Planes, labels: Iterable[int], shape: tuple[int, int], least: float
+) -> tuple[Labels, NDArray[np.float32]]:
+    """(H, W) label of the largest plane of each pixel and its value, after resizing (T, h, w) to `shape`.
+
+    0 and `least` where no plane is above `least`. At a tie the earlier plane wins. One plane is resized at a
+    time, to save memory.
+    """
+    best, result = np.full(shape, least, np.float32), np.zeros(shape, np.uint8)
     for plane, label in zip(planes, labels, strict=True):
         here = resize_bilinear(plane[None], shape)[0]
         larger = here > best
         np.copyto(best, here, where=larger)
         result[larger] = label
-    return result
+    return result, best
 
 
 def tagged_maps(maps: Maps, tags: NDArray[np.bool_] | None) -> Maps:
@@ -155,7 +158,7 @@ def threshold_labels(maps: Maps, threshold: float, shape: tuple[int, int]) -> La
 
     Maps are resized to `shape` first; T may be 0. At a tie the lower class wins.
     """
-    return _first_largest(maps.values, (int(c) + 1 for c in maps.classes), shape, threshold)
+    return largest_plane(maps.values, (int(c) + 1 for c in maps.classes), shape, threshold)[0]
 
 
 def argmax_labels(probs: Planes, shape: tuple[int, int], tags: NDArray[np.bool_] | None = None) -> Labels:
@@ -165,7 +168,7 @@ def argmax_labels(probs: Planes, shape: tuple[int, int], tags: NDArray[np.bool_]
         raise ValueError(f"{len(tags)} tags for {count} planes; expected {count - 1}")
     allowed = range(count) if tags is None else [0, *(np.flatnonzero(tags) + 1).tolist()]
     planes = probs if tags is None else probs[allowed]
-    return _first_largest(planes, allowed, shape, -np.inf)
+    return largest_plane(planes, allowed, shape, -np.inf)[0]
 
 
 VOID_COLOUR = (225, 225, 225)  # light grey: neither a class nor background
@@ -182,34 +185,3 @@ def overlay(image: Image, labels: Mask, alpha: float = 0.5) -> Image:
     palette[IGNORE] = VOID_COLOUR
     mixed = (1 - alpha) * image.astype(np.float32) + alpha * palette[labels]
     return np.where((labels == 0)[..., None], image, np.rint(mixed).astype(np.uint8))
-
-
-def refuse_overlap(
-    fit_split: str, learned: Iterable[str], eval_split: str, judged: Iterable[str], where: object
-) -> None:
-    """BadData where images are both learned from and judged in the `seg` stages.
-
-    The label split may share images with the fit split: there methods label what they learned from.
-    """
-    known = set(learned)
-    shared = [id for id in judged if id in known]
-    if shared:
-        count = f"{len(shared):,} images are" if len(shared) > 1 else "1 image is"
-        what = f"{count} in {fit_split} and in {eval_split}: {first_names(shared)}"
-        hint = "give each split its own list: methods are not judged on what they learned from"
-        raise BadData(what, where=where, hint=hint)
-
-
-def require_masks(card: DatasetCard, split: str, purpose: str) -> None:
-    """BadData where images of `split` have no masks, which `purpose` needs: "full learns from them"."""
-    lacking = card.without_masks.get(split, 0)
-    if lacking:
-        what = f"{without_mask(lacking, f'{card.name}:{split}')}, and {purpose}"
-        name = card.name.partition(":")[0]
-        hint = f"add them (wsssbench prepare {name} counts them); methods that learn from tags, judged on a "
-        raise BadData(what, where=f"masks of {split}", hint=f"{hint}split that has masks, need none")
-
-
-def without_mask(count: int, split: str) -> str:
-    """ "3 images of train have no mask"."""
-    return f"1 image of {split} has no mask" if count == 1 else f"{count:,} images of {split} have no mask"

@@ -81,11 +81,16 @@ def checked(counts: Counts, classes: int, where: object, truth: object) -> Count
         side = counts[name]
         wrong = side[(side > classes) & (side != IGNORE)]
         if len(wrong):
-            values = ", ".join(str(v) for v in np.unique(wrong)[:5])
-            hint = f"labels are 0 for background, 1..{classes} for classes, {IGNORE} for none"
             whose = "truth" if name == "gold" else "prediction"
-            raise BadData(f"{whose} has label {values}, outside 0..{classes}", where=place, hint=hint)
+            raise wrong_labels(whose, np.unique(wrong), classes, place)
     return counts
+
+
+def wrong_labels(whose: str, labels: Ints, classes: int, where: object) -> BadData:
+    """The error for distinct `labels` that are neither in 0..classes nor 255; it names the first five."""
+    values = ", ".join(str(label) for label in labels[:5])
+    hint = f"labels are 0 for background, 1..{classes} for classes, {IGNORE} for none"
+    return BadData(f"{whose} has label {values}, outside 0..{classes}", where=where, hint=hint)
 
 
 def add_counts(many: Iterable[Counts]) -> Counts:

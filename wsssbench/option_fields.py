@@ -15,7 +15,7 @@ class Range:
     """The values that an option may have: `low` and `high` are among them, `above` and `below` are not.
 
     Of a list each element counts, and with `filled` it has at least one (a text at least one character).
-    What is no number (none, a word where a number or a word may stand) has no bounds.
+    What is not a number (none, a word where a number or a word may stand) has no bounds.
     """
 
     low: float | None = None
@@ -25,7 +25,7 @@ class Range:
     filled: bool = False
 
     def __post_init__(self) -> None:
-        """ValueError for bounds that are no numbers, contradict each other or leave nothing between them."""
+        """ValueError for bounds that are not numbers, contradict each other or leave nothing between them."""
         bounds = [b for b in (self.low, self.above, self.high, self.below) if b is not None]
         if not all(type(bound) in (int, float) for bound in bounds):
             raise ValueError(f"the bounds of an option are numbers, not {bounds}")

@@ -63,7 +63,6 @@ AHEAD = 4  # batches under way while a GPU trains
 POLY_POWER = 0.9  # DeepLab's schedule; RRM's code likewise (tool/torchutils.py)
 STEPS = "/steps"  # after a training's name: the purpose of the seed that its steps draw from
 RANK_SEED = 1 << 40  # between the seeds of processes that share a training: more than it has steps
-SETTLED, WORTH_HIDING = 3.0, 20.0  # seconds: after which the rate is known; that a training still takes
 HELD = "stopping after this step, with a checkpoint"
 AT_ONCE = "; once more to stop at once"
 
@@ -85,12 +84,12 @@ def train(
     `ctx.step_limit` ends the training early, at the rates of the whole schedule; `check` does not judge what
     was ended so. What a check has in `memory` (plain lists and numbers) goes into the checkpoint. Raises
     TrainingFailed where a loss is not finite, or where `check` does: it sees the losses of the whole batch,
-    whoever shares it. On a GPU losses are checked and told LATE_STEPS later, and before every checkpoint.
+    whoever shares it. On a GPU losses are checked and reported LATE_STEPS later, and before every checkpoint.
     """
     saved = ctx.workdir / "ckpt" / f"{name}.pt"
     start = load_checkpoint(saved, model, optimizer, check)
     seed, last_save = ctx.seed(name + STEPS) + _rank_seed(), time.perf_counter()
-    end, begin = last_step(plan, ctx.step_limit, start), time.perf_counter()
+    end = last_step(plan, ctx.step_limit, start)
     model.train()
     late = LateLosses(_teller(ctx, name, end, check), steps_late(ctx))
     with sizes_repeat(ctx.device), _shared(model), HeldInterrupts() as interrupts, late:
@@ -98,7 +97,6 @@ def train(
             torch.manual_seed((seed + step) % 2**63)
             values = one_step(ctx, model, optimizer, losses, batch, poly(step, plan.steps), plan.clip)
             late.note(StepReport(step, values, batch.whole, optimizer.param_groups[0]["lr"]))
-            _compile_beside(ctx, time.perf_counter() - begin, step + 1 - start, end - start)
             asked, due = _agreed(interrupts.asked, time.perf_counter() - last_save > CHECKPOINT_SECONDS)
             if asked or due:
                 late.settle()
@@ -130,16 +128,6 @@ def _teller(
         ctx.progress(report.step + 1, end, report.images, numbers)
 
     return tell
-
-
-def _compile_beside(ctx: Context, seconds: float, done: int, steps: int) -> None:
-    """On a CPU, let the lattice's loops be compiled beside a training that is long enough to hide that."""
-    if seconds < SETTLED or ctx.device != "cpu" or ctx.filter_backend != "lattice" or not distributed.leads():
-        return
-    if seconds / done * (steps - done) > WORTH_HIDING:
-        from wsssbench.ops.compile_ahead import compile_ahead
-
-        compile_ahead()
 
 
 def last_step(plan: Schedule, limit: int | None, start: int) -> int:
@@ -182,7 +170,7 @@ class HeldInterrupts:
     def __exit__(self, *error: object) -> None:
         self._restore()
         if self.asked and isinstance(error[1], Exception) and distributed.group() is not None:
-            raise KeyboardInterrupt  # torchrun stops all where one is lost: that is no failure of the cell
+            raise KeyboardInterrupt  # torchrun stops all where one is lost: that is not a failure of the cell
 
 
 def one_step(
@@ -207,7 +195,7 @@ def one_step(
     with ctx.phase("backward"):
         (values["total"] * share if sharers else values["total"]).backward()  # type: ignore[no-untyped-call]
     if sharers:
-        from wsssbench.distributed.gradients import share_step
+        from wsssbench.distributed.shared_model import share_step
 
         with ctx.phase("gradients of others"):
             values = share_step(values, model, share, sharers)
@@ -231,10 +219,9 @@ def autocast(ctx: Context) -> AbstractContextManager[Any]:
 def _timed(ctx: Context, batches: CropBatches, start: int, steps: int) -> Iterator[tuple[int, Batch]]:
     gpu = ctx.device.startswith("cuda")
     source = batches.run(start, steps, AHEAD if gpu else 0, pinned=gpu)
-    group = distributed.group()
     for step in range(start, steps):
         with ctx.phase("wait for data"):
-            batch = next(source) if group is None else group.all_ready(lambda: next(source))
+            batch = next(source)
         yield step, batch
 
 
@@ -254,7 +241,7 @@ def _shared(model: nn.Module) -> Iterator[None]:
     if group is None:
         yield
         return
-    from wsssbench.distributed.gradients import shared_model
+    from wsssbench.distributed.shared_model import shared_model
 
     with shared_model(model, group):
         yield

@@ -134,7 +134,7 @@ def _parsed(text: str, where: str) -> tuple[str, list[str]]:
     new, _, rest = text.partition(":")
     members = [name.strip() for name in rest.split("+")]
     if not new.strip() or not all(members):
-        raise WsssError(f"{text!r} is no merge", where=where, hint="write NEW:OLD+OLD, as animal:cat+dog")
+        raise WsssError(f"{text!r} is not a merge", where=where, hint="write NEW:OLD+OLD, as animal:cat+dog")
     if not is_name(new) or set(new) & set("|;,"):
         what = f"{new!r:.80} cannot be the name of a class"
         raise WsssError(what, where=where, hint="one short line of text, without | ; and ,")

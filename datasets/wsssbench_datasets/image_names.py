@@ -29,7 +29,7 @@ SHOWN = 3  # names in an error
 def inside(root: Path, text: str, where: str) -> Path:
     """`root`/`text`; BadData for an absolute path, one with "..", and one that a link leads out of `root`."""
     if not text or "\\" in text or "\0" in text:
-        raise BadData(f"{text!r} is no path", where=where, hint="write it from the root, with /")
+        raise BadData(f"{text!r} is not a path", where=where, hint="write it from the root, with /")
     relative = PurePosixPath(text)
     if relative.is_absolute() or ".." in relative.parts:
         hint = "put the files below the folder of dataset.toml and write the path from there"
@@ -69,7 +69,7 @@ def read_text(path: Path, most_bytes: int, what: str) -> str:
     try:
         return read_small_file(path, most_bytes, what).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadData(f"this {what} is no text in UTF-8", where=path, hint="save it as UTF-8") from error
+        raise BadData(f"this {what} is not a text in UTF-8", where=path, hint="save it as UTF-8") from error
 
 
 def entries_in(folder: Path) -> list[os.DirEntry[str]]:
@@ -86,7 +86,7 @@ def json_fault(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg[:1].lower()}{error.msg[1:]} in line {error.lineno}, column {error.colno}"
     if isinstance(error, UnicodeDecodeError):
-        return "it is no text in UTF-8"
+        return "it is not a text in UTF-8"
     if isinstance(error, RecursionError):
         return "its lists are nested too deep"
     if isinstance(error, OSError):
@@ -131,7 +131,7 @@ def first_name(line: str, ends: str = BLANKS) -> str:
 
     It ends with the first suffix of a picture that one of `ends` or nothing follows. It is the first word
     where there is no suffix, and where the rest is another file: of that name (the mask), or, after a word
-    that is no path, a path.
+    that is not a path, a path.
     """
     line = line.strip()
     word, *rest = re.split(f"[{ends}]+", line, maxsplit=1)
@@ -221,7 +221,7 @@ class PictureFolder:
         return tuple(sorted(self._files))
 
     def ids(self) -> tuple[str, ...]:
-        """The ids of all pictures, sorted; BadData for a name that is no id, and where there are none."""
+        """The ids of all pictures, sorted; BadData for a name that is not an id, and where there are none."""
         if not self._files:
             hint = f"pictures end with {', '.join(self.suffixes)}: see image_suffix"
             others = first_names(sorted(set(self._unread.values())))

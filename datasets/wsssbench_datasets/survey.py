@@ -273,7 +273,7 @@ def _per_class(names: Sequence[str], vectors: Sequence[NDArray[np.bool_]]) -> di
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """The survey of a data set: `ok` when nothing is wrong; notes are no faults."""
+    """The survey of a data set: `ok` when nothing is wrong; notes are not faults."""
 
     places: tuple[str, ...]
     splits: tuple[SplitCounts, ...]

@@ -7,7 +7,6 @@ a document type is refused.
 
 from __future__ import annotations
 
-import io
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -16,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.dumps.numpy_pickles import NUMPY_NAMES, StoredArray, StoredScalar, read_npy_header
-from wsssbench.dumps.safe_pickle import load_pickle
+from wsssbench.dumps.array_files import read_arrays
+from wsssbench.dumps.safe_pickle import settled
 from wsssbench.errors import BadData, first_names
 from wsssbench_datasets.id_lists import voc_id
 from wsssbench_datasets.image_names import read_small_file
@@ -38,7 +37,10 @@ def read_tag_file(path: Path, classes: int, image_id: Callable[[str], str] = voc
     """
     if not path.is_file():
         raise BadData("this tag file does not exist", where=path, hint=NPY_HINT)
-    table = _load_table(path)
+    table = read_arrays(path, NPY_HINT)
+    if not isinstance(table, dict):
+        what = f"this is not a table of tags, but an array of shape {table.shape}"
+        raise BadData(what, where=path, hint=NPY_HINT)
     tags: dict[str, Tags] = {}
     for key, value in table.items():
         id = _tag_id(key, path, image_id)
@@ -48,35 +50,15 @@ def read_tag_file(path: Path, classes: int, image_id: Callable[[str], str] = voc
     return tags
 
 
-def _load_table(path: Path) -> dict[Any, Any]:
-    """The dict in the 0-d object array at `path`, its numpy values still stand-ins."""
-    try:
-        file = io.BytesIO(path.read_bytes())  # a file on disk would be asked for its place at every opcode
-        header = read_npy_header(file)
-        if header.shape != () or not header.code.startswith("O"):
-            raise ValueError(f"an array of shape {header.shape} and type {header.code}, not one dict")
-        array = load_pickle(file, path, NUMPY_NAMES, hint=NPY_HINT)
-        table = array.item() if isinstance(array, StoredArray) else array
-        if not isinstance(array, StoredArray) or not isinstance(table, dict):
-            raise ValueError(f"a {type(table).__name__}, not a dict in an array")
-    except OSError as error:
-        raise BadData(f"this tag file cannot be read ({error.strerror})", where=path) from error
-    except ValueError as error:
-        raise BadData(f"this is no table of tags ({error})", where=path, hint=NPY_HINT) from error
-    return table
-
-
 def _tag_id(key: Any, path: Path, image_id: Callable[[str], str]) -> str:
     try:
-        if isinstance(key, StoredScalar):
-            key = key.value()
         if isinstance(key, bool) or not isinstance(key, (str, int)):
             raise ValueError(f"a key of type {type(key).__name__}")
         id = image_id(str(key))
         if not id:
             raise ValueError(repr(key))
     except (ValueError, TypeError) as error:
-        raise BadData(f"a key that is no image id ({error})", where=path, hint=NPY_HINT) from error
+        raise BadData(f"a key that is not an image id ({error})", where=path, hint=NPY_HINT) from error
     return id
 
 
@@ -90,9 +72,9 @@ def require_tags(split: str, ids: Sequence[str], tags: Container[str], place: Pa
 
 def _tag_vector(value: Any, id: str, path: Path, classes: int) -> Tags:
     try:
-        if not isinstance(value, StoredArray):
-            raise ValueError(f"a {type(value).__name__}, not an array")
-        vector = value.array()
+        vector = settled(value)
+        if not isinstance(vector, np.ndarray):
+            raise ValueError(f"a {type(vector).__name__}, not an array")
         if vector.shape != (classes,):
             raise ValueError(f"shape {vector.shape}, not ({classes},); the background has no place in it")
         strange = [v for v in vector.tolist() if v not in (0, 1)]

@@ -73,7 +73,7 @@ class TagTable:
             if name in self.classes:
                 vector[self.classes.index(name)] = True
             else:
-                self.faults.setdefault(id, (f"{name!r:.80} is no class", nearest(name, self.classes)))
+                self.faults.setdefault(id, (f"{name!r:.80} is not a class", nearest(name, self.classes)))
 
     def add_vector(self, id: str, values: Sequence[Any]) -> None:
         """Set the classes of an image by 0 and 1 in their order."""
@@ -115,7 +115,7 @@ def _read_csv(table: TagTable, naming: Naming) -> None:
     try:
         lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
     except csv.Error as error:
-        raise BadData(f"this is no csv file ({error})", where=table.path, hint=HINT) from error
+        raise BadData(f"this is not a csv file ({error})", where=table.path, hint=HINT) from error
     columns = [name.strip() for name in lines[0]] if lines else []
     if len(columns) < 2:
         raise BadData("no header with a column of ids and one of tags", where=table.path, hint=HINT)
@@ -143,7 +143,7 @@ def _column_order(columns: Sequence[str], table: TagTable) -> list[int]:
     for name in columns[1:]:
         if name not in table.classes:
             hint = nearest(name, table.classes)
-            raise UnknownName(f"the column {name!r:.80} is no class", where=table.path, hint=hint)
+            raise UnknownName(f"the column {name!r:.80} is not a class", where=table.path, hint=hint)
     lacking = [name for name in table.classes if name not in columns[1:]]
     if lacking or len(set(columns)) < len(columns):
         what = f"no column for {', '.join(lacking[:3])}" if lacking else "a column stands twice"
@@ -159,7 +159,7 @@ def _read_json(table: TagTable, naming: Naming) -> None:
     try:
         content = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        what = f"this is no json file of tags ({json_fault(error)})"
+        what = f"this is not a json file of tags ({json_fault(error)})"
         raise BadData(what, where=table.path, hint=JSON_HINT) from error
     if not isinstance(content, dict):
         _not_tags(table, f"a {type(content).__name__}, not a table by image")

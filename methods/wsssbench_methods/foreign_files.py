@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsssbench.dumps import find_dump, list_formats, read_dump
-from wsssbench.dumps.array_files import parse_arrays, read_bytes
+from wsssbench.dumps.array_files import read_arrays
 from wsssbench.dumps.formats import AUTO
-from wsssbench.dumps.label_pictures import is_png
+from wsssbench.dumps.label_pictures import is_png_file
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.files.digests import SUFFIXES
 from wsssbench.files.label_palette import LabelPalettes
@@ -60,10 +60,9 @@ def kind_of_file(path: Path, option_name: str) -> Kind:
 
     BadData for a file that is damaged or has no clear format; `option_name` is where to name one.
     """
-    data = read_bytes(path)
-    if is_png(data):
+    if is_png_file(path):
         return "labels"
-    content = parse_arrays(data, path)
+    content = read_arrays(path)
     fitting = [known for known in list_formats() if known.fits(content)]
     kinds: set[Kind] = {known.holds for known in fitting if known.automatic}
     if len(kinds) != 1:

@@ -146,7 +146,7 @@ class Import(Step):
 
 
 def _kind(config: ImportConfig, first: Path | None) -> Kind:
-    """What the folder holds; labels where it has nothing yet, which is told when images are looked for."""
+    """What the folder holds; labels where it is empty, which is reported when images are looked for."""
     if config.format != AUTO:
         return kind_of_format(config.format, "import.format")
     return kind_of_file(first, "import.format") if first else "labels"

@@ -50,7 +50,7 @@ class ProgramFolder:
         return self.root / "program.log"
 
     def stage(self, samples: Iterable[Sample], card: DatasetCard) -> None:
-        """Write the tree anew; what an earlier, unfinished run has left is removed."""
+        """Write the tree again; what an earlier, unfinished run has left is removed."""
         shutil.rmtree(self.root, ignore_errors=True)
         places = self.places
         for name in ("images", "out"):

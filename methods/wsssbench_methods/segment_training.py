@@ -106,7 +106,9 @@ class CollapseCheck:
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
-        self.seen: deque[Tensor] = deque()  # of the batches that are noted and not yet told, the oldest first
+        self.seen: deque[Tensor] = (
+            deque()
+        )  # of the batches that are noted and not yet reported, the oldest first
         self.single: list[tuple[int, set[int]]] = []  # batches in a row: the one label said, those to learn
         self.noted, self.labelled, self.warned = 0, False, False
 
@@ -163,8 +165,8 @@ class CollapseCheck:
 
 
 def seen_by_all(logits: Tensor, labels: Tensor) -> Tensor:
-    """(513,) bool on the host, from the time on when the step is told: which labels of 0..255 the logits say,
-    which `labels` have, and whether a logit is not finite; of the whole batch, whoever shares it."""
+    """(513,) bool on the host once the step is reported: which labels of 0..255 the logits say, which
+    `labels` have, and whether a logit is not finite; of the whole batch, whoever shares it."""
     flags = torch.zeros(2 * LABELS + 1, dtype=torch.bool, device=logits.device)
     flags[:LABELS].index_fill_(0, logits.detach().argmax(1).flatten(), True)
     flags[LABELS:].index_fill_(0, labels.flatten().long(), True)

@@ -25,7 +25,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT), str(ROOT / "datasets"), str(ROOT / "methods")]
 SLOWEST_SECONDS, MOST_MB, LONGEST_INPUT = 5, 1024, 1 << 16
-INSTRUMENTED = ["wsssbench", "wsssbench_datasets", "readers", "pickletools", "tomllib", "zipfile", "tarfile"]
+INSTRUMENTED = ["wsssbench", "wsssbench_datasets", "readers", "pickle", "tomllib", "zipfile", "tarfile"]
 
 
 def main() -> int:

@@ -90,7 +90,7 @@ def _mxnet(path: Path) -> Any:
 
 
 def _safetensors(path: Path) -> Any:
-    from wsssbench.nets.safetensors_file import read_safetensors
+    from wsssbench.nets.weights import read_safetensors
 
     return read_safetensors(path)
 

@@ -98,7 +98,7 @@ def test_a_good_step_passes() -> None:
     [
         ({"supervision": ("labels",)}, "card.supervision names some of"),
         ({"gives": ("cams",)}, "gives, takes and learns_from name some of"),
-        ({"gives": ()}, "the step gives something"),
+        ({"gives": ()}, "card.gives names at least one kind of output"),
         ({"role": "magic"}, "card.role is one of"),
         ({"version": ""}, "card.version is not empty"),
         ({"name": "a/b"}, "which names a folder, but it is 'a/b'"),
@@ -195,7 +195,7 @@ def test_options_may_take_supervision_away_and_never_add_it() -> None:
 
     card = dataclasses.replace(Labeller.card, supervision=("tags",))
     check_step(having())
-    assert "no option makes the card allow or promise more" in failures(having("tags", "masks"))
+    assert "options add no outputs or supervision to the class's card" in failures(having("tags", "masks"))
 
 
 def test_each_alternative_that_a_step_takes_is_tried() -> None:

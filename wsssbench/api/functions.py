@@ -16,7 +16,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
-from wsssbench.api.arguments import Names, Options, Places, as_folders, as_path, as_texts
+from wsssbench.api.arguments import (
+    Names,
+    Options,
+    Places,
+    as_files,
+    as_folders,
+    as_names,
+    as_path,
+    as_paths,
+    as_texts,
+    as_tuples,
+)
 from wsssbench.api.publishing import export_labels, export_records, paper, plot  # noqa: F401 (of this room, too)
 from wsssbench.api.results import (
     Benches,
@@ -31,35 +42,36 @@ from wsssbench.api.results import (
     Rows,
     Verifications,
 )
+from wsssbench.identity import FilterBackend
+from wsssbench.planning.settings import Executor, Policy, Precision, Rerun
 
 if TYPE_CHECKING:
     from wsssbench.nets.inspection import WeightReport
-    from wsssbench.planning.cells import Cell
     from wsssbench.planning.settings import Settings
     from wsssbench.plugins.table import Plugins
-    from wsssbench.running.screen.progress import Progress
 
 
 class RunSettings(TypedDict, total=False):
-    """What `run` and `dry_run` take beside methods and data sets; the rest comes from the settings file."""
+    """What `run` and `dry_run` take beside methods and data sets: the fields of `Settings`, what they set for
+    steps and data sets, and the settings file. What is not given comes from that file."""
 
     seeds: Sequence[int]
     stages: Names
     metrics: Names
-    threshold_policy: Literal["fixed", "held-out", "label-free", "oracle"]
-    options: Options
-    weights: Mapping[str, Place]  # step -> file
-    plugins: Sequence[Place]
+    threshold_policy: Policy
     runs: Place
     device: str  # auto, cpu, cuda, cuda:N
-    precision: Literal["auto", "fp32", "bf16"]
-    filter: Literal["lattice", "exact", "pydensecrf"]
+    precision: Precision
+    filter: FilterBackend
     limit: int  # the first N images of every split
-    isolate: bool  # every step in a sandbox
-    rerun: Literal["stale", "all"]
     jobs: int  # trials at a time, each in a process of its own
-    executor: Literal["here", "local", "slurm"]
-    config: Place  # the settings file; ./wsssbench.toml
+    executor: Executor
+    plugins: Place | Sequence[Place]
+    rerun: Rerun
+    isolate: bool  # every step in a sandbox
+    options: Options
+    weights: Mapping[str, Place]  # step -> file
+    config: Place  # ./wsssbench.toml
 
 
 def run(
@@ -79,22 +91,23 @@ def run(
     """
     from wsssbench.commands.run import judged_cells, rows_of_cells
     from wsssbench.planning.plan import refreshed
-    from wsssbench.running.cells import run_plan
     from wsssbench.running.executors.request import Switches
+    from wsssbench.running.plan_run import plan_run, run_plan
     from wsssbench.running.screen.progress import Progress
 
     progress = Progress(quiet=quiet)
-    used, plugins, cells = _planned(methods, datasets, settings, progress)
-    run_plan(cells, used, plugins, progress, Switches(tensorboard=tensorboard))
-    judged = judged_cells(refreshed(cells))
-    return Rows(tuple(rows_of_cells(judged, limited=used.limit is not None)))
+    plan = plan_run(*_opened(methods, datasets, settings), progress)
+    run_plan(plan, progress, Switches(tensorboard=tensorboard))
+    judged = judged_cells(refreshed(plan.cells))
+    return Rows(rows_of_cells(judged, limited=plan.settings.limit is not None))
 
 
 def dry_run(methods: Names = (), datasets: Names = (), **settings: Unpack[RunSettings]) -> Cells:
     """The cells that `run` would make of the same arguments, and their states; nothing is run."""
+    from wsssbench.running.plan_run import plan_run
     from wsssbench.running.screen.progress import Progress
 
-    return Cells(tuple(_planned(methods, datasets, settings, Progress(quiet=True))[2]))
+    return Cells(plan_run(*_opened(methods, datasets, settings), Progress(quiet=True)).cells)
 
 
 def bench(
@@ -123,34 +136,19 @@ def bench(
         bench_trials(used, plugins), used, BenchProtocol(warmup=warmup, repeats=repeats),
         Progress(quiet=quiet), lambda title, error: failures.update({title: str(error)}),
     )  # fmt: skip
-    return Benches(tuple(records), failures)
-
-
-def _planned(
-    methods: Names, datasets: Names, settings: RunSettings, progress: Progress
-) -> tuple[Settings, Plugins, list[Cell]]:
-    from wsssbench.planning.plan import make_plan
-    from wsssbench.running.executors.running import prepared
-    from wsssbench.running.isolation.planning import isolated_cells
-
-    used, plugins = _opened(methods, datasets, settings)
-    used, hardware = prepared(used, progress)
-    cells = make_plan(used, plugins, hardware)
-    return used, plugins, isolated_cells(cells, used) if used.isolate else cells
+    benches = Benches(records)
+    benches.failures = failures
+    return benches
 
 
 def _opened(methods: Names, datasets: Names, settings: RunSettings) -> tuple[Settings, Plugins]:
     from wsssbench.running.opening import open_settings
 
-    rest: dict[str, Any] = {**settings}
+    rest: dict[str, Any] = as_tuples(settings)
     config, options, weights = (rest.pop(name, None) for name in ("config", "options", "weights"))
-    flags = {"method": methods, "dataset": datasets, **rest}
-    for name in ("method", "dataset", "stages", "metrics", "seeds", "plugins"):
-        if isinstance(flags.get(name, ()), (str, int, Path)):
-            flags[name] = (flags[name],)
-        flags[name] = tuple(flags.get(name, ()))
-    files = [f"{step}={file}" for step, file in (weights or {}).items()]
-    return open_settings(flags, as_path(config), as_texts(options), files)
+    plugins = as_paths(rest.pop("plugins", ()))
+    flags = {"methods": as_names(methods), "datasets": as_names(datasets), "plugins": plugins, **rest}
+    return open_settings(flags, as_path(config), as_texts(options), as_files(weights))
 
 
 # ----------------------------------------------------------------------------------- what is on disk already
@@ -163,7 +161,7 @@ def score(
     *,
     stage: str = "seg",
     supervision: Names | None = None,
-    metrics: str | Sequence[str] = (),
+    metrics: Names = (),
     format: str = "auto",
     coding: Literal["classes", "truth"] | None = None,
     threshold: float | None = None,
@@ -183,16 +181,15 @@ def score(
     from wsssbench.commands.scoring import score_files
     from wsssbench.reporting.rows import rows_of
 
-    seen = (supervision,) if isinstance(supervision, str) else supervision
+    seen = None if supervision is None else as_names(supervision)
     flags = {
         "dataset": dataset, "name": name, "stage": stage, "supervision": seen, "format": format,
-        "coding": coding,
-        "metrics": (metrics,) if isinstance(metrics, str) else metrics,
+        "coding": coding, "metrics": as_names(metrics),
         "threshold": threshold, "class_index": class_index, "rescale": rescale, "seed": seed,
         "runs": as_path(runs), "limit": limit, "options": as_texts(options), "config": as_path(config),
     }  # fmt: skip
     record, _ = score_files(Path(folder), flags)
-    return Rows(tuple(rows_of([record], limited=True)))
+    return Rows(rows_of([record], limited=True))
 
 
 def merge(folders: Place | Sequence[Place], runs: Place | None = None) -> Rows:
@@ -200,11 +197,11 @@ def merge(folders: Place | Sequence[Place], runs: Place | None = None) -> Rows:
 
     BadData for a shard that is missing, damaged or there twice, NotComparable for unlike terms.
     """
-    from wsssbench.commands.merging import merged
+    from wsssbench.commands.shards import merged
     from wsssbench.reporting.rows import rows_of
 
     kept = merged(as_folders(folders), as_path(runs))
-    return Rows(tuple(rows_of([record for record, _ in kept], limited=True)))
+    return Rows(rows_of([record for record, _ in kept], limited=True))
 
 
 def predict(
@@ -216,12 +213,12 @@ def predict(
     """
     from wsssbench.commands.predict import fitted_run, read_picture
 
-    files = [Path(place) for place in ((images,) if isinstance(images, (str, Path)) else images)]
+    files = as_paths(images)
     pictures = [read_picture(file) for file in files]
-    fitted = fitted_run(Path(run), device, [Path(place) for place in plugins])
+    fitted = fitted_run(Path(run), device, as_paths(plugins))
     names = fitted.card.class_names
     found = zip(files, pictures, fitted.labels(pictures), strict=True)
-    return Predictions(tuple(Prediction(f.stem, image, labels, names) for f, image, labels in found))
+    return Predictions(Prediction(f.stem, image, labels, names) for f, image, labels in found)
 
 
 def report(
@@ -242,14 +239,9 @@ def report(
         from wsssbench.commands.page import page_text
 
         return Report(page_text(as_folders(runs), limited, as_texts(options), published), format)
-    from wsssbench.planning.staleness import stale_keys
-    from wsssbench.plugins.table import Plugins
-    from wsssbench.records.finding import find_records
     from wsssbench.reporting import report as text_of
 
-    folders = as_folders(runs)
-    stale = stale_keys([found.record for root in folders for found in find_records(root)], Plugins())
-    return Report(text_of(folders, format, limited, stale, published), format)
+    return Report(text_of(as_folders(runs), format, limited, published), format)
 
 
 def compare(
@@ -262,26 +254,28 @@ def compare(
     """
     from wsssbench.commands.compare import compare_runs
 
-    return Comparisons(tuple(compare_runs(methods, as_folders(runs), stage, resamples, seed)))
+    return Comparisons(compare_runs(methods, as_folders(runs), stage, resamples, seed))
 
 
 def find_errors(
-    *cells: Place,
+    *rows: Place,
+    runs: Places = None,
+    stage: str | None = None,
     ladder: bool = True,
     resamples: int = 2000,
     options: Options | None = None,
     config: Place | None = None,
 ) -> Errors:
-    """What each kind of error costs in the finished `cells` (folders with records), and where they err.
+    """What each kind of error costs in the finished cells of `rows`, and where they err.
 
-    Without `ladder` neither masks nor a data set are opened. NotComparable where terms differ.
+    `rows` are methods with results below `runs`, as those of `compare`, or folders with records. Without
+    `ladder` neither masks nor a data set are opened. NotComparable where terms differ.
     """
-    from wsssbench.commands.errors import found_errors
+    from wsssbench.commands.error_analysis import found_errors
 
-    places = [Path(cell) for cell in cells]
-    return Errors(
-        tuple(found_errors(places, as_texts(options), as_path(config), resamples=resamples, ladder=ladder))
-    )
+    names, folders, given = [str(row) for row in rows], as_folders(runs), as_texts(options)
+    found = found_errors(names, folders, stage, given, as_path(config), resamples=resamples, ladder=ladder)
+    return Errors(tuple(found))
 
 
 def verify(
@@ -296,15 +290,12 @@ def verify(
 
     `from_masks` scores the kept labels without making them again. BadData where there is no record.
     """
-    from wsssbench.commands.verifying import records_below, verified
+    from wsssbench.commands.named_rows import records_below
+    from wsssbench.commands.verifying import verified
 
-    files, stored = (
-        [f"{step}={file}" for step, file in (weights or {}).items()],
-        records_below(as_folders(runs)),
-    )
-    return Verifications(
-        tuple(verified(stored, as_texts(options), files, as_path(config), from_masks=from_masks))
-    )
+    stored, files = records_below(as_folders(runs)), as_files(weights)
+    found = verified(stored, as_texts(options), files, as_path(config), from_masks=from_masks)
+    return Verifications(found)
 
 
 def prepare(dataset: str, *, options: Options | None = None, config: Place | None = None) -> Any:
@@ -331,12 +322,14 @@ def gate(baseline: Place, runs: Places = None, *, interval: bool = False) -> Gat
     from wsssbench.reporting.gate import gate_runs
 
     result = gate_runs(as_folders(runs), Path(baseline), interval=interval)
-    return Gate(result.lines, result)
+    gate = Gate(result.lines)
+    gate.result = result
+    return gate
 
 
 def write_baseline(baseline: Place, runs: Places = None, *, tolerance: float = 1.0) -> Path:
     """Write the rows of `runs` as a baseline for `gate`; `tolerance` is the allowed loss in points."""
-    from wsssbench.commands.results import gate_command
+    from wsssbench.commands.report import gate_command
 
     gate_command(as_folders(runs), Path(baseline), True, tolerance)
     return Path(baseline)

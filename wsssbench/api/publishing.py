@@ -51,7 +51,7 @@ def paper(
 
 def export_records(out: Place, runs: Places = None) -> Path:
     """Pack the records below `runs`, with the confusion of every image, into the new file `out` (.zip)."""
-    from wsssbench.commands.export.records import records_command
+    from wsssbench.commands.export.files import records_command
 
     records_command(as_folders(runs), Path(out))
     return Path(out)

@@ -4,10 +4,9 @@ notebook as tables. Nothing is computed here, and nothing heavy is imported befo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -22,27 +21,11 @@ if TYPE_CHECKING:
     from wsssbench.verifying.verification import Verification  # noqa: F401  (likewise)
 
 T = TypeVar("T")
-Place: TypeAlias = "Path | str"
+Place: TypeAlias = Path | str
 
 
-@dataclass(frozen=True, repr=False)
-class Table(Sequence[T], Generic[T]):
+class Table(tuple[T, ...], Generic[T]):
     """Plain objects in a row, which a notebook or `print` shows as markdown."""
-
-    items: tuple[T, ...]
-
-    @overload
-    def __getitem__(self, index: int) -> T: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[T]: ...
-    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
-        return self.items[index]
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __iter__(self) -> Iterator[T]:
-        return iter(self.items)
 
     def __repr__(self) -> str:
         return self._repr_markdown_()
@@ -76,10 +59,10 @@ class Rows(Table["Row"]):
 
         import pandas
 
-        return pandas.read_csv(io.StringIO(self.text("csv"))) if self.items else pandas.DataFrame()
+        return pandas.read_csv(io.StringIO(self.text("csv"))) if self else pandas.DataFrame()
 
     def _repr_markdown_(self) -> str:
-        return self.text() if self.items else "No rows."
+        return self.text() if self else "No rows."
 
 
 class Cells(Table["Cell"]):
@@ -101,7 +84,6 @@ class Comparisons(Table["Comparison"]):
         return as_text(self)
 
 
-@dataclass(frozen=True, repr=False)
 class Gate(Table["GateLine"]):
     """What became of each row of a baseline (`wsssbench.reporting.gate.GateLine`)."""
 
@@ -116,11 +98,10 @@ class Gate(Table["GateLine"]):
         return str(self.result)
 
 
-@dataclass(frozen=True, repr=False)
 class Benches(Table["BenchRecord"]):
     """How fast methods were (`wsssbench.throughput.record.BenchRecord`), and which could not be measured."""
 
-    failures: dict[str, str] = field(default_factory=dict)  # "method on data set" -> why
+    failures: dict[str, str]  # "method on data set" -> why
 
     def _repr_markdown_(self) -> str:
         from wsssbench.reporting.tables import render

@@ -54,56 +54,37 @@ def _settings() -> Settings:
     return load_settings(find_settings(None), {})
 
 
-def methods() -> list[str]:
-    """Methods that are installed, and those of ./wsssbench.toml."""
+def _methods() -> list[str]:
     return [*plugin_names("methods"), *_settings().recipes]
 
 
-def datasets() -> list[str]:
-    """Installed data sets."""
-    return plugin_names("datasets")
-
-
-def metrics() -> list[str]:
-    """Installed metrics."""
-    return plugin_names("metrics")
-
-
-def stages() -> list[str]:
-    """Registered stages, and those of ./wsssbench.toml."""
+def _stages() -> list[str]:
     from wsssbench.planning.stages import STAGES
 
     return [*STAGES, *_settings().custom_stages]
 
 
-def shown() -> list[str]:
+def _shown() -> list[str]:
     """What `wsssbench show` has a page for."""
     from wsssbench.planning.settings import WITH_OPTIONS
 
-    return list(dict.fromkeys([*methods(), *plugin_names("steps", "datasets"), *stages(), *WITH_OPTIONS]))
+    return list(dict.fromkeys([*_methods(), *plugin_names("steps", "datasets"), *_stages(), *WITH_OPTIONS]))
 
 
-def checked() -> list[str]:
+def _checked() -> list[str]:
     """What has a contract."""
-    return list(dict.fromkeys([*plugin_names("steps", "datasets", "metrics"), *methods()]))
+    return list(dict.fromkeys([*plugin_names("steps", "datasets", "metrics"), *_methods()]))
 
 
-def supervision() -> tuple[str, ...]:
-    """The kinds of supervision."""
+def _supervision() -> tuple[str, ...]:
     from wsssbench.types import SUPERVISION
 
     return SUPERVISION
 
 
-def rows() -> list[str]:
+def _rows() -> list[str]:
     """Methods with results in the default folder of runs, by their folders' names."""
-    found = {place.parent.name for place in Path(_settings().runs).glob("*/*/seed*")}
-    return sorted(found)
-
-
-def one_of(*names: str) -> Completer:
-    """Completes one of these words."""
-    return completer(lambda: names)
+    return sorted({place.parent.name for place in Path(_settings().runs).glob("*/*/seed*")})
 
 
 def complete_option(ctx: Context, param: Parameter, incomplete: str) -> list[str]:
@@ -114,7 +95,8 @@ def complete_option(ctx: Context, param: Parameter, incomplete: str) -> list[str
 
 def _options(incomplete: str, given: dict[str, Any]) -> list[str]:
     from wsssbench.planning.settings import WITH_OPTIONS
-    from wsssbench.plugins.option_sources import choices_of
+    from wsssbench.plugins.options import option_names
+    from wsssbench.plugins.sources import choices_of
     from wsssbench.plugins.table import Plugins
 
     plugins = Plugins()
@@ -124,20 +106,15 @@ def _options(incomplete: str, given: dict[str, Any]) -> list[str]:
         known = [*plugins.names("datasets"), *plugins.names("steps"), *WITH_OPTIONS]
         return [f"{n}." for n in sorted(known, key=lambda n: n not in asked) if n.startswith(name)]
     entry = plugins.find("steps", name) or plugins.find("datasets", name)
-    choices = choices_of(entry) if entry else _executor_choices(name)
+    choices = choices_of(entry) if entry else {}
+    if name in WITH_OPTIONS:
+        from wsssbench.running.executors.slurm_options import Slurm
+
+        choices = dict.fromkeys(option_names(Slurm), ())
     key, equals, value = rest.partition("=")
     if equals:
         return [f"{name}.{key}={choice}" for choice in choices.get(key, ()) if choice.startswith(value)]
     return [f"{name}.{option}=" for option in choices if option.startswith(key)]
-
-
-def _executor_choices(name: str) -> dict[str, tuple[str, ...]]:
-    """The options of an executor, each with the values that it is a choice of."""
-    from wsssbench.planning.settings import WITH_OPTIONS
-    from wsssbench.plugins.options import option_names
-    from wsssbench.running.executors.slurm_options import Slurm
-
-    return dict.fromkeys(option_names(Slurm), ()) if name in WITH_OPTIONS else {}
 
 
 def _words(values: Any) -> list[str]:
@@ -146,11 +123,9 @@ def _words(values: Any) -> list[str]:
     return [word for text in texts for word in str(text).replace(">", " ").split()]
 
 
-complete_methods, complete_datasets = completer(methods), completer(datasets)
-complete_metrics, complete_stages = completer(metrics), completer(stages)
-complete_rows, complete_shown, complete_checked = completer(rows), completer(shown), completer(checked)
-complete_supervision = completer(supervision)
-complete_device = one_of("auto", "cpu", "cuda", "cuda:0", "cuda:1")
-complete_precision = one_of("auto", "fp32", "bf16")
-complete_filter = one_of("lattice", "exact", "pydensecrf")
-complete_executor = one_of("here", "local", "slurm")
+complete_methods, complete_stages, complete_rows = completer(_methods), completer(_stages), completer(_rows)
+complete_datasets = completer(lambda: plugin_names("datasets"))
+complete_metrics = completer(lambda: plugin_names("metrics"))
+complete_shown, complete_checked = completer(_shown), completer(_checked)
+complete_supervision = completer(_supervision)
+complete_device = completer(lambda: ("auto", "cpu", "cuda", "cuda:0", "cuda:1"))

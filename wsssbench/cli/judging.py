@@ -1,82 +1,113 @@
-"""The words of `wsssbench compare`, `errors`, `gate` and `merge`: arguments and options alone, so that --help
+"""`wsssbench compare`, `errors`, `gate`, `merge` and `verify`: arguments and options alone, so that --help
 imports nothing heavy."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
 from wsssbench.cli.completion import complete_rows, complete_stages
-from wsssbench.cli.option_groups import A_PATH, DATA_HELP, options, settings_file
+from wsssbench.cli.option_groups import (
+    A_PATH,
+    DATA_HELP,
+    options,
+    runs_argument,
+    runs_option,
+    settings_file,
+    together,
+)
+
+rows_to_judge = together(
+    click.argument("rows", nargs=-1, required=True, shell_complete=complete_rows),
+    runs_option,
+    click.option("--stage", help="One stage only, as seg.", shell_complete=complete_stages),
+)
 
 
 @click.command()
-@click.argument("methods", nargs=-1, required=True, shell_complete=complete_rows)
-@click.option("--runs", multiple=True, type=A_PATH, help="A folder of records. Repeatable.")
-@click.option("--stage", help="One stage only, as seg.", shell_complete=complete_stages)
+@rows_to_judge
 @click.option("--resamples", type=int, default=10_000, show_default=True, help="Draws of the bootstrap.")
 @click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap's draws."
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the bootstrap's draws."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
-def compare(
-    methods: tuple[str, ...],
-    runs: tuple[Path, ...],
-    stage: str | None,
-    resamples: int,
-    seed: int,
-    as_json: bool,
-) -> None:
-    """Say whether the first of METHODS is better than each other one: differences with intervals.
+def compare(rows: tuple[str, ...], **flags: Any) -> None:
+    """Say whether the first of ROWS is better than each other one: differences with intervals.
 
-    Cells are paired by seed and image; unlike protocols are refused, with the fields that differ.
+    A row is a method with results below --runs, or a folder with cells of one method. Cells are paired by
+    seed and image; unlike protocols are refused, with the fields that differ.
+
+    Examples:
+      wsssbench compare rrm cam cam+crf --stage seg
+
+    Next: `wsssbench errors rrm cam --stage seg` says where the difference comes from.
     """
     from wsssbench.commands.compare import compare_command
-    from wsssbench.running.opening import default_runs
 
-    compare_command(methods, runs or (default_runs(),), stage, resamples, seed, as_json)
+    compare_command(rows, **flags)
 
 
 @click.command()
-@click.argument("cells", nargs=-1, required=True, type=A_PATH)
+@rows_to_judge
 @options(DATA_HELP)
 @settings_file
 @click.option("--no-ladder", is_flag=True, help="Slices alone: no masks and no data set are opened.")
-@click.option("--resamples", type=click.IntRange(100), default=2000, show_default=True, help="Of intervals.")
+@click.option(
+    "--resamples",
+    type=click.IntRange(100),
+    default=2000,
+    show_default=True,
+    help="Draws of the bootstrap for the intervals.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print every number as JSON.")
-def errors(**flags: Any) -> None:
-    """Say what each kind of error costs in finished CELLS, and where they err.
+def errors(rows: tuple[str, ...], **flags: Any) -> None:
+    """Say what each kind of error costs in finished cells, and where they err.
 
-    A cell is a folder with a record. Those of one table need equal terms.
+    A row is a method with results below --runs, or a folder with cells. All cells of one table need equal
+    terms; --stage chooses among the stages of a method.
+
+    Examples:
+      wsssbench errors rrm cam --stage seg
+      wsssbench errors runs/shapes/cam/seed0/seg-val-1a2b3c4d
+
+    Next: `wsssbench report --html report.html` shows the images.
     """
-    from wsssbench.commands.errors import errors_command
+    from wsssbench.commands.error_analysis import errors_command
 
-    errors_command(**flags)
+    errors_command(rows, **flags)
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=A_PATH)
+@runs_argument
 @click.option("--baseline", required=True, type=A_PATH, help="A file of expected rows.")
 @click.option("--write", is_flag=True, help="Write the baseline from RUNS instead of judging them.")
 @click.option(
-    "--tolerance", type=float, default=1.0, show_default=True, help="With --write: allowed loss, points."
+    "--tolerance",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="With --write: allowed loss in points.",
 )
 @click.option(
     "--interval", is_flag=True, help="Judge by the interval over paired seeds, not by the tolerance."
 )
-def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float, interval: bool) -> None:
+def gate(**flags: Any) -> None:
     """Judge RUNS (default: `runs` of wsssbench.toml) against a baseline.
 
     Exit code 0: no regression, 1: a regression, 2: bad input, 3: not comparable or no baseline.
-    """
-    from wsssbench.commands.results import gate_command
-    from wsssbench.running.opening import default_runs
 
-    sys.exit(gate_command(runs or (default_runs(),), baseline, write, tolerance, interval))
+    Examples:
+      wsssbench gate runs --baseline baselines/shapes.json --write
+      wsssbench gate runs --baseline baselines/shapes.json
+
+    Next: with exit code 1, `wsssbench compare` and `wsssbench errors` say what got worse.
+    """
+    from wsssbench.commands.report import gate_command
+
+    sys.exit(gate_command(**flags))
 
 
 @click.command()
@@ -84,25 +115,46 @@ def gate(runs: tuple[Path, ...], baseline: Path, write: bool, tolerance: float, 
 @click.option("--runs", type=A_PATH, help="Folder for records.")
 @click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
 def merge(folders: tuple[Path, ...], runs: Path | None, as_json: bool) -> None:
-    """Put what `wsssbench score --shard` left below FOLDERS together to rows: the numbers of a single pass.
+    """Add up the shards of `wsssbench score --shard` below FOLDERS: the rows of a single pass.
 
     Every shard has to be there once. Neither the data set nor the files that were scored are needed.
+
+    Examples:
+      wsssbench score masks --dataset voc12 -o voc12.root=FOLDER --as irn --runs parts --shard 1/4
+      wsssbench merge parts
+      wsssbench merge from-node-1 from-node-2 --runs runs
+
+    Next: `wsssbench report` has the row beside those of `run`; the shards may be removed.
     """
-    from wsssbench.commands.merging import merge_command
+    from wsssbench.commands.shards import merge_command
 
     merge_command(folders, runs, as_json=as_json)
 
 
-def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
-    """Score the files <folder>/<image id>.* as the row `flags["name"]`, keep it as a cell, print it."""
-    from wsssbench.commands.scoring import score_files, show_record
+@click.command()
+@runs_argument
+@options(DATA_HELP)
+@click.option("--weights", multiple=True, metavar="[STEP=]FILE", help="Also compare this file of weights.")
+@click.option("--from-masks", is_flag=True, help="Score the kept masks; do not make them again from maps.")
+@settings_file
+@click.option("--json", "as_json", is_flag=True, help="Print every difference as JSON.")
+def verify(**flags: Any) -> None:
+    """Judge the records in RUNS again from the files on disk, and compare scores and hashes.
 
-    if flags["shard"]:
-        from wsssbench.commands.shards import score_shard
+    RUNS are folders of runs or cells (default: `runs` of wsssbench.toml). Thresholds are chosen and labels
+    made again from maps and probabilities as the stage says, and scored against the truth; nothing is
+    predicted, nothing is written. Compared are scores, counts, labels, the sha256 of files as recorded, the
+    fingerprints of the data set, the weights that are given, and the key.
 
-        path, images = score_shard(folder, flags)
-        click.echo(f"shard {flags['shard']} of {flags['name']}: {images} images, kept in {path}")
-        click.echo("next: wsssbench merge puts the shards together when all are there", err=True)
-        return
-    record, path = score_files(folder, flags)
-    show_record(record, path, as_json=flags["as_json"])
+    Exit code 0: all are ok, 1: a score or hash differs, 2: bad input, 3: nothing differs, but some record
+    cannot be verified in full, as files or the data set are not there.
+
+    Examples:
+      wsssbench verify
+      wsssbench verify runs -o voc12.root=FOLDER --json
+
+    Next: what differs is judged again by `wsssbench run --rerun all`.
+    """
+    from wsssbench.commands.verifying import verify_command
+
+    sys.exit(verify_command(**flags))

@@ -9,6 +9,7 @@ import sys
 from wsssbench.machine.interrupts import ended_by_signals
 
 with ended_by_signals():  # Ctrl-C and SIGTERM may come early
+    from importlib import import_module
     from pathlib import Path
     from typing import Any
 
@@ -18,26 +19,40 @@ with ended_by_signals():  # Ctrl-C and SIGTERM may come early
     from wsssbench.cli.completion import (
         complete_checked,
         complete_datasets,
-        complete_device,
         complete_metrics,
         complete_shown,
         complete_stages,
         complete_supervision,
     )
-    from wsssbench.cli.completion_command import completion
-    from wsssbench.cli.export import export
-    from wsssbench.cli.judging import compare, errors, gate, merge
-    from wsssbench.cli.new import new
-    from wsssbench.cli.option_groups import A_PATH, listed, options, plugin_files, settings_file
-    from wsssbench.cli.publishing import paper, plot
-    from wsssbench.cli.running import bench, run
-    from wsssbench.cli.teaching import example_of, teach, write_sections
-    from wsssbench.cli.verify import verify
+    from wsssbench.cli.option_groups import (
+        A_PATH,
+        device,
+        listed,
+        options,
+        plugin_files,
+        runs_argument,
+        settings_file,
+    )
+    from wsssbench.cli.teaching import examples_of, teach, write_sections
+
+    if "_WSSSBENCH_COMPLETE" in os.environ:
+        import wsssbench.cli.shells  # noqa: F401  (its corrections of click's scripts)
 
 # torch and numba each keep a pool of threads: one that spins while it waits slows the other, one that sleeps
 # at once wakes late for every small operation. So they spin for some microseconds. Only effective before
 # either is imported.
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+
+# command -> the module of wsssbench.cli that holds it, imported when it is asked for
+LATER = {
+    **dict.fromkeys(("bench", "run"), "running"),
+    **dict.fromkeys(("compare", "errors", "gate", "merge", "verify"), "judging"),
+    **dict.fromkeys(("paper", "plot"), "publishing"),
+    "completion": "shells",
+    "export": "export",
+    "new": "new",
+}
 
 
 class Group(click.Group):
@@ -52,6 +67,21 @@ class Group(click.Group):
         with ended_by_signals():  # click would take Ctrl-C for itself
             return super().make_context(*args, **more)
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*self.commands, *LATER})
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name in LATER and name not in self.commands:
+            command: click.Command = getattr(import_module(f"wsssbench.cli.{LATER[name]}"), name)
+            teach(command)
+            self.add_command(command)
+        return super().get_command(ctx, name)
+
+    def load(self) -> None:
+        """Import every command, so that `commands` holds them all."""
+        for name in LATER:
+            self.get_command(click.Context(self), name)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         write_sections(ctx, self, formatter)
 
@@ -62,10 +92,10 @@ class Group(click.Group):
             with ended_by_signals():
                 return super().invoke(ctx)
         except click.UsageError as error:
-            example = example_of(error.ctx) if error.ctx and error.ctx is not ctx else ""
-            if not example:
+            known = examples_of(error.ctx.command) if error.ctx and error.ctx is not ctx else []
+            if not known:
                 raise
-            raise click.UsageError(f"{error.format_message()}\n  as: {example}", error.ctx) from None
+            raise click.UsageError(f"{error.format_message()}\n  as: {known[0]}", error.ctx) from None
         except WsssError as error:
             if ctx.params.get("verbose"):
                 import traceback
@@ -79,54 +109,69 @@ class Group(click.Group):
 @click.version_option(__version__, prog_name="wsssbench")
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
 def main(verbose: bool) -> None:
-    """Benchmark weakly supervised semantic segmentation under one protocol."""
+    """Benchmark weakly supervised semantic segmentation under one protocol.
+
+    Examples:
+      wsssbench doctor
+      wsssbench run --method constant --method cam --dataset shapes
+      wsssbench report --html report.html
+
+    Next: `wsssbench COMMAND --help` has examples of each command.
+    """
 
 
 @main.command()
-@click.argument("runs", nargs=-1, type=A_PATH)
+@runs_argument
 @click.option(
     "--format",
     type=click.Choice(["md", "csv", "json", "tex"]),
     default="md",
     show_default=True,
-    help="Of the tables.",
+    help="Format of the tables.",
 )
 @click.option("--out", type=A_PATH, help="Write to this file instead of stdout.")
 @click.option("--limited", is_flag=True, help="Also show runs made with --limit.")
 @click.option("--html", type=A_PATH, help="Write one page with charts and pictures to this file instead.")
-@options("With --html: of a data set.")
+@options("With --html: an option of a data set, as voc12.root=FOLDER. Repeatable.")
 @click.option(
     "--with-published",
     "published",
     is_flag=True,
     help="Below each table, published numbers of the same terms, and why others are left out.",
 )
-@click.option("--compatible", is_flag=True, help="Instead: mIoU as other repositories' evaluators count it.")
+@click.option(
+    "--compatible", is_flag=True, help="Show the mIoU as other repositories' evaluators count it instead."
+)
 def report(
     runs: tuple[Path, ...],
-    format: str,
-    out: Path | None,
-    limited: bool,
     html: Path | None,
-    options: tuple[str, ...],
-    published: bool,
     compatible: bool,
+    options: tuple[str, ...],
+    out: Path | None,
+    **flags: Any,
 ) -> None:
-    """Print the tables of RUNS (folders of records; default: `runs` of wsssbench.toml)."""
-    from wsssbench.commands.results import report_command
-    from wsssbench.running.opening import default_runs
+    """Print the tables of RUNS (folders of records; default: `runs` of wsssbench.toml).
 
+    Examples:
+      wsssbench report
+      wsssbench report runs --format csv --out rows.csv
+      wsssbench report runs --html report.html -o voc12.root=FOLDER
+
+    Next: `wsssbench compare A B` says whether a difference is more than chance.
+    """
     if compatible:
-        from wsssbench.commands.compatible import compatible_command
+        from wsssbench.commands.compatible_table import compatible_command
 
-        compatible_command(runs or (default_runs(),), limited)
+        compatible_command(runs, flags["limited"])
         return
     if html is not None:
         from wsssbench.commands.page import page_command
 
-        page_command(runs or (default_runs(),), html, limited, options, published)
+        page_command(runs, html, flags["limited"], options, flags["published"])
     if html is None or out is not None:
-        report_command(runs or (default_runs(),), format, out, limited, published)
+        from wsssbench.commands.report import report_command
+
+        report_command(runs, out=out, **flags)
 
 
 @main.command()
@@ -144,20 +189,26 @@ def report(
     help="The protocol that they were made under.",
     shell_complete=complete_stages,
 )
-@click.option("--as", "name", required=True, help="Name of the row.")
+@click.option("--as", "name", required=True, help="Name of the row in the tables.")
 @listed("--supervision", "What the method learned from, as tags.", complete_supervision)
 @listed("--metrics", "Metrics beside iou, as compatible,boundary_iou.", complete_metrics)
-@click.option("--format", default="auto", show_default=True, help="Of the files; --format help lists them.")
+@click.option("--format", default="auto", show_default=True, help="Their format; --format help lists all.")
 @click.option(
     "--coding",
     type=click.Choice(["classes", "truth"]),
-    help="Of label pictures: class numbers (the default), or as the data set's masks are coded.",
+    help="How label pictures are coded: by class numbers (the default), or as the data set's masks.",
 )
-@click.option("--threshold", type=float, help="For maps: the value above which a pixel is foreground.")
+@click.option("--threshold", type=float, help="For class maps: the value above which a pixel is foreground.")
 @click.option("--class-index", type=int, help="For files with one bare map: its class, from 0.")
-@click.option("--rescale", is_flag=True, help="For maps beyond 0..1: divide each by its largest value.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Its seed; draws a generated data set.")
-@click.option("--runs", type=A_PATH, help="Folder for records.")
+@click.option("--rescale", is_flag=True, help="For maps beyond 0..1: divide each by its largest.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Training seed; draws a generated data set.",
+)
+@click.option("--runs", type=A_PATH, help="Folder for the records.")
 @click.option("--limit", type=int, help="Only the first N images of the split.")
 @click.option(
     "--shard", metavar="N/M", help="Only part N of M of the images; `wsssbench merge` adds them up."
@@ -170,13 +221,25 @@ def score(folder: Path, **flags: Any) -> None:
 
     Label PNGs, or what other repositories write: class maps, probabilities, logits (.npy, .npz, .pt).
     Pickles in them are read without executing anything.
+
+    Examples:
+      wsssbench score masks --dataset voc12 -o voc12.root=FOLDER --as irn --supervision tags
+      wsssbench score out/cam --dataset voc12 --stage seed --as irn --threshold 0.15
+      wsssbench score out --dataset voc12 --as irn --format help
+
+    Next: `wsssbench report` has the row beside those of `run`.
     """
     if flags["format"] == "help":
         from wsssbench.dumps import list_formats
 
         click.echo("\n".join(map(str, list_formats())))
         return
-    from wsssbench.cli.judging import score_command
+    if flags["shard"]:
+        from wsssbench.commands.shards import shard_command
+
+        shard_command(folder, flags)
+        return
+    from wsssbench.commands.scoring import score_command
 
     score_command(folder, flags)
 
@@ -187,7 +250,14 @@ def score(folder: Path, **flags: Any) -> None:
 )
 @plugin_files
 def list_(check: bool, plugins: tuple[Path, ...]) -> None:
-    """List methods, steps, data sets, metrics and stages."""
+    """List methods, steps, data sets, metrics and stages.
+
+    Examples:
+      wsssbench list
+      wsssbench list --check
+
+    Next: `wsssbench show NAME` has the page of one of them.
+    """
     from wsssbench.commands.catalogue import list_command
 
     sys.exit(list_command(check, plugins))
@@ -197,8 +267,16 @@ def list_(check: bool, plugins: tuple[Path, ...]) -> None:
 @click.argument("name", shell_complete=complete_shown)
 @plugin_files
 def show(name: str, plugins: tuple[Path, ...]) -> None:
-    """Show a method, step, data set or stage: card, options, defaults and where each comes from."""
-    from wsssbench.commands.catalogue import show_command
+    """Show a method, step, data set or stage: card, options, defaults and where each comes from.
+
+    Examples:
+      wsssbench show rrm
+      wsssbench show shapes
+      wsssbench show seg+crf
+
+    Next: an option is set with -o, as `wsssbench run --method rrm --dataset shapes -o rrm.steps=100`.
+    """
+    from wsssbench.commands.show import show_command
 
     show_command(name, plugins)
 
@@ -208,7 +286,14 @@ def show(name: str, plugins: tuple[Path, ...]) -> None:
 @plugin_files
 @options()
 def check(name: str, plugins: tuple[Path, ...], options: tuple[str, ...]) -> None:
-    """Test a step, data set or metric against its contract, on tiny data, in under a minute."""
+    """Test a step, data set or metric against its contract, on tiny data, in under a minute.
+
+    Examples:
+      wsssbench check cam
+      wsssbench check my --plugin my.py
+
+    Next: `wsssbench run --plugin my.py --method my --dataset shapes`.
+    """
     from wsssbench.commands.catalogue import check_command
 
     sys.exit(check_command(name, plugins, options))
@@ -219,7 +304,14 @@ def check(name: str, plugins: tuple[Path, ...], options: tuple[str, ...]) -> Non
 @options()
 @settings_file
 def prepare(dataset: str, options: tuple[str, ...], config: Path | None) -> None:
-    """Check the files of a data set: counts, missing or damaged files, masks, tags."""
+    """Check the files of a data set: counts, missing or damaged files, masks, tags.
+
+    Examples:
+      wsssbench prepare shapes
+      wsssbench prepare voc12 -o voc12.root=FOLDER
+
+    Next: `wsssbench run --method cam --dataset voc12 -o voc12.root=FOLDER --limit 8` tries it.
+    """
     from wsssbench.commands.catalogue import prepare_command
 
     sys.exit(prepare_command(dataset, options, config))
@@ -227,7 +319,13 @@ def prepare(dataset: str, options: tuple[str, ...], config: Path | None) -> None
 
 @main.command()
 def doctor() -> None:
-    """Say what this installation has and what it lacks."""
+    """Say what this installation has and what it lacks.
+
+    Examples:
+      wsssbench doctor
+
+    Next: `wsssbench run --method constant --dataset shapes`.
+    """
     from wsssbench.commands.doctor import doctor_command
 
     sys.exit(doctor_command())
@@ -241,17 +339,22 @@ def doctor() -> None:
 )
 @click.option("--failed", is_flag=True, help="Remove the cells that failed.")
 @click.option("--yes", is_flag=True, help="Remove; without it, only show what would go.")
-def clean(runs: Path | None, artifacts: bool, checkpoints: bool, failed: bool, yes: bool) -> None:
+def clean(runs: Path | None, **flags: bool) -> None:
     """Show what RUNS takes on disk, and remove parts of it by rule.
 
     Records and counts of cells that did not fail always stay.
+
+    Examples:
+      wsssbench clean
+      wsssbench clean runs --artifacts
+      wsssbench clean runs --artifacts --yes
+
+    Next: what was removed is made again by the next `wsssbench run` that needs it.
     """
     from wsssbench.commands.clean import clean_command
     from wsssbench.running.opening import default_runs
 
-    clean_command(
-        runs or default_runs(), artifacts=artifacts, checkpoints=checkpoints, failed=failed, yes=yes
-    )
+    clean_command(runs or default_runs(), **flags)
 
 
 @main.command()
@@ -264,24 +367,30 @@ def clean(runs: Path | None, artifacts: bool, checkpoints: bool, failed: bool, y
     show_default=True,
     help="Folder for masks and overlays.",
 )
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    help="auto, cpu, cuda or cuda:N.",
-    shell_complete=complete_device,
-)
+@device
 @plugin_files
-def predict(images: tuple[Path, ...], cell: Path, out: Path, device: str, plugins: tuple[Path, ...]) -> None:
-    """Segment your own IMAGES with a fitted run: a mask and an overlay each."""
+def predict(images: tuple[Path, ...], cell: Path, **flags: Any) -> None:
+    """Segment your own IMAGES with a fitted run: a mask and an overlay each.
+
+    Examples:
+      wsssbench predict photo.jpg --run runs/shapes/cam/seed0/seg-val-1a2b3c4d --out predictions
+
+    Next: look at predictions/photo_overlay.png.
+    """
     from wsssbench.commands.predict import predict_command
 
-    predict_command(images, cell, out, device, plugins)
+    predict_command(images, cell, **flags)
 
 
 @main.group()
 def weights() -> None:
-    """Look into weight files."""
+    """Look into weight files.
+
+    Examples:
+      wsssbench weights inspect resnet50.pth
+
+    Next: `wsssbench run ... --weights cam=resnet50.pth`.
+    """
 
 
 @weights.command()
@@ -291,17 +400,19 @@ def inspect(file: Path, as_json: bool) -> None:
     """Say what a weight FILE is, which backbones it fits, and which heads it holds.
 
     It may be a torch checkpoint, a safetensors file or an MXNet .params file; no code in it runs.
+
+    Examples:
+      wsssbench weights inspect resnet50.pth
+      wsssbench weights inspect ilsvrc.params --json
+
+    Next: `wsssbench run ... -o cam.backbone=resnet50 --weights cam=resnet50.pth`.
     """
-    from wsssbench.commands.weights import inspect_command
+    from wsssbench.commands.inspect_weights import inspect_command
 
     inspect_command(file, as_json)
 
 
-for command in (bench, compare, completion, errors, export, gate, merge, new, paper, plot, run, verify):
-    main.add_command(command)
 teach(main)
-if "_WSSSBENCH_COMPLETE" in os.environ:
-    from wsssbench.cli import shells  # noqa: F401  (the shells' ways of asking, which click looks up by name)
 
 
 if __name__ == "__main__":

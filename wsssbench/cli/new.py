@@ -1,6 +1,6 @@
 """`wsssbench new`: a small package with a plugin that works, its test and its CI, for its author to change.
 
-The texts lie in `wsssbench/templates` and know nothing of this room but their names: $name, $module, $Class.
+The texts lie in `wsssbench/templates`; names are put in for $name, $module, $Class.
 Nothing is imported of the plugin, and nothing is written where the name cannot be used.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import keyword
 import re
-import shutil
 import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -19,7 +18,7 @@ from string import Template
 import click
 
 from wsssbench._version import __version__
-from wsssbench.errors import BadData, WsssError
+from wsssbench.errors import WsssError
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
@@ -57,6 +56,12 @@ def new(kind: str, name: str, out: Path) -> None:
     """Write a small package NAME with a step (a method), dataset or metric of your own that works.
 
     It has one module to change, a test that passes, a README and a CI file.
+
+    Examples:
+      wsssbench new step my-method
+      wsssbench new metric my-metric --out ../plugins
+
+    Next: it says what to type; `wsssbench check my-method` tests the contract.
     """
     folder = write_package(kind, name, out)
     click.echo(f"wrote {folder}: {KINDS[kind][1]} {name}, with a test and CI")
@@ -68,23 +73,18 @@ def new(kind: str, name: str, out: Path) -> None:
 def write_package(kind: str, name: str, out: Path) -> Path:
     """Write the package `name` with a plugin of `kind` ("step", "dataset", "metric") to the folder out/name.
 
-    It is written under another name first and renamed, so that it is there whole or not at all. WsssError for
-    a name that cannot be used or is taken; BadData where the folder exists or cannot be written.
+    It is there whole or not at all. WsssError for a name that cannot be used or is taken, and for a folder
+    that exists or cannot be written.
     """
+    from wsssbench.commands.export.files import new_folder
+
     check_name(name)
+    folder = out.expanduser() / name
     texts = package_texts(kind, name)
-    folder, part = out.expanduser() / name, out.expanduser() / f".{name}.part"
-    if folder.exists():
-        raise BadData("there is something of that name already", where=folder, hint="another name, or --out")
-    try:
-        part.mkdir(parents=True)
+    with new_folder(folder) as place:
         for path, text in texts.items():
-            (part / path).parent.mkdir(parents=True, exist_ok=True)
-            (part / path).write_text(text, encoding="utf-8")
-        part.rename(folder)
-    except OSError as error:
-        shutil.rmtree(part, ignore_errors=True)
-        raise BadData(f"cannot be written: {error.strerror}", where=folder, hint="choose --out") from error
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            (place / path).write_text(text, encoding="utf-8")
     return folder
 
 
@@ -127,7 +127,7 @@ def check_name(name: str) -> None:
         hint = "lower-case letters and digits, words joined by - or _, as my-method"
         raise WsssError(f"{name!r} cannot name a package", where="NAME", hint=hint)
     if keyword.iskeyword(module) or keyword.issoftkeyword(module):
-        raise WsssError(f"{name!r} is a word of Python's own", where="NAME", hint=f"as my-{name}")
+        raise WsssError(f"{name!r} is a keyword of Python", where="NAME", hint=f"as my-{name}")
     taken = _plugin_called(name) or _module_called(module)
     if taken:
         raise WsssError(f"{name!r} is taken by {taken}", where="NAME", hint=f"another name, as my-{name}")
@@ -143,9 +143,9 @@ def _plugin_called(name: str) -> str:
 
 
 def _module_called(module: str) -> str:
-    """Which module that can be imported has the name, "" for none; a bare folder is no module."""
+    """Which module that can be imported has the name, "" for none; a folder without a file does not count."""
     if module in sys.stdlib_module_names:
-        return "a module of Python's own"
+        return "a module of Python's standard library"
     spec = find_spec(module)
     return f"the installed module {module}" if spec and spec.origin else ""
 

@@ -1,5 +1,4 @@
-"""The words of `wsssbench plot` and `wsssbench paper`: arguments and options alone, so that --help imports
-nothing heavy."""
+"""`wsssbench plot` and `paper`: arguments and options alone, so that --help imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 from wsssbench.cli.completion import complete_rows, complete_stages
-from wsssbench.cli.option_groups import A_PATH, DATA_HELP, options, settings_file
+from wsssbench.cli.option_groups import A_PATH, DATA_HELP, options, runs_argument, settings_file
 
 
 def _names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -21,7 +20,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str,
 def _rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Which rows: the same for both commands."""
     for option in (
-        click.option("--limited", is_flag=True, help="Also runs made with --limit."),
+        click.option("--limited", is_flag=True, help="Also include runs made with --limit."),
         click.option(
             "--stage", "stages", multiple=True, help="One stage only, as seg. Repeatable.",
             shell_complete=complete_stages,
@@ -36,10 +35,15 @@ def _rows_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, type=A_PATH)
+@runs_argument
 @click.option("--out", required=True, type=A_PATH, help="Folder for the pictures.")
 @click.option(
-    "--format", "formats", default="png,svg", show_default=True, callback=_names, help="png, svg, pdf."
+    "--format",
+    "formats",
+    default="png,svg",
+    show_default=True,
+    callback=_names,
+    help="Of png, svg, pdf.",
 )
 @_rows_options
 def plot(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
@@ -47,11 +51,15 @@ def plot(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
 
     mIoU by method with seeds and intervals, IoU by class, training curves, and where the run has their
     metrics threshold curves, precision against coverage, error ladders and reliability diagrams.
+
+    Examples:
+      wsssbench plot runs --out figures --format pdf --method rrm --method cam
+
+    Next: `wsssbench paper` has tables and a figure of masks.
     """
     from wsssbench.commands.plot import plot_command
-    from wsssbench.running.opening import default_runs
 
-    plot_command(runs or (default_runs(),), out, **flags)
+    plot_command(runs, out, **flags)
 
 
 @click.command()
@@ -67,9 +75,9 @@ def plot(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
     type=click.Choice(["median", "random"]),
     default="median",
     show_default=True,
-    help="Which: those nearest the median per-image mIoU of the first method, or drawn with --seed.",
+    help="Which images: those nearest the median per-image mIoU of the first method, or drawn with --seed.",
 )
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of --images random.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of --images random.")
 @options(DATA_HELP)
 @settings_file
 def paper(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
@@ -77,6 +85,11 @@ def paper(runs: tuple[Path, ...], out: Path, **flags: Any) -> None:
 
     The figure shows the same images for all methods, chosen by a rule that its caption states. It needs the
     data set and the masks of the cells; without them the rest is written.
+
+    Examples:
+      wsssbench paper runs --out bundle --method rrm --method cam --stage seg
+
+    Next: compile bundle/*.tex; `wsssbench export records runs records.zip` for the reviewers.
     """
     from wsssbench.commands.paper import paper_command
 

@@ -1,60 +1,34 @@
-"""How bash, zsh and fish ask for completions and are told: click's ways, with two things mended.
+"""`wsssbench completion`: the script by which a shell asks the program what could come next.
 
-Bash splits words at `=` and cannot tell a quoted `>` from one that redirects, so the whole line is handed
-over; and no space follows what goes on, as `cam.` and `cam.steps=`. What is completed is
-`wsssbench.cli.completion`.
+The scripts and the protocol are click's, with two corrections. Bash splits words at `=`, so it hands over the
+whole line; and bash and zsh put no space after what goes on, such as `cam.` and `cam.steps=`. What is
+completed is `wsssbench.cli.completion`.
 """
 
 from __future__ import annotations
 
 import os
 
+import click
 from click.shell_completion import (
     BashComplete,
     CompletionItem,
-    FishComplete,
-    ShellComplete,
     ZshComplete,
     add_completion_class,
+    get_completion_class,
     split_arg_string,
 )
 
-VARIABLE = "_WSSSBENCH_COMPLETE"
-OPEN = (".", "=")  # the last letter of what goes on
-BASH = r"""%(complete_func)s() {
-    local type value
-    COMPREPLY=()
-    while IFS=, read -r type value; do
-        case $type in
-            dir) compopt -o dirnames ;;
-            file) compopt -o default ;;
-            open) compopt -o nospace; COMPREPLY+=("$value") ;;
-            plain) COMPREPLY+=("$value") ;;
-        esac
-    done < <(COMP_LINE="${COMP_LINE:0:COMP_POINT}" %(complete_var)s=bash_complete "$1" 2>/dev/null)
-}
-complete -o nosort -F %(complete_func)s %(prog_name)s
-"""
-DIR = 'elif [[ "$type" == "dir" ]]; then'
-ZSH_OPEN = (
-    f'elif [[ "$type" == "open" ]]; then\n            compadd -U -S "" -V unsorted -- "$key"\n        {DIR}'
-)
-
-
-def item_type(item: CompletionItem) -> str:
-    """The type of a completion, "open" where a word goes on after it."""
-    goes_on = item.type == "plain" and item.value.endswith(OPEN)
-    return "open" if goes_on else item.type
+PROGRAM, VARIABLE = "wsssbench", "_WSSSBENCH_COMPLETE"
 
 
 @add_completion_class
 class Bash(BashComplete):
     """Words come from the line up to the cursor."""
 
-    source_template = BASH
-
-    def source(self) -> str:
-        return self.source_template % self.source_vars()
+    source_template = BashComplete.source_template.replace(
+        "env COMP", 'env COMP_LINE="${COMP_LINE:0:COMP_POINT}" COMP'
+    ).replace("COMPREPLY+=($value)", "COMPREPLY+=($value); [[ $value == *[.=] ]] && compopt -o nospace")
 
     def get_completion_args(self) -> tuple[list[str], str]:
         line = os.environ.get("COMP_LINE", "")
@@ -62,18 +36,33 @@ class Bash(BashComplete):
         return (words, "") if line[-1:].isspace() or not words else (words[:-1], words[-1])
 
     def format_completion(self, item: CompletionItem) -> str:
-        value = item.value.rpartition("=")[2] if not item.value.endswith("=") else item.value
-        return f"{item_type(item)},{value}"
+        """Bash replaces what stands after the last `=`."""
+        return f"{item.type},{item.value.rpartition('=')[2] or item.value}"
 
 
 @add_completion_class
 class Zsh(ZshComplete):
     """Without a space after what goes on."""
 
-    source_template = ZshComplete.source_template.replace(DIR, ZSH_OPEN)
+    source_template = ZshComplete.source_template.replace(
+        'if [[ "$descr" == "_" ]]; then',
+        'if [[ "$key" == *[.=] ]]; then\n                compadd -U -S "" -V unsorted -- "$key"\n'
+        '            elif [[ "$descr" == "_" ]]; then',
+    )
 
-    def format_completion(self, item: CompletionItem) -> str:
-        return super().format_completion(CompletionItem(item.value, item_type(item), item.help))
 
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that lets SHELL complete commands, names of methods and data sets, and -o keys.
 
-CLASSES: dict[str, type[ShellComplete]] = {"bash": Bash, "zsh": Zsh, "fish": FishComplete}
+    Examples:
+      echo 'eval "$(wsssbench completion bash)"' >> ~/.bashrc
+      echo 'eval "$(wsssbench completion zsh)"' >> ~/.zshrc
+      wsssbench completion fish > ~/.config/fish/completions/wsssbench.fish
+
+    Next: open a new shell and press Tab after `wsssbench run --method `.
+    """
+    found = get_completion_class(shell)
+    assert found is not None  # one of the choices
+    click.echo(found(click.get_current_context().find_root().command, {}, PROGRAM, VARIABLE).source().strip())

@@ -19,7 +19,7 @@ from wsssbench.planning.settings import Settings
 from wsssbench.plugins.table import Plugins
 from wsssbench.reporting.tables import render
 from wsssbench.reporting.throughput import throughput_tables
-from wsssbench.running.opening import open_settings
+from wsssbench.running.opening import open_flags
 from wsssbench.running.screen.progress import Progress
 from wsssbench.throughput.measure import bench_trial
 from wsssbench.throughput.record import BenchProtocol, BenchRecord, write_bench
@@ -30,9 +30,8 @@ def bench_command(flags: Mapping[str, Any]) -> int:
     if find_launch() is not None:
         hint = "start wsssbench bench without torchrun"
         raise WsssError("bench measures one process", where="torchrun", hint=hint)
-    settings, plugins = open_settings(
-        _settings_flags(flags), flags["config"], flags["options"], flags["weights"]
-    )
+    seeds = None if flags["seed"] is None else (flags["seed"],)
+    settings, plugins = open_flags({**flags, "seeds": seeds})
     use_machine()
     protocol = BenchProtocol(warmup=flags["warmup"], repeats=flags["repeats"])
     trials, progress = bench_trials(settings, plugins), Progress(quiet=flags["quiet"])
@@ -62,13 +61,6 @@ def measured(
         progress.say(f"{trial.method} on {record.dataset}: {path}")
         records.append(record)
     return records
-
-
-def _settings_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
-    names = {"methods": "method", "datasets": "dataset", "filter_backend": "filter"}
-    kept = ("methods", "datasets", "runs", "device", "precision", "filter_backend", "plugins")
-    seeds = None if flags["seed"] is None else (flags["seed"],)
-    return {"seeds": seeds, **{names.get(k, k): flags[k] for k in kept}}
 
 
 def bench_trials(settings: Settings, plugins: Plugins) -> list[Trial]:

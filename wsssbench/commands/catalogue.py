@@ -6,29 +6,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from wsssbench.commands.show import show_command
+from wsssbench.commands.show import dataset_facts, facts_text
 from wsssbench.errors import UnknownName, nearest
 from wsssbench.planning.settings import Settings
 from wsssbench.plugins.contract import unknown_names
 from wsssbench.plugins.sources import headline, recipe_text
-from wsssbench.plugins.table import GROUPS, Entry, Group, Plugins
+from wsssbench.plugins.table import GROUPS, Group, Plugins
+from wsssbench.reporting.table_parts import grid
 from wsssbench.running.opening import open_settings
 from wsssbench.types import Dataset, Metric, Step
 
-__all__ = ["check_command", "list_command", "prepare_command", "show_command"]
-
-HEADS: Mapping[Group, tuple[str, str]] = {
-    "methods": ("method", "steps"),
-    "steps": ("step", ""),
-    "datasets": ("data set", ""),
-    "metrics": ("metric", ""),
+LISTED: Mapping[Group, str] = {
+    "methods": "method",
+    "steps": "step",
+    "datasets": "data set",
+    "metrics": "metric",
 }
 
 
@@ -37,56 +36,52 @@ def list_command(check: bool, files: Sequence[Path]) -> int:
     settings, plugins = open_settings({"plugins": tuple(files)}, None, ())
     if check:
         return _list_checked(plugins)
-    for group in ("methods", "steps", "datasets", "metrics"):
-        click.echo(_group_table(group, settings, plugins) + "\n")
-    click.echo(_stage_table(settings))
+    for group in LISTED:
+        click.echo(grid(list(_group_lines(group, settings, plugins))) + "\n")
+    click.echo(grid(_stage_lines(settings)))
     for name, why in plugins.broken.items():
         click.echo(f"broken: {name}: {why}", err=True)
     return 0
 
 
-def _group_table(group: Group, settings: Settings, plugins: Plugins) -> str:
-    text: Callable[[Entry], str] = recipe_text if group == "methods" else headline
-    lines = [[e.name, text(e), e.origin] for e in plugins.entries(group)]
-    if group == "methods":
-        lines += [[name, " > ".join(steps), str(settings.source)] for name, steps in settings.recipes.items()]
-    return _grid(lines, [*HEADS[group], "origin"])
+def _group_lines(group: Group, settings: Settings, plugins: Plugins) -> Iterator[dict[str, str]]:
+    own = settings.recipes if group == "methods" else {}
+    for entry in plugins.entries(group):
+        text = recipe_text(entry) if group == "methods" else headline(entry)
+        yield {LISTED[group]: entry.name, "steps" if group == "methods" else "": text, "origin": entry.origin}
+    for name, steps in own.items():
+        yield {"method": name, "steps": " > ".join(steps), "origin": str(settings.source)}
 
 
-def _stage_table(settings: Settings) -> str:
+def _stage_lines(settings: Settings) -> list[dict[str, str]]:
     from wsssbench.planning.stages import STAGES, resolve_stages
 
-    stages = resolve_stages((*STAGES, *settings.custom_stages), settings.custom_stages)
-    lines = [
-        [
-            s.name,
-            s.question,
-            "yes" if s.tags_given else "no",
-            str(settings.source) if s.custom else "wsssbench",
-        ]
-        for s in stages
+    return [
+        {
+            "stage": stage.name,
+            "question": stage.question,
+            "tags given": "yes" if stage.tags_given else "no",
+            "origin": str(settings.source) if stage.custom else "wsssbench",
+        }
+        for stage in resolve_stages((*STAGES, *settings.custom_stages), settings.custom_stages)
     ]
-    return _grid(lines, ["stage", "question", "tags given", "origin"])
 
 
 def _list_checked(plugins: Plugins) -> int:
     checks = plugins.check_all()
-    lines = [[c.group.removesuffix("s"), c.name, "ok" if c.ok else "BROKEN", c.error] for c in checks]
-    click.echo(_grid(lines, ["kind", "name", "state", "why"]))
+    lines = [
+        {
+            "kind": c.group.removesuffix("s"),
+            "name": c.name,
+            "state": "ok" if c.ok else "BROKEN",
+            "why": c.error,
+        }
+        for c in checks
+    ]
     broken = sum(not c.ok for c in checks)
-    click.echo(
-        f"\n{broken} of {len(checks)} are broken" if broken else f"\nall {len(checks)} can be imported"
-    )
+    end = f"{broken} of {len(checks)} are broken" if broken else f"all {len(checks)} can be imported"
+    click.echo(f"{grid(lines)}\n\n{end}")
     return 1 if broken else 0
-
-
-def _grid(lines: Sequence[Sequence[str]], head: Sequence[str]) -> str:
-    """A markdown table without its empty columns."""
-    from tabulate import tabulate
-
-    kept = [i for i in range(len(head)) if any(line[i] for line in lines)] if lines else range(len(head))
-    body = [[line[i].replace("|", "\\|") for i in kept] for line in lines]
-    return str(tabulate(body, [head[i] for i in kept], "github", disable_numparse=True))
 
 
 # --------------------------------------------------------------------------------------------------- check
@@ -156,21 +151,17 @@ def prepare_command(name: str, options: Sequence[str], config: Path | None) -> i
         click.echo("\n".join(found.lines()))
         return 0 if found.ok else 1
     if dataset.card.generated:
-        click.echo("drawn anew from the seed of each run: nothing to prepare, nothing is downloaded")
+        click.echo("generated from the seed of each run: nothing to prepare, nothing is downloaded")
     else:
         click.echo("this data set has no check of its own: `wsssbench check` reads a few of its images")
     return 0
 
 
 def _card_text(dataset: Dataset) -> str:
+    """The facts of the data set's card, with the images of each split and the options."""
     card: Any = dataset.card
     splits = ", ".join(f"{split} {len(dataset.ids(split)):,}" for split in card.splits)
     options = ", ".join(f"{key}={value}" for key, value in card.options.items())
-    lines = [
-        f"{card.name} {card.version}: {len(card.class_names)} classes, tags from {card.label_source}",
-        f"images: {splits}",
-        f"fit on {card.fit_split}, labels judged on {card.label_split}, segmentation on {card.eval_split}",
-    ]
-    lacking = ", ".join(f"{split} {count:,}" for split, count in card.without_masks.items())
-    lines += [f"images without a mask: {lacking}"] if lacking else []
-    return "\n".join([*lines, f"options: {options}"] if options else lines)
+    return (
+        f"data set {card.name}\n{facts_text({**dataset_facts(card), 'splits': splits, 'options': options})}"
+    )

@@ -20,7 +20,7 @@ import click
 from wsssbench.errors import BadData, WsssError, size_text
 from wsssbench.files.locks import hold, is_held
 from wsssbench.records.store import FAILURE, RECORD, TRACE, UNFINISHED, read_record
-from wsssbench.running.isolation.places import SHARED, STAGED
+from wsssbench.running.isolation.marks import SHARED, STAGED
 
 KEYED = re.compile(r".+-[0-9a-f]{8}")
 SEED = re.compile(r"seed\d+")
@@ -32,7 +32,7 @@ STEP_MARKS = (FITTED, ".holder")  # one of them says that a run made this folder
 
 
 @dataclass(frozen=True)
-class Part:
+class Removable:
     """One thing that can be shown and removed: `paths` within the folder `owner`."""
 
     kind: str  # one of KINDS
@@ -71,11 +71,11 @@ def clean_command(runs: Path, *, artifacts: bool, checkpoints: bool, failed: boo
     click.echo(f"\nremoved {size}", err=True)
 
 
-def find_parts(runs: Path) -> list[Part]:
+def find_parts(runs: Path) -> list[Removable]:
     """The parts of all steps and cells below `runs`; BadData where nothing there has the form of a run."""
     if not runs.is_dir():
         raise BadData("no such folder of runs", where=runs, hint="`wsssbench run` makes one")
-    parts: list[Part] = []
+    parts: list[Removable] = []
     for dataset in _folders(runs):
         for method in _folders(dataset):
             if method.name == STEPS:
@@ -86,22 +86,22 @@ def find_parts(runs: Path) -> list[Part]:
                 parts += [p for seed in seeds for cell in _folders(seed, KEYED) for p in _cell_parts(cell)]
     if not parts:
         hint = "give the folder that `wsssbench run --runs` wrote to; nothing else is touched"
-        raise BadData("this is no folder of runs", where=runs, hint=hint)
+        raise BadData("this folder holds no runs", where=runs, hint=hint)
     return parts
 
 
-def _step_parts(step: Path) -> Iterator[Part]:
+def _step_parts(step: Path) -> Iterator[Removable]:
     if not any((step / name).is_file() for name in STEP_MARKS):
         return
     outputs = step / ARTIFACTS
     if outputs.is_dir() and not outputs.is_symlink():
-        yield from (Part("artifacts", folder, _contents(folder)) for folder in _folders(outputs))
+        yield from (Removable("artifacts", folder, _contents(folder)) for folder in _folders(outputs))
     # fitted.json goes first: without it the step counts as not fitted, whatever else is left
     rest = sorted(_contents(step), key=lambda path: (path.name != FITTED, path.name))
-    yield Part("checkpoints", step, tuple(path for path in rest if path.name != ARTIFACTS))
+    yield Removable("checkpoints", step, tuple(path for path in rest if path.name != ARTIFACTS))
 
 
-def _isolated_parts(place: Path) -> Iterator[Part]:
+def _isolated_parts(place: Path) -> Iterator[Removable]:
     """What isolated steps share, by supervision, and staged images whose run is over."""
     if not place.is_dir() or place.is_symlink():
         return
@@ -109,10 +109,10 @@ def _isolated_parts(place: Path) -> Iterator[Part]:
         yield from (part for work in _folders(supervision, KEYED) for part in _step_parts(work))
     for folder in sorted(place.glob(f"{STAGED}*")):
         if folder.is_dir() and not folder.is_symlink() and not is_held(folder):
-            yield Part("staged images", folder, _contents(folder), whole=True)
+            yield Removable("staged images", folder, _contents(folder), whole=True)
 
 
-def _cell_parts(cell: Path) -> Iterator[Part]:
+def _cell_parts(cell: Path) -> Iterator[Removable]:
     if not (cell / RECORD).is_file():
         return
     try:
@@ -121,25 +121,27 @@ def _cell_parts(cell: Path) -> Iterator[Part]:
         broken = False  # damaged: a person should look at it
     failure = [path for name in LEFT if (path := cell / name).exists()] if not broken else []
     if failure:  # of a later attempt, beside a result that stays
-        yield Part("failed attempts", cell, tuple(failure))
+        yield Removable("failed attempts", cell, tuple(failure))
     rest = tuple(path for path in _contents(cell) if path not in failure)
-    yield Part("failed cells" if broken else "cells", cell, rest)
+    yield Removable("failed cells" if broken else "cells", cell, rest)
 
 
-def remove(part: Part) -> None:
+def remove(part: Removable) -> None:
     """Remove the part's paths while its folder is held, so that no run loses what it works on."""
     with hold(part.owner, lambda text: click.echo(text, err=True)):
-        for path in part.paths:
-            try:
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(
-                    missing_ok=True
-                )
-            except OSError as error:
-                raise WsssError(
-                    f"cannot remove: {error.strerror}", where=path, hint="check its owner"
-                ) from error
-        if part.whole:
-            shutil.rmtree(part.owner)
+        try:
+            for path in part.paths:
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            if part.whole:
+                shutil.rmtree(part.owner)
+        except OSError as error:
+            place = error.filename or part.owner
+            raise WsssError(
+                f"cannot remove: {error.strerror}", where=place, hint="check who owns it"
+            ) from error
 
 
 # -------------------------------------------------------------------------------------------------- on disk
@@ -170,7 +172,7 @@ def _file_stats(path: Path) -> Iterator[os.stat_result]:
 # -------------------------------------------------------------------------------------------------- tables
 
 
-def _table(runs: Path, parts: Sequence[Part], going: Sequence[Part]) -> str:
+def _table(runs: Path, parts: Sequence[Removable], going: Sequence[Removable]) -> str:
     from tabulate import tabulate
 
     gone, lines = {id(part) for part in going}, []
@@ -183,5 +185,5 @@ def _table(runs: Path, parts: Sequence[Part], going: Sequence[Part]) -> str:
     return str(tabulate(lines, ["data set", "what", "folders", "size", ""], "github", disable_numparse=True))
 
 
-def _total(parts: Sequence[Part]) -> int:
+def _total(parts: Sequence[Removable]) -> int:
     return sum(part.bytes for part in parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,14 @@ from typing import Any
 import click
 import numpy as np
 
-from wsssbench.errors import BadData, NotComparable, UnknownName, WsssError, nearest
+from wsssbench.commands.named_rows import named_rows
+from wsssbench.errors import BadData, NotComparable, WsssError
 from wsssbench.identity import Terms, content_key, plain
 from wsssbench.plugins.table import Plugins
-from wsssbench.records.finding import find_records
 from wsssbench.records.store import StoredRecord
 from wsssbench.reporting.conditions import FACTS, row_conditions, shared_conditions, unlike_words
 from wsssbench.reporting.rows import Row, configuration, rows_of
-from wsssbench.reporting.table_parts import heading
+from wsssbench.reporting.table_parts import grid, heading
 from wsssbench.scores.counts_table import COUNTS, CountsTable
 from wsssbench.statistics.bootstrap import LEVEL
 from wsssbench.statistics.metric_differences import Judged, metric_differences
@@ -31,9 +31,8 @@ from wsssbench.statistics.paired import (
 )
 from wsssbench.types import Metric
 
-RUN_FIRST = "`wsssbench run` makes them"
 MOVERS = 5  # classes that are shown at most
-# what SUMMARIES and `wsssbench errors` show of them, and what is no score of the method
+# what SUMMARIES and `wsssbench errors` show of them, and what does not score the method
 COVERED = ("iou", "accuracy", "error_ratios", "per_image", "compatible", "error_ladder", "threshold")
 
 
@@ -50,63 +49,76 @@ class Comparison:
     same_images: bool
     differences: tuple[Difference, ...]  # the summaries, then each class
     others: tuple[Difference, ...] = ()  # of the other metrics that both have recorded
-    adjusted: float = 1.0  # p of the mIoU, adjusted for the number of methods in this stage
     rows: tuple[Row, ...] = ()  # of the two methods, for what made them
 
     @property
     def miou(self) -> Difference:
         return self.differences[0]
 
+    @property
+    def adjusted(self) -> float:
+        """p of the mIoU, adjusted for the number of methods in this stage."""
+        return self.miou.adjusted
 
-def compare_command(
-    methods: Sequence[str], runs: Sequence[Path], stage: str | None, resamples: int, seed: int, as_json: bool
-) -> None:
-    """Print the differences of `methods[0]` to each of the others, for all terms that they share."""
-    found = compare_runs(methods, runs, stage, resamples, seed, lambda text: click.echo(text, err=True))
+
+def compare_command(rows: Sequence[str], *, as_json: bool, **more: Any) -> None:
+    """Print the differences of the first of `rows` to each other one, for all terms that they share."""
+    found = compare_runs(rows, **more, say=lambda text: click.echo(text, err=True))
     click.echo(json.dumps([_as_data(c) for c in found], indent=1) if as_json else as_text(found))
 
 
 def compare_runs(
-    methods: Sequence[str],
+    rows: Sequence[str],
     runs: Sequence[Path],
     stage: str | None,
     resamples: int,
     seed: int,
     say: Callable[[str], None] = lambda text: None,
 ) -> list[Comparison]:
-    """`compare_methods` of all records below `runs`; WsssError where too little or too much is asked for.
+    """`compare_rows` of what `rows` name (`named_rows`): methods of `runs`, or folders of one method each.
 
-    `say` hears which stages are left out because two methods have them under unlike terms alone.
+    WsssError for fewer than two, and for too few or too many resamples; `say` as of `compare_rows`.
     """
-    if len(methods) < 2:
+    if len(set(rows)) < 2:
         hint = "as `wsssbench compare rrm cam`"
         raise WsssError("two methods are needed to compare", where="compare", hint=hint)
     if not 100 <= resamples <= 1_000_000:
-        raise WsssError("between 100 and 1,000,000 resamples", where="--resamples", hint="10000 is the usual")
-    cells = [cell for root in runs for cell in find_records(root)]
-    found = compare_methods(cells, methods, stage, resamples, seed)
-    for text in _left_out(_cells_of(cells, methods, stage), found):
-        say(text)
-    return found
+        what = "the number of resamples must be between 100 and 1,000,000"
+        raise WsssError(what, where="--resamples", hint="10000 is the usual")
+    named = named_rows(rows, runs, stage, "compare")
+    return compare_rows({word: [_called(word, c) for c in cells] for word, cells in named.items()},
+                        resamples, seed, say)  # fmt: skip
 
 
-def compare_methods(
-    cells: Sequence[StoredRecord], methods: Sequence[str], stage: str | None, resamples: int, seed: int = 0
+def _called(name: str, cell: StoredRecord) -> StoredRecord:
+    """The cell under the name that its row was asked for by: one method may come from two folders."""
+    return replace(cell, record=replace(cell.record, method=name))
+
+
+def compare_rows(
+    rows: Mapping[str, Sequence[StoredRecord]],
+    resamples: int,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda text: None,
 ) -> list[Comparison]:
-    """Comparisons by equal terms, Holm's adjustment over the other methods of each.
+    """The first of `rows` (cells by title) against each other, by equal terms, with Holm's adjusted p.
 
-    NotComparable where one of the methods shares no terms with the first, with the fields that differ.
+    NotComparable where one shares no terms with the first, with the fields that differ. `say` gets a line for
+    each stage that is left out because the two have it under unlike terms alone.
     """
-    every = _cells_of(cells, methods, stage)
-    first, others = methods[0], list(dict.fromkeys(methods[1:]))
+    first, *others = rows
     places: dict[str, dict[str, list[StoredRecord]]] = {}
-    for name, own in every.items():
+    for name, own in rows.items():
         for cell in own:
             place = places.setdefault(content_key(cell.record.identity.terms), {})
             place.setdefault(name, []).append(cell)
     for name in others:
+        unlike = _unlike_terms(rows[first], rows[name])
         if not any(first in place and name in place for place in places.values()):
-            raise _share_nothing(every, first, name, stage)
+            raise _share_nothing(first, name, unlike)
+        for one, two in unlike:
+            why = unlike_words(one, two)
+            say(f"not compared: {one.stage} of {first} and {name} on {one.dataset} ({why})")
     found = []
     for place in places.values():
         if first in place:
@@ -115,71 +127,42 @@ def compare_methods(
     return found
 
 
-def _cells_of(
-    cells: Sequence[StoredRecord], methods: Sequence[str], stage: str | None
-) -> dict[str, list[StoredRecord]]:
-    """The finished cells of each method; UnknownName for one that has none of any stage."""
-    good = [c for c in cells if c.record.status == "ok" and c.record.identity.terms.limit is None]
-    known = sorted({c.record.method for c in good})
-    for name in methods:
-        if name not in known:
-            hint = nearest(name, known) if known else RUN_FIRST
-            raise UnknownName(f"no results of {name!r}", where="compare", hint=hint)
-    asked = [c for c in good if stage in (None, c.record.identity.terms.stage)]
-    return {name: [c for c in asked if c.record.method == name] for name in methods}
+def _unlike_terms(first: Sequence[StoredRecord], second: Sequence[StoredRecord]) -> list[tuple[Terms, Terms]]:
+    """One pair of terms for each data set and stage that both have, but under unlike terms alone."""
+    mine, theirs = (
+        {content_key(c.record.identity.terms): c.record.identity.terms for c in cells}
+        for cells in (first, second)
+    )
+    shared = {(terms.dataset, terms.stage) for key, terms in mine.items() if key in theirs}
+    own, other = ({(t.dataset, t.stage): t for t in side.values()} for side in (mine, theirs))
+    return [(own[place], other[place]) for place in own if place in other and place not in shared]
 
 
-def _pairs_of_terms(
-    first: Sequence[StoredRecord], second: Sequence[StoredRecord]
-) -> Iterator[tuple[Terms, Terms]]:
-    """One pair of terms for each data set and stage that both have."""
-    mine, theirs = ([c.record.identity.terms for c in cells] for cells in (first, second))
-    places = {(terms.dataset, terms.stage): terms for terms in theirs}
-    for own in {(terms.dataset, terms.stage): terms for terms in mine}.values():
-        if (own.dataset, own.stage) in places:
-            yield own, places[own.dataset, own.stage]
-
-
-def _share_nothing(
-    every: Mapping[str, Sequence[StoredRecord]], one: str, other: str, stage: str | None
-) -> NotComparable:
+def _share_nothing(one: str, other: str, unlike: Sequence[tuple[Terms, Terms]]) -> NotComparable:
     """The error for two methods without equal terms: what differs in the first stage that both have."""
-    pair = next(_pairs_of_terms(every[one], every[other]), None)
-    if pair is None:
-        what = f"stage {stage}" if stage else "any stage"
-        return NotComparable(f"{one} and {other} share no results of {what}", where="compare")
+    if not unlike:
+        hint = "leave --stage out, or run both in one stage"
+        return NotComparable(f"{one} and {other} have no stage in common", where="compare", hint=hint)
     what = f"the protocols of {one} and {other} differ"
-    return NotComparable(what, where=unlike_words(*pair), hint="run both under equal terms")
-
-
-def _left_out(every: Mapping[str, Sequence[StoredRecord]], found: Sequence[Comparison]) -> Iterator[str]:
-    """A line for each stage that the first and another method have, but under unlike terms alone."""
-    first, *others = every
-    shared = {(c.second, c.dataset, c.stage) for c in found}
-    for name in others:
-        for one, two in _pairs_of_terms(every[first], every[name]):
-            if (name, one.dataset, one.stage) not in shared:
-                why = unlike_words(one, two)
-                yield f"not compared: {one.stage} of {first} and {name} on {one.dataset} ({why})"
+    return NotComparable(what, where=unlike_words(*unlike[0]), hint="run both under equal terms")
 
 
 def _adjusted(here: Sequence[Comparison]) -> list[Comparison]:
     """The same with p adjusted, score by score, for the number of methods."""
-    lines = [(i, d) for i, c in enumerate(here) for d in (*c.differences, *c.others) if np.isfinite(d.p)]
-    found: dict[tuple[int, str], float] = {}
-    for score in dict.fromkeys(d.score for _, d in lines):
-        family = [(i, d.p) for i, d in lines if d.score == score]
-        for (i, _), p in zip(family, holm([p for _, p in family]), strict=True):
-            found[i, score] = p
+    each = [{d.score: d.p for d in (*c.differences, *c.others) if np.isfinite(d.p)} for c in here]
+    found: list[dict[str, float]] = [{} for _ in here]
+    for score in dict.fromkeys(score for own in each for score in own):
+        family = [i for i, own in enumerate(each) if score in own]
+        for i, p in zip(family, holm([each[i][score] for i in family]), strict=True):
+            found[i][score] = p
 
-    def mended(i: int, many: Sequence[Difference]) -> tuple[Difference, ...]:
-        return tuple(replace(d, adjusted=found.get((i, d.score), d.adjusted)) for d in many)
+    def mended(many: Sequence[Difference], own: Mapping[str, float]) -> tuple[Difference, ...]:
+        return tuple(replace(d, adjusted=own.get(d.score, d.adjusted)) for d in many)
 
-    done = [
-        replace(c, differences=mended(i, c.differences), others=mended(i, c.others))
-        for i, c in enumerate(here)
+    return [
+        replace(c, differences=mended(c.differences, own), others=mended(c.others, own))
+        for c, own in zip(here, found, strict=True)
     ]
-    return [replace(c, adjusted=c.miou.adjusted) for c in done]
 
 
 def _compare(first: list[StoredRecord], second: list[StoredRecord], resamples: int, seed: int) -> Comparison:
@@ -267,16 +250,15 @@ def as_text(found: Sequence[Comparison]) -> str:
 
 
 def _table(here: Sequence[Comparison]) -> str:
-    from tabulate import tabulate
-
-    heads = ["difference", "score", "first", "second", "first - second [95 %]", "p", "p (Holm)", "smallest"]
-    lines = [
-        [_names(c) * (d is c.miou), *_cells(d), str(len(c.seeds)) * (d is c.miou)]
-        for c in here
-        for d in (*c.differences[: len(SUMMARIES)], *c.others)
-        if not _is_plain(d, c)
-    ]
-    return str(tabulate(lines, [*heads, "seeds"], "github", disable_numparse=True))
+    return grid(
+        [
+            {"difference": _names(c) if d is c.miou else "", **_cells(d),
+             "seeds": str(len(c.seeds)) if d is c.miou else ""}
+            for c in here
+            for d in (*c.differences[: len(SUMMARIES)], *c.others)
+            if not _is_plain(d, c)
+        ]
+    )  # fmt: skip
 
 
 def _is_plain(d: Difference, c: Comparison) -> bool:
@@ -286,12 +268,18 @@ def _is_plain(d: Difference, c: Comparison) -> bool:
     return d is not c.miou and d.first == d.second and d.low == d.high == 0
 
 
-def _cells(d: Difference) -> list[str]:
-    numbers = [d.score, f"{d.first:.2f}", f"{d.second:.2f}"]
-    if not np.isfinite(d.low):
-        return [*numbers, f"{d.first - d.second:+.2f}", "", "", ""]
+def _cells(d: Difference) -> dict[str, str]:
+    known = np.isfinite(d.low)
     interval = f"{d.difference:+.2f} [{d.low:+.2f}, {d.high:+.2f}]"
-    return [*numbers, interval, f"{d.p:.4f}", f"{d.adjusted:.4f}", f"{d.smallest:.2f}"]
+    return {
+        "score": d.score,
+        "first": f"{d.first:.2f}",
+        "second": f"{d.second:.2f}",
+        "first - second [95 %]": interval if known else f"{d.first - d.second:+.2f}",
+        "p": f"{d.p:.4f}" if known else "",
+        "p (Holm)": f"{d.adjusted:.4f}" if known else "",
+        "smallest": f"{d.smallest:.2f}" if known else "",
+    }
 
 
 def _names(c: Comparison) -> str:
@@ -355,6 +343,7 @@ def _as_data(c: Comparison) -> dict[str, Any]:
     """With null for what is not defined."""
     data = asdict(replace(c, rows=()))
     del data["rows"]
+    data["adjusted"] = c.adjusted
     data["terms"] = plain(c.rows[0].terms) if c.rows else {}
     data["methods"] = {
         row.method: {"badges": list(row.badges), **{name: fact(row) for name, fact in FACTS.items()}}

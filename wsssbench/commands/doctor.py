@@ -6,9 +6,9 @@ import os
 import platform
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,11 +16,10 @@ from typing import Literal, NamedTuple
 
 import click
 
-OLDEST_PYTHON = (3, 11)
 LEAST_GB = 5.0  # a run on VOC keeps maps, checkpoints and masks of ten thousand images
 
 
-class Finding(NamedTuple):
+class Diagnosis(NamedTuple):
     """One line: ok, note (something optional is missing) or FAIL, and what to do about it."""
 
     state: Literal["ok", "note", "FAIL"]
@@ -40,24 +39,23 @@ def doctor_command() -> int:
     return 1 if failed else 0
 
 
-def python() -> Iterator[Finding]:
+def python() -> Iterator[Diagnosis]:
     """The interpreter and the suite itself."""
-    good = sys.version_info >= OLDEST_PYTHON
-    oldest = ".".join(map(str, OLDEST_PYTHON))
-    text = f"Python {platform.python_version()}, wsssbench {_version('wsssbench') or 'not installed'}"
-    yield Finding("ok" if good else "FAIL", text, "" if good else f"use Python {oldest} or newer")
+    yield Diagnosis(
+        "ok", f"Python {platform.python_version()}, wsssbench {_version('wsssbench') or 'not installed'}"
+    )
 
 
-def torch_pair() -> Iterator[Finding]:
+def torch_pair() -> Iterator[Diagnosis]:
     """torch and torchvision must be built for each other."""
     again = "pip install --upgrade torch torchvision, both in one command"
     found = {name: _version(name) for name in ("torch", "torchvision")}
     text = ", ".join(f"{name} {number or 'missing'}" for name, number in found.items())
     wanted = wanted_torch(requires("torchvision") or ()) if found["torchvision"] else ""
     if not all(found.values()):
-        yield Finding("FAIL", text, again)
+        yield Diagnosis("FAIL", text, again)
     elif wanted and found["torch"].split("+")[0] != wanted.split("+")[0]:
-        yield Finding("FAIL", f"{text}: this torchvision was built for torch {wanted}", again)
+        yield Diagnosis("FAIL", f"{text}: this torchvision was built for torch {wanted}", again)
     else:
         yield _imported("torchvision", text, again)
 
@@ -68,37 +66,35 @@ def wanted_torch(requirements: list[str] | tuple[str, ...]) -> str:
     return next((pin[1] for pin in pins if pin), "")
 
 
-def _imported(module: str, text: str, again: str) -> Finding:
-    import importlib
-
+def _imported(module: str, text: str, again: str) -> Diagnosis:
     try:
-        importlib.import_module(module)
+        import_module(module)
     except Exception as error:  # a broken binary raises whatever it likes
-        return Finding("FAIL", f"{text}: {module} cannot be imported ({error})", again)
-    return Finding("ok", text)
+        return Diagnosis("FAIL", f"{text}: {module} cannot be imported ({error})", again)
+    return Diagnosis("ok", text)
 
 
-def device() -> Iterator[Finding]:
+def device() -> Iterator[Diagnosis]:
     """What torch can compute on."""
     try:
         import torch
-    except Exception:  # told by torch_pair
+    except Exception:  # torch_pair reports it
         return
     if torch.cuda.is_available():
         names = (torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
-        yield Finding("ok", f"CUDA {torch.version.cuda}: {', '.join(names)}")
+        yield Diagnosis("ok", f"CUDA {torch.version.cuda}: {', '.join(names)}")
         from wsssbench.ops.triton_launch import lacks_triton
 
         missing = lacks_triton()
         if missing:
-            yield Finding("note", "filters run on the GPU in plain torch, several times slower", missing)
+            yield Diagnosis("note", "filters run on the GPU in plain torch, several times slower", missing)
         else:
-            yield Finding("ok", f"triton {_version('triton')}: filters on the GPU")
+            yield Diagnosis("ok", f"triton {_version('triton')}: filters on the GPU")
     else:
-        yield Finding("note", "no CUDA device: runs use the CPU", "a GPU needs its driver and a CUDA torch")
+        yield Diagnosis("note", "no CUDA device: runs use the CPU", "a GPU needs its driver and a CUDA torch")
 
 
-def compiled_filters() -> Iterator[Finding]:
+def compiled_filters() -> Iterator[Diagnosis]:
     """numba, which the filters on the CPU run on, and the optional reference package."""
     from wsssbench.machine.env import core_count
     from wsssbench.ops.densecrf_package import densecrf_hint
@@ -107,47 +103,47 @@ def compiled_filters() -> Iterator[Finding]:
         import numba
 
         threads = numba.get_num_threads()
-        yield Finding("ok", f"numba {numba.__version__}: {threads} threads on {core_count()} usable cores")
+        yield Diagnosis("ok", f"numba {numba.__version__}: {threads} threads on {core_count()} usable cores")
     except Exception as error:  # numba refuses a numpy that is too new with an ImportError of its own
-        yield Finding("FAIL", f"numba does not work ({error})", "pip install --upgrade numba")
+        yield Diagnosis("FAIL", f"numba does not work ({error})", "pip install --upgrade numba")
     if find_spec("pydensecrf"):
-        yield Finding("ok", f"pydensecrf {_version('pydensecrf2') or _version('pydensecrf')}")
+        yield Diagnosis("ok", f"pydensecrf {_version('pydensecrf2') or _version('pydensecrf')}")
     else:
-        yield Finding("note", "pydensecrf is absent: --filter pydensecrf will not work", densecrf_hint())
+        yield Diagnosis("note", "pydensecrf is absent: --filter pydensecrf will not work", densecrf_hint())
 
 
-def folders() -> Iterator[Finding]:
+def folders() -> Iterator[Diagnosis]:
     """The cache and the run folder: writable, with room."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    yield writable("cache folder", base / "wsssbench", "set XDG_CACHE_HOME; without it files are read anew")
+    yield writable("cache folder", base / "wsssbench", "set XDG_CACHE_HOME; without it files are read again")
     yield writable("run folder", Path("runs"), "work elsewhere, or give --runs FOLDER")
     free = shutil.disk_usage(_existing(Path("runs"))).free / 1e9
     text = f"{free:,.1f} GB free for runs"
     if free < LEAST_GB:
-        yield Finding("note", text, "`wsssbench clean` shows what runs take; --runs FOLDER moves them")
+        yield Diagnosis("note", text, "`wsssbench clean` shows what runs take; --runs FOLDER moves them")
     else:
-        yield Finding("ok", text)
+        yield Diagnosis("ok", text)
 
 
-def writable(what: str, folder: Path, hint: str) -> Finding:
+def writable(what: str, folder: Path, hint: str) -> Diagnosis:
     """Whether files can be made in `folder`, or in the folder that it would be made in."""
     place = _existing(folder)
     try:
         with tempfile.TemporaryFile(dir=place):
-            return Finding("ok", f"{what} {folder}")
+            return Diagnosis("ok", f"{what} {folder}")
     except OSError as error:
-        return Finding("FAIL", f"{what} {folder}: cannot write to {place} ({error.strerror})", hint)
+        return Diagnosis("FAIL", f"{what} {folder}: cannot write to {place} ({error.strerror})", hint)
 
 
-def plugin_files() -> Iterator[Finding]:
+def plugin_files() -> Iterator[Diagnosis]:
     """Distributions whose entry points cannot even be read."""
     from wsssbench.plugins.table import GROUPS, Plugins
 
     plugins = Plugins()
     count = sum(len(plugins.entries(group)) for group in GROUPS)
-    yield Finding("ok", f"{count} plugins; `wsssbench list --check` imports each")
+    yield Diagnosis("ok", f"{count} plugins; `wsssbench list --check` imports each")
     for name, why in plugins.broken.items():
-        yield Finding("note", f"the entry points of {name} cannot be read ({why})", f"pip uninstall {name}")
+        yield Diagnosis("note", f"the entry points of {name} cannot be read ({why})", f"pip uninstall {name}")
 
 
 def _existing(folder: Path) -> Path:
@@ -163,7 +159,7 @@ def _version(name: str) -> str:
         return ""
 
 
-EXAMINATIONS: tuple[Callable[[], Iterator[Finding]], ...] = (
+EXAMINATIONS: tuple[Callable[[], Iterator[Diagnosis]], ...] = (
     python,
     torch_pair,
     device,

@@ -26,12 +26,12 @@ LADDER_READING = (
     "class swap (another class of the image), boundary (object and background confused near an outline, "
     "within 2 % of the image diagonal: all of an object that is thinner than twice that), context false "
     "positive (object for background elsewhere), part only (background for object elsewhere, missed objects "
-    "among them). What kinds gain alone does not add up: mIoU is no sum of errors."
+    "among them). What the kinds gain alone does not add up, because mIoU is not a sum of errors."
 )
 READING = (
-    "IoU and recall are means over classes; by the number of classes in the image the background is one of "
-    "them, else it is none. The size of a class is its area over that of the image; company judges the "
-    "classes that are found both alone and with others."
+    "IoU and recall are means over classes; by the number of classes in the image the background counts as "
+    "a class, elsewhere it does not. The size of a class is its area over that of the image; the slices by "
+    "company judge the classes that are found both alone and with others."
 )
 LESS = "\0"  # marks a column of differences
 INTERVALS = (
@@ -43,7 +43,7 @@ INTERVALS = (
 def as_text(methods: Sequence[MethodErrors]) -> str:
     """Markdown; a column for each method, then for the first one less each other."""
     terms = methods[0].cells[0].cell.record.identity.terms
-    drawn = " (drawn anew from each seed)" * (not terms.split_fingerprint)
+    drawn = " (drawn again for each seed)" * (not terms.split_fingerprint)
     parts = [f"## {terms.dataset}: {terms.stage} on {terms.split}{drawn}, errors"]
     columns = _columns(methods)
     if any(("miou",) in column for column in columns.values()):

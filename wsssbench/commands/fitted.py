@@ -6,15 +6,16 @@ The data set itself is not needed: what was learned from is named by the record.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import click
 import numpy as np
 
 from wsssbench.artifacts import as_kept
 from wsssbench.errors import BadData, WsssError
-from wsssbench.identity import CrfSet, Record, Stage, StepIdentity
+from wsssbench.identity import Record, Stage, StepIdentity
 from wsssbench.judging.cell_judging import judged_labels
 from wsssbench.machine.hardware import Hardware, resolve_hardware
 from wsssbench.planning.cells import PlannedStep, Trial
@@ -29,9 +30,9 @@ from wsssbench.records.store import FITTED, RECORD, check_claim, read_record
 from wsssbench.running.fits import chain_of
 from wsssbench.running.predicting import looks_up
 from wsssbench.running.screen.progress import Progress
-from wsssbench.running.steps import StepRunner
+from wsssbench.running.step_runner import StepRunner
 from wsssbench.types import DatasetCard, Kind, Outputs, Predictor
-from wsssbench.verifying.recorded import RecordedData, planned_as_recorded
+from wsssbench.verifying.recorded import RecordedData, planned_as_recorded, recorded_crf, recorded_stage
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask
@@ -44,7 +45,7 @@ MOST_PIXELS = 2**24  # of images that go through a step together: 16 of 1,024 x 
 class FittedRun:
     """The predictors of one cell's recipe, restored, and the terms that its maps become labels by."""
 
-    def __init__(self, cell: Path, device: str, plugins: Plugins) -> None:
+    def __init__(self, cell: Path, device: str | None, plugins: Plugins) -> None:
         file = cell / RECORD if cell.is_dir() else cell
         record = read_record(file)
         _check_record(record, file)
@@ -56,13 +57,12 @@ class FittedRun:
         self.card: DatasetCard = data.card
         chosen = record.scores.get("threshold", {})  # by a policy that is not fixed
         self.threshold = {**identity.threshold, **chosen} if identity.threshold else None
-        self.stage = Stage(
-            name=terms.stage,
+        self.stage = dataclasses.replace(
+            recorded_stage(terms, {}, "seg"),
             version=terms.stage_version,
             judged="seg",
-            split="eval",
             tags_given=False,
-            crf=crf_of(terms.crf) if terms.crf else None,
+            crf=recorded_crf(terms),
             scales=terms.scales,
             flip=terms.flip,
         )
@@ -124,6 +124,14 @@ class FittedRun:
         return own
 
 
+def open_fitted(cell: Path, device: str | None, plugins: Plugins) -> FittedRun:
+    """The fitted run of a cell; stderr says where the code of its steps has changed since."""
+    fitted = FittedRun(cell, device, plugins)
+    if fitted.stale:
+        click.echo("the code of this run's steps has changed since it was fitted", err=True)
+    return fitted
+
+
 def together(seen: Iterator[Seen], most: int) -> Iterator[list[Seen]]:
     """`seen` in lists of at most `most`; fewer where they are so large that memory could run out."""
     batch: list[Seen] = []
@@ -146,14 +154,7 @@ def needed_steps(last: PlannedStep) -> tuple[PlannedStep, ...]:
     return tuple(chain[first:])
 
 
-def crf_of(recorded: Mapping[str, Any]) -> CrfSet:
-    """The parameters as a row has them, without the scale that the data set gives their widths."""
-    return CrfSet(**{f.name: recorded[f.name] for f in dataclasses.fields(CrfSet)})
-
-
 def _check_record(record: Record, file: Path) -> None:
-    if record.status == "failed":
-        raise BadData(f"this cell failed ({record.reason})", where=file, hint="run it again")
     if any(step.name.startswith("import:") for step in record.identity.recipe):
         raise _no_model(file)
     if "dataset" not in record.provenance:
@@ -164,7 +165,7 @@ def _check_views(stage: Stage, judged: PlannedStep, file: Path) -> None:
     """WsssError where an older rule has turned what the step was given: its labels cannot be made again."""
     if judged.takes and stage.version != SEVERAL_VIEWS:
         what = f"{stage.name} was judged by version {stage.version} of testing at several scales and mirrored"
-        hint = f"it is version {SEVERAL_VIEWS} now: run the cell again; nothing is fitted anew"
+        hint = f"it is version {SEVERAL_VIEWS} now: run the cell again; nothing is fitted again"
         raise WsssError(what, where=file, hint=hint)
 
 

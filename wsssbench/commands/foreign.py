@@ -1,38 +1,31 @@
-"""Files of other repositories as label maps: what `wsssbench score` does with dumps before it judges."""
+"""Files of other repositories as a step's outputs: what `wsssbench score` reads before it judges."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from wsssbench.artifacts import ArtifactFolder
 from wsssbench.commands.label_coding import CODINGS, TRUTH, check_meaning, proposing_truth, truth_reader
 from wsssbench.dumps import Dump, find_dump, read_dump
 from wsssbench.dumps.formats import AUTO
 from wsssbench.dumps.label_pictures import is_png_file
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.files.digests import SUFFIXES
+from wsssbench.files.file_hashes import labels_sha256, sha256_of
 from wsssbench.files.label_palette import LabelPalettes
-from wsssbench.identity import Stage
-from wsssbench.judging.tag_agreement import check_classes
-from wsssbench.masks import (
-    argmax_labels,
-    lacking_masks,
-    missing_masks,
-    read_labels,
-    tagged_maps,
-    threshold_labels,
-    write_labels,
-)
+from wsssbench.identity import Stage, content_key, plain
+from wsssbench.judging.cell_judging import cell_labels
+from wsssbench.judging.tag_agreement import check_tagged
+from wsssbench.masks import lacking_masks, missing_masks, write_labels
 from wsssbench.option_fields import Range
-from wsssbench.planning.stages import sigma_scale
+from wsssbench.planning.cells import Cell
 from wsssbench.planning.thresholds import IN_MAPS
 from wsssbench.plugins.options import check_range
-from wsssbench.types import Dataset
+from wsssbench.types import Dataset, Kind, Outputs
 
 if TYPE_CHECKING:
     from wsssbench.types import Mask
@@ -52,140 +45,109 @@ class Reading:
     coding: str | None = None  # of label pictures (`label_coding`); None: nobody has said
 
     def __post_init__(self) -> None:
-        """Raise WsssError for a threshold that no map can be compared with, a class before the first, or a
-        coding that does not exist."""
+        """WsssError for a value out of range, a coding that does not exist, and what it excludes."""
         check_range(self.threshold, IN_MAPS, "--threshold")
         check_range(self.class_index, Range(low=0), "--class-index")
         if self.coding not in (None, *CODINGS):
             hint = nearest(str(self.coding), CODINGS)
-            raise UnknownName(f"there is no coding {self.coding!r}", where="--coding", hint=hint)
-
-    @property
-    def asks_truth(self) -> bool:
-        """Whether nobody has said how label pictures are coded."""
-        return self.coding is None and self.format == AUTO
-
-    def of(self, path: Path, dataset: Dataset, id: str, palettes: LabelPalettes | None = None) -> Dump:
-        """The file at `path`, which is that of image `id`."""
-        return read_dump(
-            path,
-            len(dataset.card.class_names),
-            self.format,
-            class_index=self.class_index,
-            rescale=self.rescale,
-            shape=None if is_png_file(path) else dataset.image(id).shape[:2],
-            palettes=palettes,
-        )
+            raise UnknownName(f"unknown coding {self.coding!r}", where="--coding", hint=hint)
+        if self.coding == TRUTH and (self.format != AUTO or self.threshold is not None):
+            hint = "leave --format and --threshold out"
+            raise WsssError("files that are coded as masks have no other format", where="--coding", hint=hint)
 
 
-@dataclass(frozen=True)
-class LabelFiles:
-    """Label maps on disk, <id>.png in `folder`, and how one is read; `backend` is the filter of the stage's
-    CRF where that made them, else ""."""
+class ForeignFiles(ArtifactFolder):
+    """The files in `folder`, one for each of `ids`, as the outputs of the step that nobody knows.
 
-    folder: Path
-    read: Callable[[Path], Mask]
-    backend: str = ""
-
-    def of(self, id: str) -> Mask:
-        """(H, W) labels of an image, in {0..K, 255}."""
-        return self.read(self.folder / f"{id}.png")
-
-
-@contextmanager
-def as_label_maps(
-    folder: Path, dataset: Dataset, ids: Sequence[str], stage: Stage, split: str, reading: Reading
-) -> Iterator[LabelFiles]:
-    """The labels of `ids`: the files in `folder` where they are pictures of indices, else passing ones.
-
-    BadData names a missing or damaged file and one of another format than the first; nothing stays behind.
+    BadData names missing files at once, and a damaged one or one of another format when it is read.
+    WsssError where maps come without a threshold, or a threshold without maps.
     """
-    files = _files(folder, ids, split)
-    if reading.coding == TRUTH:
-        yield LabelFiles(folder, _truth_files(folder, dataset, ids, split, reading))
-        return
-    palettes = LabelPalettes(len(dataset.card.class_names), dataset.card.palette)
-    with proposing_truth(dataset, reading.coding):
-        first = reading.of(files[0], dataset, ids[0], palettes)
-    _check_threshold(first, reading, files[0])
-    if first.format == "index":
-        yield LabelFiles(folder, _index_reader(dataset, reading, palettes))
-        return
-    if first.maps is not None and stage.tags_given:
-        path_of = dict(zip(ids, files, strict=True))
-        check_classes(ids, lambda id: reading.of(path_of[id], dataset, id).maps, dataset.tags, folder)
-    with tempfile.TemporaryDirectory(prefix="wsssbench-") as place:
-        for id, path in zip(ids, files, strict=True):
-            with proposing_truth(dataset, reading.coding):
-                dump = reading.of(path, dataset, id)
-            if dump.format != first.format:
-                what = f"this file is {dump.format}, {files[0].name} is {first.format}"
-                raise BadData(what, where=path, hint="keep files of one format in a folder")
-            if dump.format == "colours" and reading.asks_truth:
-                check_meaning(dataset, _labels(dump, dataset, id, stage, None), path)
-            write_labels(Path(place) / f"{id}.png", _labels(dump, dataset, id, stage, reading.threshold))
-        refined = stage.crf is not None and first.labels is None
-        yield LabelFiles(Path(place), read_labels, FILTER if refined else "")
 
+    def __init__(
+        self, folder: Path, dataset: Dataset, ids: Sequence[str], split: str, reading: Reading
+    ) -> None:
+        super().__init__(folder, ids)
+        self.dataset, self.reading = dataset, reading
+        self.palettes = LabelPalettes(len(dataset.card.class_names), dataset.card.palette)
+        self.truth = truth_reader(dataset) if reading.coding == TRUTH else None
+        self._check_there(split)
+        maps = self.first.maps is not None
+        if maps and reading.threshold is None:
+            what = f"these are class maps ({self.first.format}): they become labels by a threshold"
+            hint = "give the one that the method uses, chosen without these masks: --threshold 0.3"
+            raise WsssError(what, where=self.file(ids[0]), hint=hint)
+        if not maps and reading.threshold is not None:
+            what = f"a threshold is for maps; these are {self.first.format}"
+            raise WsssError(what, where=self.file(ids[0]), hint="leave it out")
 
-def _truth_files(
-    folder: Path, dataset: Dataset, ids: Sequence[str], split: str, reading: Reading
-) -> Callable[[Path], Mask]:
-    """The reader of <id>.png as the data set's masks are read."""
-    if reading.format != AUTO or reading.threshold is not None:
-        hint = "leave --format and --threshold out"
-        raise WsssError("files that are coded as masks have no other format", where="--coding", hint=hint)
-    if missing := missing_masks(folder, ids):
-        raise lacking_masks(folder, missing, len(ids), split)
-    return truth_reader(dataset)
+    def _check_there(self, split: str) -> None:
+        """BadData lists the images that have no file."""
+        if not self.folder.is_dir():
+            hint = "one file per image, named by its id"
+            raise BadData("no such folder of labels", where=self.folder, hint=hint)
+        if not self.ids:
+            raise BadData("no images to judge", where=split, hint="check the split's list, or --limit")
+        missing = [id for id in self.ids if not any((self.folder / f"{id}{s}").is_file() for s in SUFFIXES)]
+        if self.truth is not None:
+            missing = missing_masks(self.folder, self.ids)
+        if missing:
+            raise lacking_masks(self.folder, missing, len(self.ids), split)
 
+    def file(self, id: str) -> Path:
+        """The file of an image; BadData where there are two."""
+        return self.folder / f"{id}.png" if self.truth else find_dump(self.folder, id)
 
-def _index_reader(dataset: Dataset, reading: Reading, palettes: LabelPalettes) -> Callable[[Path], Mask]:
-    """The reader of pictures of class numbers; a format that is named settles what palettes say."""
-    if reading.format != AUTO:
-        return read_labels
-    if not reading.asks_truth or dataset.coded != "colours":
-        return partial(read_labels, palettes=palettes)
-    return lambda path: check_meaning(dataset, read_labels(path, palettes), path)
+    @cached_property
+    def first(self) -> Dump:
+        """What the first file says."""
+        return self._dump(self.ids[0])
 
+    def filter_of(self, stage: Stage) -> str:
+        """The filter of the stage's CRF, which leaves labels alone; "" where none runs."""
+        return FILTER if stage.crf is not None and self.first.labels is None else ""
 
-def _files(folder: Path, ids: Sequence[str], split: str) -> list[Path]:
-    """The file of each image; BadData lists the images that have none."""
-    if not folder.is_dir():
-        raise BadData("no such folder of labels", where=folder, hint="one file per image, named by its id")
-    if not ids:
-        raise BadData("no images to judge", where=split, hint="check the split's list, or --limit")
-    missing = [id for id in ids if not any((folder / f"{id}{suffix}").is_file() for suffix in SUFFIXES)]
-    if missing:
-        raise lacking_masks(folder, missing, len(ids), split)
-    return [find_dump(folder, id) for id in ids]
+    def read(self, id: str, kinds: Iterable[Kind]) -> Outputs:
+        """All that the file of an image says, whatever `kinds` are asked for."""
+        dump = self.first if id == self.ids[0] else self._dump(id)
+        if dump.format != self.first.format:
+            what = f"this file is {dump.format}, {self.file(self.ids[0]).name} is {self.first.format}"
+            raise BadData(what, where=self.file(id), hint="keep files of one format in a folder")
+        return dump.outputs()
 
+    def _dump(self, id: str) -> Dump:
+        path, reading = self.file(id), self.reading
+        if self.truth is not None:
+            return Dump("truth", labels=self.truth(path))
+        with proposing_truth(self.dataset, reading.coding):
+            dump = read_dump(
+                path,
+                len(self.dataset.card.class_names),
+                reading.format,
+                class_index=reading.class_index,
+                rescale=reading.rescale,
+                shape=None if is_png_file(path) else self.dataset.image(id).shape[:2],
+                palettes=self.palettes,
+            )
+        if dump.labels is not None and reading.coding is None and reading.format == AUTO:
+            check_meaning(self.dataset, dump.labels, path)
+        return dump
 
-def _check_threshold(first: Dump, reading: Reading, path: Path) -> None:
-    if first.maps is not None and reading.threshold is None:
-        raise WsssError(
-            f"these are class maps ({first.format}): they become labels by a threshold",
-            where=path,
-            hint="give the one that the method uses, chosen without these masks: --threshold 0.3",
-        )
-    if first.maps is None and reading.threshold is not None:
-        raise WsssError(f"a threshold is for maps; these are {first.format}", where=path, hint="leave it out")
+    def write_labels(self, cell: Cell, folder: Path) -> str:
+        """Write the labels of the cell's images as palette PNGs into `folder`; `labels_sha256` of them."""
+        if cell.stage.tags_given and self.first.maps is not None:
+            check_tagged(self, self.dataset, ["maps"])
+        threshold, backend = self.reading.threshold, self.filter_of(cell.stage)
 
+        def written(id: str) -> Mask:
+            found = self.read(id, ())
+            labels = found.labels
+            if labels is None:
+                (labels,) = cell_labels(cell, [found], [id], threshold, backend=backend)
+            write_labels(folder / f"{id}.png", labels)
+            return labels
 
-def _labels(dump: Dump, dataset: Dataset, id: str, stage: Stage, threshold: float | None) -> Mask:
-    """(H, W) labels of one image: those of the file, or of its maps or probabilities by the stage's rule."""
-    if dump.labels is not None:
-        return dump.labels
-    tags = dataset.tags(id) if stage.tags_given else None
-    image = dataset.image(id)
-    if stage.crf is not None:
-        from wsssbench.judging.labels import DenseCrf, stage_labels  # late: it needs torch
+        return labels_sha256(self.ids, written)
 
-        crf = DenseCrf(stage.crf, sigma_scale(dataset.card), FILTER)
-        known = None if tags is None else tags[None]
-        (labels,) = stage_labels([dump.outputs()], [image], crf, threshold=threshold, tags=known)
-        return labels
-    if dump.maps is not None and threshold is not None:
-        return threshold_labels(tagged_maps(dump.maps, tags), threshold, image.shape[:2])
-    assert dump.probs is not None
-    return argmax_labels(dump.probs, image.shape[:2], tags)
+    def key(self) -> str:
+        """sha256 (hex) of the files, and of how they are read."""
+        return content_key([plain(self.reading), sha256_of([self.file(id) for id in self.ids])])

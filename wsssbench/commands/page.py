@@ -34,12 +34,12 @@ def page_text(runs: Sequence[Path], limited: bool, options: Sequence[str], publi
     cells = [stored for root in runs for stored in find_records(root)]
     benches = [bench for root in runs for bench in find_benches(root)]
     stale = stale_keys([cell.record for cell in cells], Plugins())
-    opener = Telling(options)
+    opener = RecordDataSets(options)
     reported = load_published() if published else ()
     return html_page(cells, benches, open_data=opener, limited=limited, stale=stale, published=reported)
 
 
-class Telling:
+class RecordDataSets:
     """Opens the data set of a record, and says once why one cannot be opened."""
 
     def __init__(self, options: Sequence[str]) -> None:

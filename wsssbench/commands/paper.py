@@ -12,17 +12,16 @@ import click
 
 from wsssbench._version import __version__
 from wsssbench.commands.judged_data import JudgedData
-from wsssbench.commands.plot import chosen_tables
+from wsssbench.commands.plot import chosen_sections
 from wsssbench.commands.qualitative import Choice, chosen_images, draw
 from wsssbench.errors import WsssError
 from wsssbench.files.atomic import atomic_write_text
 from wsssbench.machine.process import keep_memory
-from wsssbench.records.store import StoredRecord
-from wsssbench.reporting.figures.cells import Table
 from wsssbench.reporting.figures.style import save
 from wsssbench.reporting.latex import HEAD, escaped, latex_document, latex_rows
 from wsssbench.reporting.protocol_text import protocol_text
 from wsssbench.reporting.reviewers import commands_text, hashes_text
+from wsssbench.reporting.sections import Section
 
 FIGURE = "figure"
 CONTENTS = {
@@ -60,19 +59,18 @@ def paper_command(
 ) -> None:
     """Write the bundle of the records below `runs` to `out`; print the files."""
     keep_memory()
-    stored, tables = chosen_tables(runs, methods, stages, limited)
-    records = [r for table in tables for line in table.lines for r in line.records]
-    rows = [[line.row for line in table.lines] for table in tables]
+    _, sections = chosen_sections(runs, methods, stages, limited)
+    records = [record for section in sections for record in section.records]
     texts = {
-        "tables.tex": latex_document(rows),
-        "rows.tex": _rows(tables),
-        "protocol.tex": _protocol(tables),
+        "tables.tex": latex_document([section.rows for section in sections]),
+        "rows.tex": _rows(sections),
+        "protocol.tex": _protocol(sections),
         "commands.txt": commands_text(records),
         "hashes.txt": hashes_text(records),
     }
     missing = ""
     try:
-        texts["figure.tex"] = write_figure(tables, stored, out, count, rule, seed, options, config)
+        texts["figure.tex"] = write_figure(sections, out, count, rule, seed, options, config)
     except WsssError as error:
         if options:  # what was asked for by name must be right
             raise
@@ -86,28 +84,26 @@ def paper_command(
     click.echo("\n".join(str(out / name) for name in sorted(written)))
 
 
-def _rows(tables: Sequence[Table]) -> str:
+def _rows(sections: Sequence[Section]) -> str:
     """The lines of every table below a comment that names it and its columns."""
     parts = [HEAD]
-    for table in tables:
-        columns, body = latex_rows([line.row for line in table.lines])
-        title = " ".join(table.title.split())
+    for section in sections:
+        columns, body = latex_rows(section.rows)
+        title = " ".join(section.heading.split())
         parts.append(f"% {title}\n% {' & '.join(columns)}\n{body}\n")
     return "\n".join(parts)
 
 
-def _protocol(tables: Sequence[Table]) -> str:
+def _protocol(sections: Sequence[Section]) -> str:
     parts = []
-    for table in tables:
-        records = [record for line in table.lines for record in line.records]
-        text = protocol_text([line.row for line in table.lines], records)
-        parts.append(f"\\paragraph{{Protocol ({escaped(table.title)}).}}\n{escaped(text)}\n")
+    for section in sections:
+        text = protocol_text(section.rows, section.records)
+        parts.append(f"\\paragraph{{Protocol ({escaped(section.heading)}).}}\n{escaped(text)}\n")
     return "\n".join(parts)
 
 
 def write_figure(
-    tables: Sequence[Table],
-    stored: Sequence[StoredRecord],
+    sections: Sequence[Section],
     out: Path,
     count: int,
     rule: str,
@@ -116,9 +112,9 @@ def write_figure(
     config: Path | None,
 ) -> str:
     """Write figure.pdf and figure.png; the LaTeX that shows them. WsssError where they cannot be made."""
-    choice = chosen_images(tables, stored, count, rule, seed)
+    choice = chosen_images(sections, count, rule, seed)
     if choice is None:
-        raise WsssError("no cell has its masks", hint="`wsssbench run` and `score` keep them")
+        raise WsssError("no cell has its masks and counts", hint="`wsssbench run` and `score` keep them")
     dataset = JudgedData(options, config)(choice.first)
     save(draw(choice, dataset), out / FIGURE, ("pdf", "png"))
     return _figure(choice)

@@ -1,13 +1,12 @@
 """`wsssbench plot`: the figures that records (and the logs of their trainings) allow, as files.
 
-What a figure shows is `wsssbench.reporting.figures`; here records and logs are found and files are named.
+What a figure shows is `wsssbench.reporting.figures`; here records are found and files are named.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
@@ -20,28 +19,10 @@ from wsssbench.planning.staleness import stale_keys
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.finding import find_records
 from wsssbench.records.store import StoredRecord
-from wsssbench.reporting.figures.bars import class_figure, ladder_figure, miou_figure
-from wsssbench.reporting.figures.captions import CAPTIONS
-from wsssbench.reporting.figures.cells import Table, tables_of
-from wsssbench.reporting.figures.curves import (
-    Log,
-    coverage_figure,
-    reliability_figure,
-    threshold_figure,
-    training_figure,
-)
+from wsssbench.reporting.figures.bars import miou_figure
+from wsssbench.reporting.figures.drawn import CAPTIONS, table_figures, training_figures
 from wsssbench.reporting.figures.style import FORMATS, save
-from wsssbench.verifying.recorded import recorded_steps
-
-LOG, STEPS = "log.jsonl", "steps"
-OF_A_TABLE = {
-    "classes": class_figure,
-    "thresholds": threshold_figure,
-    "coverage": coverage_figure,
-    "ladder": ladder_figure,
-    "reliability": reliability_figure,
-}
-Named = tuple[str, str, Figure]  # file name without suffix, kind, figure
+from wsssbench.reporting.sections import Section, sections_of
 
 
 def plot_command(
@@ -55,9 +36,9 @@ def plot_command(
     """Write every figure that the records below `runs` allow, and captions.md; print the files."""
     keep_memory()
     check_formats(formats)
-    stored, tables = chosen_tables(runs, methods, stages, limited)
+    stored, sections = chosen_sections(runs, methods, stages, limited)
     captions = ["# Captions\n"]
-    for name, kind, figure in [*table_figures(tables), *training_figures(stored, tables)]:
+    for name, kind, figure in named_figures(stored, sections):
         files = save(figure, out / name, formats)
         captions.append(f"**{name}**: {CAPTIONS[kind]}\n")
         click.echo("\n".join(map(str, files)))
@@ -76,9 +57,9 @@ def check_formats(formats: Sequence[str]) -> None:
         raise WsssError("no format is named", where="--format", hint=f"one or more of {', '.join(FORMATS)}")
 
 
-def chosen_tables(
+def chosen_sections(
     runs: Sequence[Path], methods: Sequence[str], stages: Sequence[str], limited: bool
-) -> tuple[list[StoredRecord], list[Table]]:
+) -> tuple[list[StoredRecord], list[Section]]:
     """The records below `runs` and their tables, of these methods and stages where any are named.
 
     BadData without any row, UnknownName for a method or stage that no record has.
@@ -94,97 +75,36 @@ def chosen_tables(
             if records and name not in names:
                 raise UnknownName(f"no record of {name!r}", where=where, hint=nearest(name, names))
     stale = stale_keys(records, Plugins())
-    tables = tables_of(records, limited=limited, stale=stale, methods=methods, stages=stages)
-    if not tables:
+    sections = sections_of(stored, limited=limited, stale=stale, methods=methods, stages=stages)
+    if not sections:
         hidden = " (runs with --limit want --limited)" if records and not limited else ""
         raise BadData(f"no rows here{hidden}", where=", ".join(map(str, runs)), hint="name a folder of runs")
-    return stored, tables
+    return stored, sections
 
 
-# ----------------------------------------------------------------------------------------------- of records
-
-
-def table_figures(tables: Sequence[Table]) -> Iterator[Named]:
-    """One of mIoU for each data set, then those that each table allows."""
-    for dataset in dict.fromkeys(_dataset(table) for table in tables):
-        figure = miou_figure([table for table in tables if _dataset(table) == dataset])
+def named_figures(
+    stored: Sequence[StoredRecord], sections: Sequence[Section]
+) -> Iterator[tuple[str, str, Figure]]:
+    """File name without suffix, kind and figure: of mIoU for each data set, what each table allows, and of
+    each step that was trained."""
+    for dataset in dict.fromkeys(section.terms.dataset for section in sections):
+        figure = miou_figure([section for section in sections if section.terms.dataset == dataset])
         if figure is not None:
             yield f"miou-{safe_name(dataset)}", "miou", figure
-    for table, name in zip(tables, table_names(tables), strict=True):
-        for kind, draw in OF_A_TABLE.items():
-            figure = draw(table)
-            if figure is not None:
-                yield f"{kind}-{name}", kind, figure
+    for section, name in zip(sections, section_names(sections), strict=True):
+        for kind, figure in table_figures(section):
+            yield f"{kind}-{name}", kind, figure
+    for dataset, step, figure in training_figures(stored, sections):
+        yield f"training-{safe_name(dataset)}-{safe_name(step)}", "training", figure
 
 
-def _dataset(table: Table) -> str:
-    return table.lines[0].row.terms.dataset
-
-
-def table_names(tables: Sequence[Table]) -> list[str]:
+def section_names(sections: Sequence[Section]) -> list[str]:
     """A file name for each table: data set, stage, split; where that is not enough the threshold policy, and
     where that is not enough either the hash of its terms."""
-    names: list[str] = []
-    heads = [table.lines[0].row for table in tables]
-    for row in heads:
-        terms = row.terms
-        known = (terms.dataset, terms.stage, terms.split)
-        longer = (*known, terms.threshold_policy)
-        alike = [r.terms for r in heads if (r.terms.dataset, r.terms.stage, r.terms.split) == known]
-        policies = Counter(t.threshold_policy for t in alike)
-        parts = known if len(alike) == 1 else longer
-        unique = len(alike) == 1 or policies[terms.threshold_policy] == 1
-        names.append(safe_name("-".join(parts if unique else (*known, row.terms_hash[:8]))))
-    return names
-
-
-# ------------------------------------------------------------------------------------------------- of logs
-
-
-def training_figures(stored: Sequence[StoredRecord], tables: Sequence[Table]) -> Iterator[Named]:
-    """One for each step that left a log beside the records in these tables."""
-    keys = {record.key for table in tables for line in table.lines for record in line.records}
-    shown = [s for s in stored if s.record.key in keys]
-    known, labels = _labels(stored), _labels(shown)
-    found: dict[tuple[str, str], dict[str, list[Log]]] = {}
-    for folder in sorted({s.path.resolve().parents[3] / STEPS for s in shown}):
-        for path in sorted(folder.glob(f"*/{LOG}")):
-            if path.parent in known and path.parent not in labels:
-                continue  # of a method that was left out
-            step = path.parent.name.rpartition("-")[0]
-            logs = found.setdefault((folder.parent.name, step), {})
-            logs.setdefault(labels.get(path.parent, step), []).append(read_log(path))
-    ranks = [line.row.method for table in tables for line in table.lines]
-    for (dataset, step), trainings in found.items():
-        ordered = sorted(trainings, key=lambda name: ranks.index(name) if name in ranks else -1)
-        figure = training_figure({name: trainings[name] for name in ordered})
-        if figure is not None:
-            yield f"training-{safe_name(dataset)}-{safe_name(step)}", "training", figure
-
-
-def _labels(stored: Iterable[StoredRecord]) -> dict[Path, str]:
-    """Folder of each recipe's step -> the shortest name of a method that it is a step of."""
-    methods: dict[Path, set[str]] = {}
-    for cell in stored:
-        try:
-            steps = recorded_steps(cell)
-        except (BadData, KeyError, TypeError):  # labels that came as files, or a record that has kept less
-            continue
-        for planned in steps:
-            methods.setdefault(planned.folder, set()).add(cell.record.method)
-    return {folder: min(names, key=lambda name: (len(name), name)) for folder, names in methods.items()}
-
-
-def read_log(path: Path) -> Log:
-    """Losses by name, (step, value) each; lines that a killed run left unfinished are passed over."""
-    log: dict[str, list[tuple[int, float]]] = {}
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            entry = json.loads(line)
-            losses = (entry.get("losses") or {}).items()
-            values = [(name, int(entry["done"]), float(value)) for name, value in losses]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            continue
-        for name, step, value in values:
-            log.setdefault(name, []).append((step, value))
-    return log
+    choices = []
+    for section in sections:
+        terms, hash = section.terms, section.lines[0].row.terms_hash[:8]
+        short = f"{terms.dataset}-{terms.stage}-{terms.split}"
+        choices.append((short, f"{short}-{terms.threshold_policy}", f"{short}-{hash}"))
+    counts = Counter(name for names in choices for name in names)
+    return [safe_name(next(name for name in names if counts[name] == 1)) for names in choices]

@@ -12,8 +12,8 @@ import click
 import numpy as np
 from PIL import Image as PilImage
 
-from wsssbench.commands.export.cells import find_cell
-from wsssbench.commands.fitted import FittedRun
+from wsssbench.commands.export.recorded_cells import find_cell
+from wsssbench.commands.fitted import FittedRun, open_fitted
 from wsssbench.errors import BadData
 from wsssbench.files.atomic import atomic_write_bytes
 from wsssbench.files.image_files import read_rgb
@@ -27,15 +27,13 @@ SUFFIX = "_overlay"
 
 
 def predict_command(
-    images: Sequence[Path], cell: Path, out: Path, device: str, files: Sequence[Path] = ()
+    images: Sequence[Path], cell: Path, out: Path, device: str | None, plugins: Sequence[Path] = ()
 ) -> None:
     """Write out/<stem>.png (class indices, VOC palette) and out/<stem>_overlay.png for each image."""
     targets = output_paths(images, out)
     for path in images:  # a bad picture is found before the network is loaded
         read_picture(path)
-    fitted = fitted_run(cell, device, files)
-    if fitted.stale:
-        click.echo("the code of this run's steps has changed since it was fitted", err=True)
+    fitted = fitted_run(cell, device, plugins)
     found: set[int] = set()
     ones, others = itertools.tee(map(read_picture, images))
     for path, image, labels in zip(images, ones, fitted.labels(others), strict=True):
@@ -46,10 +44,10 @@ def predict_command(
     click.echo(f"{len(images)} masks in {out}; labels: 0 background{', ' + legend if legend else ''}")
 
 
-def fitted_run(cell: Path, device: str, files: Sequence[Path] = ()) -> FittedRun:
+def fitted_run(cell: Path, device: str | None, files: Sequence[Path] = ()) -> FittedRun:
     """The fitted steps of a cell; a folder above it will do where only one there was judged without tags."""
     found = find_cell(cell, lambda record: not record.identity.terms.tags_at_evaluation)
-    return FittedRun(found.path, device, open_plugins(files))
+    return open_fitted(found.path, device, open_plugins(files))
 
 
 def output_paths(images: Sequence[Path], out: Path) -> dict[Path, Path]:
@@ -75,7 +73,7 @@ def _overlay_path(target: Path) -> Path:
 
 
 def read_picture(path: Path) -> Image:
-    """(H, W, 3) uint8 RGB, turned upright as its EXIF data says; BadData where it is no picture."""
+    """(H, W, 3) uint8 RGB, turned upright as its EXIF data says; BadData for a file that is not a picture."""
     return read_rgb(path, upright=True, hint="check the path, or save it again as PNG")
 
 

@@ -11,26 +11,21 @@ import click
 
 from wsssbench.distributed.launch import find_launch
 from wsssbench.errors import WsssError
-from wsssbench.files.atomic import safe_name
+from wsssbench.files.atomic import atomic_write_bytes, safe_name
 from wsssbench.machine.hardware import Hardware, compute_deterministically
 from wsssbench.planning.cells import Cell
-from wsssbench.planning.plan import make_plan, refreshed
-from wsssbench.planning.readiness import slow_filter
-from wsssbench.planning.settings import Settings
-from wsssbench.plugins.table import Plugins
+from wsssbench.planning.plan import refreshed
 from wsssbench.records.store import read_record
-from wsssbench.reporting.rows import Row, rows_of
-from wsssbench.reporting.tables import render
-from wsssbench.running.cells import run_plan
-from wsssbench.running.demands import Room, disk_line, rooms, too_little
-from wsssbench.running.executors.request import Switches
-from wsssbench.running.executors.running import prepared
-from wsssbench.running.isolation.planning import isolated_cells
-from wsssbench.running.opening import open_settings
+from wsssbench.running.demands import Room, disk_line, rooms, slow_filter, too_little
+from wsssbench.running.opening import open_flags
+from wsssbench.running.plan_run import Planned, plan_run, run_plan
 from wsssbench.running.screen.progress import Progress
+
+MASKS_IN, MASKS_DPI = 300.0, 120  # 180 px for each picture, and all within what a PNG may have
 
 if TYPE_CHECKING:
     from wsssbench.distributed.team import Team
+    from wsssbench.reporting.rows import Row
 
 
 def run_command(flags: Mapping[str, Any]) -> int:
@@ -46,11 +41,6 @@ def run_command(flags: Mapping[str, Any]) -> int:
     return run_together(flags, launch, lambda team: run_here(flags, team), lambda: open_flags(flags))
 
 
-def open_flags(flags: Mapping[str, Any]) -> tuple[Settings, Plugins]:
-    """Settings and plugins that the flags ask for."""
-    return open_settings(_settings_flags(flags), flags["config"], flags["options"], flags["weights"])
-
-
 def run_here(flags: Mapping[str, Any], team: Team | None = None) -> int:
     """The same in this process, which leads the `team` if there is one."""
     progress, detach = Progress(quiet=flags["quiet"]), bool(flags.get("detach"))
@@ -58,45 +48,34 @@ def run_here(flags: Mapping[str, Any], team: Team | None = None) -> int:
         compute_deterministically()
     with progress.live():
         progress.heading("planning")
-        settings, plugins = open_flags(flags)
-        isolate = settings.isolate
-        settings = team.settings(settings) if team else settings
-        settings, hardware = prepared(settings, progress, detach=detach)
-        cells = make_plan(settings, plugins, hardware)
-        cells = isolated_cells(cells, settings) if isolate else cells
-        if team and not flags["dry_run"]:
-            team.check_cells(cells)
-        outputs = rooms(cells)
-        warnings = plan_warnings(cells, outputs, settings.runs, hardware)
+        plan = plan_run(*open_flags(flags), progress, detach=detach, team=team)
+        outputs = rooms(plan.cells)
+        warnings = plan_warnings(plan.cells, outputs, plan.settings.runs, plan.hardware)
         if not flags["dry_run"]:
             for warning in warnings:
                 progress.say(warning)
-            switches = Switches(bool(flags.get("deterministic")), bool(flags["tensorboard"]))
-            failed = run_plan(cells, settings, plugins, progress, switches, detach=detach, team=team)
-            cells = refreshed(cells)
+            failed = _run(plan, flags, progress, team)
+            cells = refreshed(plan.cells)
             progress.heading("drawing a picture of masks")
-            said = [] if detach else _said_of_masks(judged_cells(cells), settings.runs)
+            said = [] if detach else _said_of_masks(judged_cells(cells), plan.settings.runs)
     if flags["dry_run"]:
-        click.echo("\n".join([plan_table(cells), *disk_line(outputs), *warnings]))
+        click.echo("\n".join([plan_table(plan.cells), *disk_line(outputs), *warnings]))
         return 0
-    rows = rows_of_cells(judged_cells(cells), limited=settings.limit is not None)
-    show(rows, settings.runs, progress, as_json=flags["as_json"])
+    rows = rows_of_cells(judged_cells(cells), limited=plan.settings.limit is not None)
+    show(rows, plan.settings.runs, progress, as_json=flags["as_json"])
     for text in (*skipped(cells), *said):
         progress.say(text)
     return 1 if failed else 0
 
 
-def _settings_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
-    names = {
-        "methods": "method",
-        "datasets": "dataset",
-        "filter_backend": "filter",
-    }
-    kept = ("methods", "datasets", "seeds", "stages", "metrics", "runs", "device", "precision", "executor")
-    return {
-        names.get(k, k): flags[k]
-        for k in (*kept, "threshold_policy", "filter_backend", "limit", "plugins", "rerun", "jobs", "isolate")
-    }
+def _run(plan: Planned, flags: Mapping[str, Any], progress: Progress, team: Team | None) -> int:
+    """The number of cells or trials that failed."""
+    from wsssbench.running.executors.request import Switches
+
+    if team:
+        team.check_cells(plan.cells)
+    switches = Switches(bool(flags.get("deterministic")), bool(flags["tensorboard"]))
+    return run_plan(plan, progress, switches, detach=bool(flags.get("detach")), team=team)
 
 
 def plan_warnings(cells: Sequence[Cell], found: Sequence[Room], runs: Path, hardware: Hardware) -> list[str]:
@@ -128,6 +107,8 @@ def plan_table(cells: Sequence[Cell]) -> str:
 
 def show(rows: Sequence[Row], runs: Path, progress: Progress, *, as_json: bool) -> None:
     """The rows on stdout: what fits a terminal, elsewhere whole tables."""
+    from wsssbench.reporting.tables import render
+
     if as_json or not sys.stdout.isatty():
         click.echo(render(rows, "json" if as_json else "md"))
         return
@@ -152,6 +133,8 @@ def judged_cells(cells: Sequence[Cell]) -> list[Cell]:
 
 def rows_of_cells(judged: Sequence[Cell], *, limited: bool) -> list[Row]:
     """The rows of judged cells; those with a limit only where `limited`."""
+    from wsssbench.reporting.rows import rows_of
+
     stale = {cell.key for cell in judged if cell.state == "stale"}
     return rows_of([read_record(cell.folder) for cell in judged], limited=limited, stale=stale)
 
@@ -167,7 +150,8 @@ def _said_of_masks(judged: Sequence[Cell], runs: Path) -> list[str]:
 def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
     """One picture per data set: image, truth and each method's masks of the first `count` judged images."""
     from wsssbench.masks import overlay, read_labels
-    from wsssbench.reporting.montage import montage
+    from wsssbench.reporting.figures.mask_sheet import masks_figure
+    from wsssbench.reporting.figures.style import file_bytes
 
     pictures = []
     judged = [c for c in cells if c.stage.judged == "seg" and c.state in ("done", "stale")]
@@ -189,8 +173,9 @@ def draw_masks(cells: Sequence[Cell], runs: Path, count: int = 6) -> list[Path]:
             labels = [read_labels(cell.folder / "masks" / f"{id}.png") for id in ids]
             title = f"{cell.trial.method} ({cell.stage.name})"
             columns.append((title, [overlay(i, m) for i, m in zip(images, labels, strict=True)]))
-        path = runs / safe_name(name) / "masks.png"
         legend = {k + 1: v for k, v in enumerate(data.card.class_names)}
-        montage(path, columns, legend=legend)
+        path = runs / safe_name(name) / "masks.png"
+        figure = masks_figure(columns, legend, most_in=MASKS_IN)
+        atomic_write_bytes(path, file_bytes(figure, "png", MASKS_DPI))
         pictures.append(path)
     return pictures

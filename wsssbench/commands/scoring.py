@@ -1,11 +1,14 @@
 """`wsssbench score`: files of other repositories, judged without torch and kept as a row.
 
-How foreign files become labels is `wsssbench.commands.foreign`, parts of a split `wsssbench.commands.shards`.
+How foreign files are read is `wsssbench.commands.foreign`, parts of a split `wsssbench.commands.shards`; the
+judging itself is that of every cell (`wsssbench.judging.cell_judging`).
 """
 
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -29,15 +32,23 @@ from wsssbench.records.store import (
     write_record,
 )
 from wsssbench.running.opening import open_settings
-from wsssbench.types import SUPERVISION, Dataset
+from wsssbench.types import SUPERVISION
 
 if TYPE_CHECKING:
-    from wsssbench.commands.foreign import LabelFiles, Reading
-    from wsssbench.judging.kept_scores import Kept
+    from wsssbench.commands.foreign import ForeignFiles
+    from wsssbench.planning.cells import Cell
+    from wsssbench.planning.settings import Settings
+    from wsssbench.plugins.table import Plugins
     from wsssbench.scores.counts_table import CountsTable
-    from wsssbench.types import Mask, Metric, Outputs
+    from wsssbench.types import Metric
 
-UNKNOWN = "unknown"  # what a foreign method has learned from, where nobody says
+UNKNOWN = "unknown"  # what a foreign method has learned from, where it is not given
+
+
+def score_command(folder: Path, flags: Mapping[str, Any]) -> None:
+    """Score the files <folder>/<image id>.* as the row `flags["name"]`, keep it as a cell, print it."""
+    record, path = score_files(folder, flags)
+    show_record(record, path, as_json=flags["as_json"])
 
 
 def show_record(record: Record, path: Path, *, as_json: bool) -> None:
@@ -46,88 +57,83 @@ def show_record(record: Record, path: Path, *, as_json: bool) -> None:
     click.echo(f"record: {path}", err=True)
 
 
-@dataclass(frozen=True)
-class Scored:
-    """The files of one row after they were judged, and what has come out."""
+def say(text: str) -> None:
+    """One line on stderr."""
+    click.echo(text, err=True)
 
-    name: str
-    identity: RowIdentity
-    dataset: Mapping[str, Any]  # its card, as plain data
-    source: str  # the folder that they came from
-    labels: Callable[[str], Mask]  # (H, W) of an image
+
+@dataclass(frozen=True)
+class JudgedFiles:
+    """A row of files that were judged: its record, its counts, and where its labels lie for now."""
+
+    record: Record
     metrics: tuple[Metric, ...]
-    scores: Mapping[str, Any]
     counts: CountsTable
-    judged_by: Mapping[str, str]  # name -> hash of code, as far as it is known
+    masks: Mapping[str, Path]  # id -> a palette PNG
     files: Callable[[], str] = str  # sha256 of the files and how they were read; "" where they are not there
 
     def cell(self, runs: Path) -> Path:
         """The folder of the cell below `runs`."""
-        terms, key = self.identity.terms, content_key(self.identity)
-        return cell_folder(runs, terms.dataset, self.name, self.identity.seed, terms.stage, terms.split, key)
+        identity, terms = self.record.identity, self.record.identity.terms
+        name, key = self.record.method, self.record.key
+        return cell_folder(runs, terms.dataset, name, identity.seed, terms.stage, terms.split, key)
 
 
 def score_files(folder: Path, flags: Mapping[str, Any]) -> tuple[Record, Path]:
     """The record of the files in `folder`, kept as a cell, and where it lies; `flags` as of the command."""
     with judged_files(folder, flags) as (found, runs):
-        return keep_scored(found, runs)
+        return keep_row(found, runs)
 
 
 @contextmanager
 def judged_files(
     folder: Path, flags: Mapping[str, Any], part: Callable[[Sequence[str]], Sequence[str]] = list
-) -> Iterator[tuple[Scored, Path]]:
+) -> Iterator[tuple[JudgedFiles, Path]]:
     """The files in `folder` judged as the flags of the command ask, and the folder of runs.
 
-    `part` picks the images out of those of the split. The labels may be gone at the end of the block.
+    `part` picks the images out of those of the split. The labels are gone at the end of the block.
     """
-    from wsssbench.commands.foreign import Reading, as_label_maps
-    from wsssbench.commands.label_coding import coding_note, proposing_truth
-    from wsssbench.planning.made_by import judging_code, reading_code
+    keep_memory()
+    asked = {"runs": flags["runs"], "limit": flags["limit"], "seeds": (flags["seed"],)}
+    settings, plugins = open_settings(asked, flags["config"], flags["options"])
+    cell, files = _opened(folder, flags, part, settings, plugins)
+    with tempfile.TemporaryDirectory(prefix="wsssbench-") as place:
+        yield _judged(cell, files, Path(place)), settings.runs
+
+
+def _opened(
+    folder: Path,
+    flags: Mapping[str, Any],
+    part: Callable[[Sequence[str]], Sequence[str]],
+    settings: Settings,
+    plugins: Plugins,
+) -> tuple[Cell, ForeignFiles]:
+    """The cell that the files are a row of, without steps, and the files."""
+    from wsssbench.commands.foreign import ForeignFiles, Reading
+    from wsssbench.planning.cells import Cell, Trial
     from wsssbench.planning.metric_choice import load_metrics
     from wsssbench.planning.plan import open_dataset
     from wsssbench.planning.stages import resolve_stages
     from wsssbench.planning.terms import terms_of
 
-    keep_memory()
-    asked = {"runs": flags["runs"], "limit": flags["limit"], "seeds": (flags["seed"],)}
-    settings, plugins = open_settings(asked, flags["config"], flags["options"])
     (stage,) = resolve_stages((flags["stage"],), settings.custom_stages, "--stage")
-    supervision = _supervision(flags["supervision"])
-    if not flags["name"].strip():
-        raise WsssError("the row has no name", where="--as", hint="as --as my-method")
-    if not is_name(flags["name"]):
-        what = f"{flags['name']!r:.80} is no name of a row"
-        raise WsssError(what, where="--as", hint="one printable line of at most 200 characters")
-    dataset = open_dataset(flags["dataset"], plugins, settings, flags["seed"])
+    name, seed, supervision = flags["name"], flags["seed"], _supervision(flags["supervision"])
+    if not is_name(name):
+        what = f"{name!r:.80} cannot be the name of a row" if name.strip() else "the row has no name"
+        hint = "one printable line of at most 200 characters, as --as my-method"
+        raise WsssError(what, where="--as", hint=hint)
+    dataset = open_dataset(flags["dataset"], plugins, settings, seed)
     terms = terms_of(dataset, stage, "fixed", settings.limit)
-    identity = foreign_identity(flags["name"], terms, supervision, flags["seed"], flags["threshold"])
-    reading = Reading(
-        flags["format"], flags["threshold"], flags["class_index"], flags["rescale"], flags["coding"]
-    )
+    read = ("format", "threshold", "class_index", "rescale", "coding")
+    reading = Reading(**{option: flags[option] for option in read})
     ids = part(dataset.ids(terms.split)[: terms.limit])
     metrics = load_metrics(flags["metrics"] or (), plugins)
-    with as_label_maps(folder, dataset, ids, stage, terms.split, reading) as files:
-        identity = replace(identity, filter_backend=files.backend)
-        with proposing_truth(dataset, reading.coding):
-            scores, counts = _judged(files, folder, dataset, ids, terms, metrics, reading)
-        if files.folder == folder and (note := coding_note(dataset, reading.coding, counts.predicted)):
-            click.echo(note, err=True)
-        yield (
-            Scored(
-                flags["name"],
-                identity,
-                plain(dataset.card),
-                str(folder),
-                files.of,
-                metrics,
-                scores,
-                counts,
-                {**judging_code(dataset, stage, metrics), "files": reading_code()},
-                lambda: files_key(folder, ids, reading),
-            ),
-            settings.runs,
-        )
+    files = ForeignFiles(folder, dataset, ids, terms.split, reading)
+    identity = foreign_identity(name, terms, supervision, seed, reading.threshold, files.filter_of(stage))
+    return Cell(
+        Trial(name, dataset, seed, ()), stage, terms.split, files.ids, (), identity, content_key(identity),
+        folder, "missing", metrics=metrics,
+    ), files  # fmt: skip
 
 
 def _supervision(given: Sequence[str] | None) -> tuple[str, ...]:
@@ -140,7 +146,12 @@ def _supervision(given: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def foreign_identity(
-    name: str, terms: Terms, supervision: tuple[str, ...], seed: int, threshold: float | None = None
+    name: str,
+    terms: Terms,
+    supervision: tuple[str, ...],
+    seed: int,
+    threshold: float | None = None,
+    filter_backend: str = "",
 ) -> RowIdentity:
     """The identity of labels that came as files: how they were made is not known here.
 
@@ -156,43 +167,61 @@ def foreign_identity(
         seed=seed,
         batch={},
         precision="",
-        filter_backend="",
+        filter_backend=filter_backend,
     )
 
 
-def _judged(
-    files: LabelFiles,
-    folder: Path,
-    dataset: Dataset,
-    ids: Sequence[str],
-    terms: Terms,
-    metrics: Sequence[Metric],
-    reading: Reading,
-) -> tuple[dict[str, Any], CountsTable]:
-    """Scores by metric, and counts; metrics of maps and probabilities judge the files themselves."""
+def _judged(cell: Cell, files: ForeignFiles, masks: Path) -> JudgedFiles:
+    """Write the labels into `masks` and judge them; metrics that ask for more judge the files themselves."""
+    from wsssbench.commands.label_coding import coding_note, proposing_truth
     from wsssbench.dumps import find_dump
-    from wsssbench.judging.judge import score_folder, score_outputs, tagged_outputs
+    from wsssbench.judging.cell_judging import cell_scores
+    from wsssbench.planning.made_by import reading_code
 
-    def outputs(id: str) -> Outputs:
-        found = reading.of(find_dump(folder, id), dataset, id).outputs()
-        return tagged_outputs(found, dataset.tags(id) if terms.tags_at_evaluation else None)
+    dataset, coding = cell.trial.dataset, files.reading.coding
+    with proposing_truth(dataset, coding):
+        digest = files.write_labels(cell, masks)
+        try:
+            scores, counts = cell_scores(cell, masks, files, files.reading.threshold)
+        except BadData as error:
+            if Path(error.where).parent != masks:
+                raise
+            place = find_dump(files.folder, Path(error.where).stem)  # the file that its owner knows
+            raise BadData(error.what, where=place, hint=error.hint) from error
+    if files.first.format == "index" and (note := coding_note(dataset, coding, counts.predicted)):
+        say(note)
+    judged_by = {**cell.judged_by, "files": reading_code()}
+    record = foreign_record(
+        cell.trial.method, cell.identity, scores, str(files.folder), digest, plain(dataset.card), judged_by
+    )
+    return JudgedFiles(record, cell.metrics, counts, {id: masks / f"{id}.png" for id in cell.ids}, files.key)
 
-    by_labels = [metric for metric in metrics if metric.needs == "labels"]
-    others = [metric for metric in metrics if metric.needs != "labels"]
-    try:
-        scores, counts = score_folder(
-            dataset, terms.split, files.folder, by_labels, ids=ids, threads=2, read=files.read
-        )
-    except BadData as error:
-        place = Path(error.where)
-        if files.folder == folder or place.parent != files.folder:
-            raise
-        # labels that were made of arrays lie in a folder of ours: the array is what its owner knows
-        raise BadData(error.what, where=find_dump(folder, place.stem), hint=error.hint) from error
-    return {**scores, **score_outputs(dataset, ids, outputs, others)}, counts
+
+def foreign_record(
+    name: str,
+    identity: RowIdentity,
+    scores: Mapping[str, Any],
+    source: str,
+    digest: str,
+    dataset: Mapping[str, Any],
+    judged_by: Mapping[str, str],
+) -> Record:
+    """The record of labels that came as files from `source`; `digest` is `labels_sha256` of them."""
+    from wsssbench.machine.env import provenance
+
+    seen = {
+        **provenance("cpu"),
+        "code": {},
+        "judged_by": dict(judged_by),
+        "cards": {},
+        "labels": {"folder": source, "sha256": digest, "files": ""},
+        "dataset": dict(dataset),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return Record(content_key(identity), "ok", name, identity, scores, {}, seen)
 
 
-def keep_scored(found: Scored, runs: Path) -> tuple[Record, Path]:
+def keep_row(found: JudgedFiles, runs: Path) -> tuple[Record, Path]:
     """Write the masks, counts and record of what has been judged: what cannot be scored changes nothing.
 
     Scores of metrics that were not asked for now stay where the files are the same.
@@ -200,36 +229,55 @@ def keep_scored(found: Scored, runs: Path) -> tuple[Record, Path]:
     from wsssbench.files.locks import hold
     from wsssbench.judging.kept_scores import kept_scores
 
-    cell, key = found.cell(runs), content_key(found.identity)
-
-    def say(text: str) -> None:
-        click.echo(text, err=True)
-
+    cell, record, seen = found.cell(runs), found.record, found.record.provenance
     with hold(cell, say), replacing(cell) as new:
-        _refuse_another(cell, key)
+        refuse_another(cell, RECORD, record.key)
         if damage := set_aside_damaged(cell):
             say(damage)
-        digest = keep_masks(found.labels, new / "masks", found.counts.ids)
-        labels = {"folder": found.source, "sha256": digest, "files": _files_judged(found, cell)}
-        kept = kept_scores(cell, found.scores, lambda name, record: _is_alike(name, record, labels))
+        labels = {**seen["labels"], "files": _files_judged(found, cell)}
+        kept = kept_scores(cell, record.scores, lambda name, before: _is_alike(name, before, labels))
         for line in kept.lines():
-            say(f"{found.name}: {line}")
-        hashes = keep_counts(kept.joined(found.counts), new)
-        seen, scores = _provenance(found, labels, hashes, kept), {**found.scores, **kept.scores}
-        record = Record(key, "ok", found.name, found.identity, scores, {}, seen)
-        write_record(new, record)
+            say(f"{record.method}: {line}")
+        judged_by = {**seen["judged_by"], **kept.judged_by}
+        record = replace(
+            record,
+            scores={**record.scores, **kept.scores},
+            provenance={**seen, "labels": labels, "judged_by": judged_by},
+        )
+        record = write_row(record, kept.joined(found.counts), found.masks, new, RECORD)
         forget_failure(cell)
     return record, cell / RECORD
 
 
-def _refuse_another(cell: Path, key: str) -> None:
-    """WsssError where `cell` holds the record of another key."""
+def write_row(
+    record: Record, counts: CountsTable, masks: Mapping[str, Path], folder: Path, name: str
+) -> Record:
+    """Write copies of the masks, the counts and the record into `folder`; the record with their hashes.
+
+    Copies, not links: what the owner does to the files later must not change the cell.
+    """
+    from wsssbench.files.file_hashes import write_sums
+    from wsssbench.scores.counts_table import COUNTS
+
+    (folder / "masks").mkdir()
+    kept = [folder / "masks" / f"{id}.png" for id in masks]
+    for source, target in zip(masks.values(), kept, strict=True):
+        shutil.copyfile(source, target)
+    counts.save(folder / COUNTS)
+    hashes = write_sums(folder, [*kept, folder / COUNTS], [COUNTS])
+    record = replace(record, provenance={**record.provenance, "hashes": hashes})
+    write_record(folder, record, name)
+    return record
+
+
+def refuse_another(folder: Path, name: str, key: str) -> None:
+    """WsssError where `folder` holds the record `name` of another key."""
     with suppress(BadData):  # none, or a damaged one
-        check_key(cell, read_record(cell).key, key)
+        check_key(folder, read_record(folder / name).key, key)
 
 
-def _files_judged(found: Scored, cell: Path) -> str:
-    """`Scored.files` where a metric judges, or has judged, more of them than labels; else ""."""
+def _files_judged(found: JudgedFiles, cell: Path) -> str:
+    """`JudgedFiles.files` where a metric judges, or has judged, more of them than labels; else ""."""
     before: Mapping[str, Any] = {}
     with suppress(BadData):
         before = read_record(cell).provenance.get("labels", {})
@@ -250,59 +298,6 @@ def _is_alike(metric: str, record: Record, labels: Mapping[str, str]) -> bool:
     with suppress(WsssError):  # an older record: a metric of maps judged files that it does not name
         return load_metrics((metric,), Plugins())[-1].needs == "labels"
     return False
-
-
-def files_key(folder: Path, ids: Sequence[str], reading: Reading) -> str:
-    """sha256 (hex) of the files of the images in `folder`, and of how they are read."""
-    from wsssbench.dumps import find_dump
-    from wsssbench.files.file_hashes import sha256_of
-
-    return content_key([plain(reading), sha256_of([find_dump(folder, id) for id in ids])])
-
-
-def keep_masks(source: Callable[[str], Mask], target: Path, ids: Sequence[str]) -> str:
-    """Keep the labels as palette PNGs; `labels_sha256` of them.
-
-    Copies, not links: what the owner does to the files later must not change the cell.
-    """
-    from wsssbench.files.file_hashes import labels_sha256
-    from wsssbench.masks import write_labels
-
-    def kept(id: str) -> Mask:
-        labels = source(id)
-        write_labels(target / f"{id}.png", labels)
-        return labels
-
-    target.mkdir(parents=True, exist_ok=True)
-    return labels_sha256(ids, kept)
-
-
-def keep_counts(counts: CountsTable, folder: Path) -> dict[str, str]:
-    """Write the counts into `folder`, beside their masks; the sums of these files."""
-    from wsssbench.files.file_hashes import write_sums
-    from wsssbench.scores.counts_table import COUNTS
-
-    counts.save(folder / COUNTS)
-    masks = [folder / "masks" / f"{id}.png" for id in counts.ids]
-    return write_sums(folder, [*masks, folder / COUNTS], [COUNTS])
-
-
-def _provenance(
-    found: Scored, labels: Mapping[str, str], hashes: Mapping[str, str], kept: Kept
-) -> dict[str, Any]:
-    from wsssbench.machine.env import provenance
-
-    finished = datetime.now(UTC).isoformat(timespec="seconds")
-    return {
-        **provenance("cpu"),
-        "code": {},
-        "judged_by": {**found.judged_by, **kept.judged_by},
-        "cards": {},
-        "labels": labels,
-        "hashes": dict(hashes),
-        "dataset": dict(found.dataset),
-        "finished": finished,
-    }
 
 
 def _as_table(record: Record) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import click
 from wsssbench.errors import UnknownName, WsssError, nearest
 from wsssbench.identity import Stage, plain
 from wsssbench.planning.settings import WITH_OPTIONS, Settings
-from wsssbench.plugins.table import GROUPS, Plugins
+from wsssbench.planning.stages import STAGES, resolve_stages
+from wsssbench.plugins.table import GROUPS, Group, Plugins
 from wsssbench.running.opening import open_settings
 from wsssbench.types import DatasetCard, StepCard
 
-SLURM_NEEDS = "submitit (pip install 'wsssbench[slurm]') and Slurm's commands"
+SLURM_NEEDS = "Slurm's commands"
 
 
 def show_command(name: str, files: Sequence[Path]) -> None:
@@ -25,29 +27,25 @@ def show_command(name: str, files: Sequence[Path]) -> None:
     settings, plugins = open_settings({"plugins": tuple(files)}, None, ())
     sections = list(_sections(name, settings, plugins))
     if not sections:
-        from wsssbench.planning.stages import STAGES
-
         known = {n for group in GROUPS for n in plugins.names(group)}
         known |= {*settings.recipes, *STAGES, *settings.custom_stages, *WITH_OPTIONS}
-        raise UnknownName(f"nothing is called {name!r}", where="show", hint=nearest(name, sorted(known)))
+        raise UnknownName(f"unknown name {name!r}", where="show", hint=nearest(name, sorted(known)))
     click.echo("\n\n".join(sections))
 
 
 def _sections(name: str, settings: Settings, plugins: Plugins) -> Iterator[str]:
     if name in settings.recipes or plugins.find("methods", name):
         yield _recipe(name, settings, plugins)
-    step = plugins.find("steps", name)
-    if step:
-        yield f"step {step.name} ({step.value}, {step.origin})\n{_step(plugins.load('steps', name))}"
-    data = plugins.find("datasets", name)
-    if data:
-        given = settings.dataset_options.get(name, {})
-        yield f"data set {name} ({data.value}, {data.origin})\n{_dataset(name, plugins, given)}"
-    metric = plugins.find("metrics", name)
-    if metric:
-        yield f"metric {name} ({metric.value}, {metric.origin})\n{_metric(plugins.load('metrics', name))}"
-    stage = _stage_called(name, settings)
-    if stage:
+    pages: tuple[tuple[Group, str, Callable[..., str]], ...] = (
+        ("steps", "step", _step),
+        ("datasets", "data set", partial(_dataset, name, settings.dataset_options.get(name, {}))),
+        ("metrics", "metric", _metric),
+    )
+    for group, kind, page in pages:
+        if entry := plugins.find(group, name):
+            yield f"{kind} {name} ({entry.value}, {entry.origin})\n{page(plugins.load(group, name))}"
+    if name in STAGES or name in settings.custom_stages:
+        (stage,) = resolve_stages((name,), settings.custom_stages)
         yield f"stage {name} (version {stage.version})\n{_stage(stage)}"
     if name in WITH_OPTIONS:
         from wsssbench.running.executors.slurm_options import Slurm
@@ -92,18 +90,18 @@ def _needs(needs: Sequence[str]) -> str:
     return ", ".join(need.replace("|", " or else ") for need in needs)
 
 
-def _dataset(name: str, plugins: Plugins, given: Mapping[str, Any]) -> str:
+def _dataset(name: str, given: Mapping[str, Any], cls: Any) -> str:
     from wsssbench.plugins.options import build_config
 
-    cls = plugins.load("datasets", name)
     try:
-        facts = _dataset_facts(cls(build_config(name, cls, given), 0).card)
+        facts = dataset_facts(cls(build_config(name, cls, given), 0).card)
     except WsssError as error:  # a data set on disk knows its card when it has its files
         facts = {"files": f"{error.what}; {error.hint}"}
     return _blocks(cls, facts)
 
 
-def _dataset_facts(card: DatasetCard) -> dict[str, str]:
+def dataset_facts(card: DatasetCard) -> dict[str, str]:
+    """What a card says of its data set, by the words for it."""
     return {
         "version": card.version,
         "classes": f"{len(card.class_names)}: {', '.join(card.class_names)}",
@@ -124,14 +122,6 @@ def _metric(cls: Any) -> str:
     return _blocks(cls, {"needs": metric.needs, "better": metric.better, "unit": metric.unit}, options=False)
 
 
-def _stage_called(name: str, settings: Settings) -> Stage | None:
-    from wsssbench.planning.stages import STAGES, custom_stage
-
-    if name in settings.custom_stages:
-        return custom_stage(name, settings.custom_stages[name])
-    return STAGES.get(name)
-
-
 def _stage(stage: Stage) -> str:
     judged = {"maps": "the first maps of the recipe", "pseudo": "the last labels before a segmenter"}
     split = {"label": "the data set's label split", "eval": "the data set's eval split"}
@@ -146,7 +136,7 @@ def _stage(stage: Stage) -> str:
         "flip": "yes" if stage.flip else "no",
         "ranked": "never with the registered stages: custom" if stage.custom else "",
     }
-    return _facts(facts)
+    return facts_text(facts)
 
 
 # -------------------------------------------------------------------------------------------------- layout
@@ -155,31 +145,27 @@ def _stage(stage: Stage) -> str:
 def _blocks(cls: Any, facts: Mapping[str, str], *, options: bool = True) -> str:
     """Docstring, facts, table of options, presets: what exists of them."""
     text = inspect.getdoc(cls) or ""
-    blocks = [*(f"  {line}".rstrip() for line in text.splitlines()), _facts(facts)]
+    blocks = [*(f"  {line}".rstrip() for line in text.splitlines()), facts_text(facts)]
     if options:
         blocks += ["", _options(cls), *_presets(cls)]
     return "\n".join(blocks)
 
 
-def _facts(facts: Mapping[str, str]) -> str:
+def facts_text(facts: Mapping[str, str]) -> str:
+    """One line for each fact that there is."""
     return "\n".join(f"  {name}: {value}" for name, value in facts.items() if value)
 
 
 def _options(cls: type) -> str:
-    from tabulate import tabulate
-
     from wsssbench.plugins.options import describe_options
+    from wsssbench.reporting.table_parts import grid
 
-    rows = [
-        [o.name, o.type, _value(o.default), str(o.range), o.help, o.origin] for o in describe_options(cls)
-    ]
-    if not rows:
-        return "  options: none"
-    head = ["option", "type", "default", "range", "what", "origin"]
-    optional = ("range", "origin")  # left out where no option has one
-    kept = [k for k, name in enumerate(head) if name not in optional or any(row[k] for row in rows)]
-    body = [[row[k].replace("|", "\\|") for k in kept] for row in rows]
-    return str(tabulate(body, [head[k] for k in kept], "github", disable_numparse=True))
+    lines = [
+        {"option": o.name, "type": o.type, "default": _value(o.default), "range": str(o.range),
+         "what": o.help, "origin": o.origin}
+        for o in describe_options(cls)
+    ]  # fmt: skip
+    return grid(lines) if lines else "  options: none"
 
 
 def _presets(cls: Any) -> list[str]:

@@ -14,14 +14,14 @@ from typing import Any
 import click
 
 from wsssbench.commands.judged_data import JudgedData
-from wsssbench.errors import BadData, NotComparable
+from wsssbench.commands.named_rows import records_below
+from wsssbench.errors import NotComparable
 from wsssbench.files.file_hashes import file_sha256
 from wsssbench.identity import plain
 from wsssbench.machine.process import keep_memory
 from wsssbench.planning.settings import parse_weights
-from wsssbench.records.finding import find_records
 from wsssbench.records.store import StoredRecord
-from wsssbench.verifying.verification import Difference, Verdict, Verification
+from wsssbench.verifying.verification import Mismatch, Verdict, Verification
 from wsssbench.verifying.verify import verify_record
 
 CODES: Mapping[Verdict, int] = {"ok": 0, "differs": 1, "cannot be verified": 3}
@@ -30,18 +30,11 @@ SHOWN = 3  # differences of one part that a line names
 DIGEST = 64  # letters of a sha256, of which a line shows the first twelve
 
 
-def verify_command(
-    runs: Sequence[Path],
-    options: Sequence[str],
-    weights: Sequence[str],
-    from_masks: bool,
-    config: Path | None,
-    as_json: bool,
-) -> int:
+def verify_command(runs: Sequence[Path], *, as_json: bool, **more: Any) -> int:
     """Print what became of each record below `runs`, as soon as it is known; the exit code."""
     keep_memory()
     found = []
-    for seen in verified(records_below(runs), options, weights, config, from_masks=from_masks):
+    for seen in verified(records_below(runs), **more):
         found.append(seen)
         if not as_json:
             click.echo(as_line(seen))
@@ -51,15 +44,6 @@ def verify_command(
     said = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in CODES)
     click.echo(f"records: {said}", err=True)
     return CODES["differs"] if "differs" in verdicts else max(CODES[verdict] for verdict in verdicts)
-
-
-def records_below(runs: Sequence[Path]) -> list[StoredRecord]:
-    """Those at or below `runs`, each once; BadData without any."""
-    stored = {found.path.resolve(): found for root in runs for found in find_records(root)}
-    if not stored:
-        hint = "name a folder of runs, or a cell in it"
-        raise BadData("no record here", where=", ".join(map(str, runs)), hint=hint)
-    return list(stored.values())
 
 
 def verified(
@@ -107,7 +91,7 @@ def as_line(seen: Verification) -> str:
     return " ".join(text.split())
 
 
-def _differences(differs: Sequence[Difference]) -> list[str]:
+def _differences(differs: Sequence[Mismatch]) -> list[str]:
     """The first of each part in words, and how many more there are."""
     said = []
     for part in dict.fromkeys(difference.part for difference in differs):
@@ -117,7 +101,7 @@ def _differences(differs: Sequence[Difference]) -> list[str]:
     return said
 
 
-def _words(difference: Difference) -> str:
+def _words(difference: Mismatch) -> str:
     if difference.recorded is None and isinstance(difference.found, str):
         return f"{difference.what}: {difference.found}"
     return f"{difference.what}: recorded {_short(difference.recorded)}, found {_short(difference.found)}"

@@ -8,31 +8,19 @@ steps are run, and what is judged and written, must not enter: the engine decide
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from wsssbench.distributed.launch import sharing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from wsssbench.distributed.process_group import Group
-
-_at_work: list[Group] = []  # at most one
+    from wsssbench.distributed.team import Team
 
 
-def group() -> Group | None:
+def group() -> Team | None:
     """The processes that share the present training; None where one process trains alone."""
-    return _at_work[-1] if _at_work else None
-
-
-@contextmanager
-def at_work(own: Group) -> Iterator[None]:
-    """Inside, `own` shares what is trained."""
-    _at_work.append(own)
-    try:
-        yield
-    finally:
-        _at_work.remove(own)
+    return sharing[-1] if sharing else None
 
 
 def leads() -> bool:

@@ -6,9 +6,10 @@ Only environment variables and flags are read here, neither torch nor files.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from wsssbench.errors import WsssError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from wsssbench.planning.cells import Cell
 
 NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # torchrun sets them
+
+sharing: list[Any] = []  # the Team that shares the present training, if there is one: at most one
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,19 @@ def find_launch(environ: Mapping[str, str] | None = None) -> Launch | None:
     if not 0 <= rank < size:
         said = ", ".join(f"{name}={env[name]}" for name in NEEDED[:2])
         raise WsssError(
-            "these are no numbers of a process among several", where=said, hint="start it with torchrun"
+            "these are not numbers of a process among several", where=said, hint="start it with torchrun"
         )
     return Launch(rank, size, *local) if size > 1 else None
+
+
+@contextmanager
+def at_work(team: Any) -> Iterator[None]:
+    """Inside, `team` shares what is trained."""
+    sharing.append(team)
+    try:
+        yield
+    finally:
+        sharing.remove(team)
 
 
 def refuse_unshared(*, isolate: bool, jobs: int, executor: str) -> None:

@@ -1,4 +1,4 @@
-"""Files of arrays, told apart by content: .npy, with an object in it or not, .npz and what torch.save wrote.
+"""Files of arrays, recognised by content: .npy, with an object in it or not, .npz and what torch.save wrote.
 
 What comes out is a bare array, or a dict whose values `settled` turns into arrays one by one, so that nobody
 pays for what nobody asks for. What the arrays mean is said in `formats`. Never numpy.load(allow_pickle=True).
@@ -10,26 +10,26 @@ import io
 import math
 import zipfile
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.lib import format as npy
 
-from wsssbench.dumps.numpy_pickles import (
-    NpyHeader,
-    StoredArray,
-    StoredScalar,
-    plain_values,
-    read_npy_header,
-    shaped,
-)
-from wsssbench.dumps.safe_pickle import load_pickle
-from wsssbench.dumps.torch_pickles import StoredTensor, is_legacy_torch, read_torch, torch_names
+from wsssbench.dumps.numpy_pickles import only_object, plain_values, shaped
+from wsssbench.dumps.safe_pickle import load_pickle, settled
+from wsssbench.dumps.torch_pickles import is_legacy_torch, read_torch, torch_names
 from wsssbench.errors import BadData
+from wsssbench.files.atomic import read_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-NPY, ZIP = b"\x93NUMPY", b"PK\x03\x04"
+NPY, ZIP = npy.MAGIC_PREFIX, b"PK\x03\x04"
+NPY_HEADERS = {  # of version 3, which differs in the names of records alone, numpy's reader is private
+    (1, 0): npy.read_array_header_1_0,
+    (2, 0): npy.read_array_header_2_0,
+    (3, 0): npy.read_array_header_2_0,
+}
 PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
 OTHERS = {  # how files begin that people take for dumps
     b"\xff\xd8\xff": "a JPEG, which changes label values",
@@ -49,48 +49,36 @@ MOST_UNPACKED_BYTES = 2**30  # of a compressed .npz, of which a MB can claim a G
 HINT = "write the file again; .npy, .npz, pickles, torch.save's files and PNG are read"
 
 
-def read_bytes(path: Path | str) -> bytes:
-    """The whole file. BadData where it is missing, cannot be read or is larger than any dump."""
-    try:
-        size = Path(path).stat().st_size
-        if size > MOST_FILE_BYTES:
-            raise BadData(f"a file of {size} bytes is no dump of one image", where=path, hint=HINT)
-        return Path(path).read_bytes()
-    except FileNotFoundError:
-        raise BadData("no such file", where=path, hint="one file per image, named after its id") from None
-    except OSError as error:
-        raise BadData(f"this file cannot be read ({error.strerror or error})", where=path) from error
+def read_arrays(path: Path, hint: str = HINT) -> NDArray[Any] | dict[Any, Any]:
+    """`parse_arrays` of the file at `path`; BadData too where it cannot be read or is too large."""
+    return parse_arrays(read_bytes(path, MOST_FILE_BYTES, hint), path, hint)
 
 
-def is_array_file(data: bytes) -> bool:
-    """Whether `data` begins like one of the files that `parse_arrays` reads."""
-    return data[:6] == NPY or data[:4] == ZIP or data[:2] in PICKLES
-
-
-def parse_arrays(data: bytes, where: object) -> NDArray[Any] | dict[Any, Any]:
+def parse_arrays(data: bytes, where: object, hint: str = HINT) -> NDArray[Any] | dict[Any, Any]:
     """The array, or the dict, in the bytes of a file; values of a dict as they are stored (see `settled`).
 
     numpy's scalars among the keys become numbers. BadData, with the file's name, for a file that is damaged,
-    of no known kind, needs code to be loaded, or holds anything but an array or a dict.
+    of no known kind, needs code to be loaded, or holds anything but an array or a dict; `hint` is the next
+    step that it gives.
     """
     try:
-        found = settled(_parsed(data, where))
+        found = settled(_parsed(data, where, hint))
         return _with_plain_keys(found) if isinstance(found, dict) else _array_alone(found)
     except BadData:
         raise
     except Exception as error:  # at a garbled file zipfile and its like raise nearly anything
-        raise BadData(f"cannot read this file ({_reason(error)})", where=where, hint=HINT) from error
+        raise BadData(f"cannot read this file ({_reason(error)})", where=where, hint=hint) from error
 
 
-def _parsed(data: bytes, where: object) -> Any:
+def _parsed(data: bytes, where: object, hint: str) -> Any:
     if data[:6] == NPY:
-        return _parse_npy(data, where)
+        return _parse_npy(data, where, hint)
     if data[:4] == ZIP and _is_npz(data):
-        return _parse_npz(data)
+        return _parse_npz(data, where)
     if data[:4] == ZIP or is_legacy_torch(data[:16]):
         return read_torch(data, where)
     if data[:2] in PICKLES:
-        return load_pickle(io.BytesIO(data), where, torch_names(where), hint=HINT)
+        return load_pickle(io.BytesIO(data), where, torch_names(where), hint=hint)
     raise ValueError(_unknown(data))
 
 
@@ -114,20 +102,10 @@ def read_npz(path: Path | str) -> dict[str, NDArray[Any]]:
 
     BadData for a file that is missing, damaged, or anything but an .npz of plain arrays.
     """
-    data = read_bytes(path)
-    if data[:4] != ZIP:
-        raise BadData("this is no .npz file", where=path, hint=HINT)
-    found = parse_arrays(data, path)
+    found = read_arrays(Path(path))
     if not isinstance(found, dict) or not all(isinstance(value, np.ndarray) for value in found.values()):
-        raise BadData("this file holds more than plain arrays", where=path, hint=HINT)
+        raise BadData("this is no .npz file of plain arrays", where=path, hint=HINT)
     return found
-
-
-def settled(value: Any) -> Any:
-    """`value` as an array or number where it is a stand-in for one, else as it is; ValueError if damaged."""
-    if isinstance(value, (StoredArray, StoredTensor)):
-        return value.array()
-    return value.value() if isinstance(value, StoredScalar) else value
 
 
 def kind_of(value: Any) -> str:
@@ -151,25 +129,20 @@ def _array_alone(found: Any) -> NDArray[Any]:
     return array
 
 
-def _parse_npy(data: bytes, where: object) -> Any:
+def _parse_npy(data: bytes, where: object, hint: str, member: str = "") -> Any:
     stream = io.BytesIO(data)
-    header = read_npy_header(stream)
-    if not header.code.startswith("O"):
-        return _plain_array(stream, header, len(data))
-    stored = load_pickle(stream, where, torch_names(where), hint=HINT)
-    if not isinstance(stored, StoredArray):
-        raise ValueError(f"a {type(stored).__name__} in the place of an array")
-    return stored.item()
-
-
-def _plain_array(stream: IO[bytes], header: NpyHeader, most: int) -> NDArray[Any]:
-    """The array behind a header; its bytes are asked for only if the file can hold them."""
-    item = plain_values(header.code, header.order, b"").itemsize
-    count = math.prod(header.shape) * item
-    values = stream.read(count) if count <= most else b""
-    if len(values) != count:
-        raise ValueError(f"the file ends early: its shape {header.shape} needs {count} bytes")
-    return shaped(plain_values(header.code, header.order, values), header.shape, header.fortran)
+    version = npy.read_magic(stream)
+    if version not in NPY_HEADERS:
+        raise ValueError(f"an .npy file of version {version[0]}")
+    shape, fortran, dtype = NPY_HEADERS[version](stream)
+    if dtype.hasobject and member:
+        raise ValueError(f"{member} holds objects")
+    if dtype.hasobject:
+        return only_object(load_pickle(stream, where, torch_names(where), hint=hint))
+    start, count = stream.tell(), math.prod(shape) * dtype.itemsize
+    if not 0 <= count <= len(data) - start:
+        raise ValueError(f"the file ends early: its shape {shape} needs {count} bytes")
+    return shaped(plain_values(dtype.str, memoryview(data)[start : start + count]), shape, fortran)
 
 
 def _is_npz(data: bytes) -> bool:
@@ -177,8 +150,8 @@ def _is_npz(data: bytes) -> bool:
         return all(name.endswith(".npy") for name in archive.namelist())
 
 
-def _parse_npz(data: bytes) -> dict[str, Any]:
-    """Arrays by name; objects among them are refused, as numpy does unless told otherwise."""
+def _parse_npz(data: bytes, where: object) -> dict[str, Any]:
+    """Arrays by name; objects among them are refused, as numpy does by default."""
     arrays: dict[str, Any] = {}
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = archive.infolist()
@@ -186,8 +159,6 @@ def _parse_npz(data: bytes) -> dict[str, Any]:
             raise ValueError("its arrays claim more than 1 GiB")
         for member in members:
             with archive.open(member) as stream:
-                header = read_npy_header(stream)
-                if header.code.startswith("O"):
-                    raise ValueError(f"{member.filename} holds objects")
-                arrays[member.filename.removesuffix(".npy")] = _plain_array(stream, header, member.file_size)
+                content = stream.read(member.file_size)  # no more than that of a bomb
+            arrays[member.filename.removesuffix(".npy")] = _parse_npy(content, where, HINT, member.filename)
     return arrays

@@ -1,7 +1,7 @@
 """Any file that another repository has written for one image, read into house types.
 
 A file becomes labels, maps or probabilities, with its values as they were: nothing is rescaled unless asked.
-Formats are told apart by content, never by a file's name; where content cannot tell, the user must. Nothing
+Formats are recognised by content, never by a file's name; where content cannot tell, the user must. Nothing
 here needs torch, and nothing in a file is ever executed.
 """
 
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.dumps.array_files import parse_arrays, read_bytes
-from wsssbench.dumps.label_pictures import COLOURED, PALETTE, is_png, png_header
+from wsssbench.dumps.array_files import read_arrays
+from wsssbench.dumps.label_pictures import Picture, is_png_file, picture_at
 from wsssbench.dumps.prob_formats import is_crf_dict, sums_to_one
-from wsssbench.dumps.registry import FORMATS, DumpFormat, Picture
+from wsssbench.dumps.registry import FORMATS, DumpFormat
 from wsssbench.dumps.source import Source
 from wsssbench.errors import BadData, UnknownName, nearest
 from wsssbench.files.digests import SUFFIXES
@@ -40,10 +40,6 @@ class Dump:
     labels: Mask | None = None  # (H, W) uint8 in {0..K, 255}
     maps: Maps | None = None  # (T, h, w) float32 in [0, 1], classes ascending; T may be 0
     probs: NDArray[np.float32] | None = None  # (C, h, w), sums to 1
-
-    def __post_init__(self) -> None:
-        if sum(value is not None for value in (self.labels, self.maps, self.probs)) != 1:
-            raise ValueError("a dump holds exactly one of labels, maps and probs")
 
     def outputs(self) -> Outputs:
         """The same as a step's outputs, for stages and artifacts."""
@@ -88,17 +84,14 @@ def read_dump(
 
 def _content(path: Path) -> Any:
     """A `Picture`, an array, or a dict of stored values."""
-    data = read_bytes(path)
-    if is_png(data):
-        colour = png_header(data, path)[1]
-        return Picture(path, colour in COLOURED, colour == PALETTE)
-    return parse_arrays(data, path)
+    return picture_at(path) if is_png_file(path) else read_arrays(path)
 
 
 def _checked(source: Source, content: Any, wanted: DumpFormat) -> DumpFormat:
     """The format that the user has named, if the file has its form."""
     if not wanted.fits(content):
-        what = f"this is no {wanted.name} file ({wanted.values}), but {_description(content)}"
+        name = f"{_article(wanted.name)} {wanted.name} file"
+        what = f"this is not {name} ({wanted.values}), but {_description(content)}"
         raise source.bad(what, f"it could be: {_fitting(content) or 'none of the known formats'}")
     return wanted
 
@@ -147,3 +140,7 @@ def find_dump(folder: Path | str, id: str) -> Path:
     names = ", ".join(path.name for path in found)
     what = f"more than one file of {id}: {names}" if found else f"no file of {id}"
     raise BadData(what, where=root, hint=f"one file per image: {id} with one of {', '.join(SUFFIXES)}")
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"

@@ -6,7 +6,7 @@ Which key holds the maps and how its classes are counted is all that tells these
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,29 +26,21 @@ def is_class_dict(content: Any) -> bool:
     return isinstance(content, dict) and all(type(key) is int for key in content)
 
 
-@dataclass(frozen=True)
-class KeyedMaps:
-    """A dict with the classes under "keys" and the maps (T, h, w) under `name`.
+def read_keyed_maps(
+    source: Source, content: Mapping[Any, Any], name: str, keys: str = "keys", *, from_one: bool = False
+) -> Maps:
+    """A dict with the classes under `keys` and the maps (T, h, w) under `name`; BadData where they disagree.
 
     With `from_one` the keys begin with a 0 for the background, which has no map, and classes count from 1.
     """
-
-    name: str
-    from_one: bool = False
-
-    def fits(self, content: Any) -> bool:
-        return isinstance(content, dict) and {"keys", self.name} <= content.keys()
-
-    def read(self, source: Source, content: Mapping[Any, Any]) -> Maps:
-        """The maps; BadData where keys and maps disagree."""
-        keys = source.array(content["keys"], "keys")
-        if self.from_one:
-            if keys.ndim != 1 or keys.size == 0 or keys[0] != 0:
-                raise source.bad("its keys do not begin with 0 for the background, as PuzzleCAM's do")
-            classes = source.class_ids(keys[1:], 1, source.classes, first=1)
-        else:
-            classes = source.class_ids(keys, 0, source.classes - 1)
-        return checked_maps(source, classes, source.planes(content[self.name], self.name))
+    found = source.array(content[keys], keys)
+    if from_one:
+        if found.ndim != 1 or found.size == 0 or found[0] != 0:
+            raise source.bad("its keys do not begin with 0 for the background, as PuzzleCAM's do")
+        found = found[1:]
+    least = int(from_one)
+    classes = source.class_ids(found, least, least + source.classes - 1)
+    return checked_maps(source, classes, source.planes(content[name], name))
 
 
 def read_class_dict(source: Source, content: Mapping[int, Any]) -> Maps:
@@ -95,12 +87,6 @@ def looks_like_labels(values: NDArray[Any], classes: int) -> bool:
     """Whether an array holds whole numbers alone, 0..classes, 255 or -1, and not 0 alone."""
     found = np.unique(values)
     return bool(np.isin(found, [*range(classes + 1), IGNORE, -1]).all() and found.any())
-
-
-def read_house_maps(source: Source, content: Mapping[str, Any]) -> Maps:
-    """An .npz of this project's: classes and values."""
-    classes = source.class_ids(content["classes"], 0, source.classes - 1)
-    return checked_maps(source, classes, source.planes(content["values"], "values"))
 
 
 def checked_maps(source: Source, classes: NDArray[np.int64], planes: NDArray[np.float32]) -> Maps:

@@ -8,7 +8,6 @@ that of enlarged probabilities.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -61,9 +60,11 @@ def is_crf_dict(content: Any) -> bool:
     return is_class_dict(content) and 0 in content
 
 
-def _planes(source: Source, value: Any, name: str) -> NDArray[np.float32]:
-    """(C, h, w) of a value that may have a batch axis; BadData unless it has K + 1 planes."""
-    array = source.array(value, name)
+def _planes(source: Source, content: Any, key: str) -> NDArray[np.float32]:
+    """(C, h, w) of a bare array, or of that under `key` of a dict, maybe with a batch axis; BadData unless it
+    has K + 1 planes."""
+    name = key or "the array"
+    array = source.array(content[key] if key else content, name)
     planes = source.planes(array[0] if array.ndim == 4 and len(array) == 1 else array, name)
     if len(planes) != source.classes + 1:
         hint = f"background and {source.classes} classes are expected: is this the right data set?"
@@ -72,33 +73,15 @@ def _planes(source: Source, value: Any, name: str) -> NDArray[np.float32]:
     return planes
 
 
-def _probs_of_logits(source: Source, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def read_logits(source: Source, content: Any, key: str = "") -> NDArray[np.float32]:
+    """The softmax of bare logits, or of those under `key`."""
+    logits = _planes(source, content, key)
     return softmax(logits if source.shape is None else resize_bilinear(logits, source.shape))
 
 
-def read_logits(source: Source, content: Any) -> NDArray[np.float32]:
-    """Bare logits."""
-    return _probs_of_logits(source, _planes(source, content, "the array"))
-
-
-@dataclass(frozen=True)
-class NamedLogits:
-    """Logits (1, C, h, w) or (C, h, w) under `name` in a dict."""
-
-    name: str
-
-    def fits(self, content: Any) -> bool:
-        return isinstance(content, dict) and self.name in content
-
-    def read(self, source: Source, content: Mapping[str, Any]) -> NDArray[np.float32]:
-        """The logits' softmax."""
-        return _probs_of_logits(source, _planes(source, content[self.name], self.name))
-
-
-def read_probs(source: Source, content: Any) -> NDArray[np.float32]:
-    """Bare probabilities, or this project's .npz of them."""
-    value = content["probs"] if isinstance(content, dict) else content
-    return _checked(source, _planes(source, value, "the array"))
+def read_probs(source: Source, content: Any, key: str = "") -> NDArray[np.float32]:
+    """Bare probabilities, or those under `key`."""
+    return _checked(source, _planes(source, content, key))
 
 
 def read_crf_dict(source: Source, content: Mapping[int, Any]) -> NDArray[np.float32]:
@@ -113,5 +96,5 @@ def read_crf_dict(source: Source, content: Mapping[int, Any]) -> NDArray[np.floa
 
 def _checked(source: Source, probs: NDArray[np.float32]) -> NDArray[np.float32]:
     if not sums_to_one(probs):
-        raise source.bad("its planes do not sum to 1, so they are no probabilities")
+        raise source.bad("its planes do not sum to 1, so they are not probabilities")
     return probs

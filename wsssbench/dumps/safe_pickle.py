@@ -1,49 +1,52 @@
-"""Pickles from strangers, read as data: a small machine of our own that builds containers and stand-ins.
+"""Pickles from strangers, read as data: Python's unpickler in Python, with harmless opcodes alone.
 
-Python's `pickletools` splits the bytes into opcodes; what an opcode does is decided here. Nothing is ever
-imported: a name that a pickle asks for is looked up in a table of stand-ins, and one that is not there is
-refused. Python's own unpickler, even with its names fenced in, can be made to allocate gigabytes by one
-opcode or to hash for hours; here no opcode costs more than the bytes that it holds.
+Nothing is ever imported: a name that a pickle asks for is looked up in a table of stand-ins, and one that is
+not there is refused. The unpickler in C, even with its names fenced in, can be made to allocate gigabytes by
+one opcode, and both to hash for hours; here no opcode costs more than the bytes that it holds.
 """
 
 from __future__ import annotations
 
-import itertools
-import pickletools
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import pickle
+from collections.abc import Callable, Mapping
 from typing import IO, Any, NoReturn, TypeAlias
 
 from wsssbench.errors import BadData
 
 MOST_STEPS = 5_000_000  # a table of tags of all COCO images has 3 million
 MOST_KEY = 2**40  # larger whole numbers can be chosen so that a dict of them takes hours
-NUMBERS = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
-TEXTS = ("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8")
-OLD_TEXTS = ("STRING", "BINSTRING", "SHORT_BINSTRING")  # of Python 2
-BYTES = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")
 DAMAGED = "a damaged pickle"
-CODE = ("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")  # opcodes that call or import
+OPCODES = """
+    PROTO FRAME STOP MARK POP POP_MARK PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET
+    NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+    STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
+    BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3
+    EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT DICT SETITEM SETITEMS
+    GLOBAL STACK_GLOBAL REDUCE BUILD PERSID BINPERSID INST OBJ NEWOBJ NEWOBJ_EX EXT1 EXT2 EXT4
+"""  # what is not here (sets, buffers beside the pickle) is refused as damage
 
-
-@dataclass(frozen=True)
-class Name:
-    """What stands for an importable name. `make` builds an inert value from the arguments; a name without it
-    may only be mentioned, and `value` says what it means. What `copies` its first argument is made once for
-    each: a few bytes of pickle could else copy the same megabytes again and again."""
-
-    make: Callable[..., Any] | None = None
-    value: Any = None
-    copies: bool = False
+Names: TypeAlias = Mapping[tuple[str, str], Any]
 
 
 class Stored:
-    """A stand-in for an object with a state: it remembers the state and does nothing with it."""
+    """A stand-in for an object: it remembers what a pickle calls for it, and its state, until it is asked."""
 
     state: Any = None
 
+    def __init__(self, make: Callable[..., Any], *arguments: Any) -> None:
+        self.make, self.arguments = make, arguments
 
-Names: TypeAlias = Mapping[tuple[str, str], Name]
+    def value(self) -> Any:
+        """What it stands for: make(state, *arguments). ValueError where that is damaged or no plain value."""
+        try:
+            return self.make(self.state, *self.arguments)
+        except (TypeError, LookupError, OverflowError) as error:
+            raise ValueError("its parts do not fit together") from error
+
+
+def settled(value: Any) -> Any:
+    """What `value` stands for where it is a stand-in, else itself; ValueError where that is damaged."""
+    return value.value() if isinstance(value, Stored) else value
 
 
 def load_pickle(
@@ -56,19 +59,16 @@ def load_pickle(
 ) -> Any:
     """The value of the one pickle that begins at the stream's place; the stream then stands behind it.
 
-    `names` maps (module, name) to what stands for it; `persistent` turns a persistent id into a value. Text
-    of Python 2 becomes latin-1 text. BadData for whatever needs code: a name that is not in `names`, an
-    extension code, an instance, a persistent id that nobody knows. ValueError for a damaged pickle.
+    `names` maps (module, name) to what stands for it; a pickle can call what is callable there, and nothing
+    else. `persistent` turns a persistent id into a value. Text of Python 2 becomes latin-1 text. BadData for
+    whatever needs code: a name that is not in `names`, an extension code, an instance, a persistent id that
+    nobody knows. ValueError for a damaged pickle.
     """
-    machine = _Machine(where, names, persistent, hint)
+    machine = _Machine(stream, encoding="latin1")
+    machine.dispatch = _Counted(ACTIONS)  # type: ignore[misc]
+    machine.where, machine.names, machine.persistent, machine.hint = where, names, persistent, hint
     try:
-        for opcode, argument in itertools.islice(_opcodes(stream), MOST_STEPS):
-            action = ACTIONS.get(opcode.name)
-            if action is None:
-                machine.reject(opcode.name, argument)
-            else:
-                action(machine, argument)
-        return machine.result()
+        return machine.load()
     except BadData:
         raise
     except Exception as error:  # a damaged pickle can fail in any way: stack, memo, text, memory
@@ -77,39 +77,23 @@ def load_pickle(
         raise ValueError(f"{DAMAGED}: {inner}" if inner else DAMAGED) from error
 
 
-def _opcodes(stream: IO[bytes]) -> Iterator[tuple[pickletools.OpcodeInfo, Any]]:
-    try:
-        yield from ((opcode, argument) for opcode, argument, _ in pickletools.genops(stream))
-    except Exception as error:  # in the words of its own code
-        raise ValueError("it ends early, or bytes in it were changed") from error
-
-
 def _one_line(text: str) -> str:
     return text[:120].encode("unicode_escape").decode()
 
 
-class _Machine:
-    """The stack, the marks in it and the memo of one pickle."""
+class _Machine(pickle._Unpickler):
+    """Python's unpickler without what calls, imports, hashes for ever or allocates what is not there."""
 
-    def __init__(
-        self, where: object, names: Names, persistent: Callable[[Any], Any] | None, hint: str
-    ) -> None:
-        self.where, self.names, self.persistent, self.hint = where, names, persistent, hint
-        self.stack: list[Any] = []
-        self.marks: list[int] = []
-        self.memo: dict[int, Any] = {}
-        self.copied: dict[tuple[int, int], tuple[Any, Any]] = {}  # by identities; keeps the originals alive
-        self.stopped = False
+    stack: list[Any]
+    append: Callable[[Any], None]
+    read: Callable[[int], bytes]
+    readline: Callable[[], bytes]
+    pop_mark: Callable[[], list[Any]]
 
-    def reject(self, opcode: str, argument: Any) -> NoReturn:
-        if opcode in CODE:
-            self.refuse(f"code ({opcode}{'' if argument is None else f' {argument}'})")
-        raise ValueError(f"the opcode {opcode} has no place here")
-
-    def result(self) -> Any:
-        if not self.stopped or len(self.stack) != 1:
-            raise ValueError(f"{len(self.stack)} values at its end" if self.stopped else "too many opcodes")
-        return self.stack[0]
+    where: object
+    names: Names
+    persistent: Callable[[Any], Any] | None
+    hint: str
 
     def refuse(self, what: str) -> NoReturn:
         hint = "do not load this file with numpy.load or torch.load: it may run a program"
@@ -119,76 +103,59 @@ class _Machine:
             hint=f"{hint}; {self.hint}" if self.hint else hint,
         )
 
-    def since_mark(self) -> list[Any]:
-        """Take what lies above the last mark off the stack."""
-        start = self.marks.pop()
-        items = self.stack[start:]
-        del self.stack[start:]
-        return items
+    def find_class(self, module: str, name: str) -> Any:
+        return self.names[module, name] if (module, name) in self.names else self.refuse(f"{module}.{name}")
 
-    def find(self, module: Any, name: Any) -> None:
-        known = self.names.get((module, name)) if type(module) is type(name) is str else None
-        self.stack.append(known if known is not None else self.refuse(f"{module}.{name}"))
+    def get_extension(self, code: int) -> NoReturn:
+        self.refuse(f"code (extension {code})")
 
-    def global_(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
-        self.find(module, name)
+    def load_inst(self) -> None:
+        module, name = (self.readline()[:-1].decode("latin1") for _ in range(2))
+        self.refuse(f"{module}.{name}")
 
-    def stack_global(self, _: Any) -> None:
-        name, module = self.stack.pop(), self.stack.pop()
-        self.find(module, name)
+    def load_newobj(self) -> None:
+        self.refuse("code (an object of a class)")
 
-    def reduce(self, _: Any) -> None:
+    load_obj = load_newobj_ex = load_newobj
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self.persistent is None:
+            self.refuse("an object outside of it (a persistent id)")
+        return self.persistent(pid)
+
+    def load_reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        if not isinstance(function, Name) or function.make is None or type(arguments) is not tuple:
+        if not callable(function) or type(arguments) is not tuple:
             raise ValueError("a call of what cannot be called")
-        if not function.copies or not arguments:
-            self.stack.append(function.make(*arguments))
-            return
-        key = (id(function), id(arguments[0]))
-        if key not in self.copied:
-            self.copied[key] = (arguments[0], function.make(*arguments))
-        self.stack.append(self.copied[key][1])
+        self.append(function(*arguments))
 
-    def build(self, _: Any) -> None:
+    def load_build(self) -> None:
         state = self.stack.pop()
         if not isinstance(self.stack[-1], Stored):
             raise ValueError("a state for what has none")
         self.stack[-1].state = state
 
-    def persistent_id(self, argument: Any) -> None:
-        key = self.stack.pop() if argument is None else argument
-        if self.persistent is None:
-            self.refuse("an object outside of it (a persistent id)")
-        self.stack.append(self.persistent(key))
+    def load_dict(self) -> None:
+        items = self.pop_mark()
+        self.append({})
+        self.set_items(items)
 
-    def append(self, items: list[Any]) -> None:
-        if type(self.stack[-1]) is not list:
-            raise ValueError("an item appended to what is no list")
-        self.stack[-1].extend(items)
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self.set_items([key, value])
+
+    def load_setitems(self) -> None:
+        self.set_items(self.pop_mark())
 
     def set_items(self, items: list[Any]) -> None:
-        if type(self.stack[-1]) is not dict or len(items) % 2:
-            raise ValueError("an entry set in what is no dict")
+        if type(self.stack[-1]) is not dict:
+            raise ValueError("an entry set in what is not a dict")
         for key in items[::2]:
             _check_key(key)
         self.stack[-1].update(zip(items[::2], items[1::2], strict=True))
 
-    def make_dict(self, _: Any) -> None:
-        items = self.since_mark()
-        self.stack.append({})
-        self.set_items(items)
-
-    def tuple_of(self, count: int) -> None:
-        if len(self.stack) < count:
-            raise IndexError("the stack is empty")
-        self.stack[-count:] = [tuple(self.stack[-count:])]
-
-    def last(self, count: int) -> list[Any]:
-        return [self.stack.pop() for _ in range(count)][::-1]
-
-    def stop(self, _: Any) -> None:
-        self.stopped = True
+    def load_bytearray8(self) -> None:  # Python's own allocates what the opcode claims
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
 
 def _check_key(key: Any) -> None:
@@ -201,37 +168,19 @@ def _check_key(key: Any) -> None:
         raise ValueError("a key that is too large a number")
 
 
-Action: TypeAlias = Callable[[_Machine, Any], object]
-ACTIONS: dict[str, Action] = {
-    **dict.fromkeys((*NUMBERS, *TEXTS, *OLD_TEXTS, *BYTES), lambda m, a: m.stack.append(a)),
-    **dict.fromkeys(("PROTO", "FRAME"), lambda m, a: None),
-    "STOP": _Machine.stop,
-    "NONE": lambda m, a: m.stack.append(None),
-    "NEWTRUE": lambda m, a: m.stack.append(True),
-    "NEWFALSE": lambda m, a: m.stack.append(False),
-    "EMPTY_TUPLE": lambda m, a: m.stack.append(()),
-    "EMPTY_LIST": lambda m, a: m.stack.append([]),
-    "EMPTY_DICT": lambda m, a: m.stack.append({}),
-    "MARK": lambda m, a: m.marks.append(len(m.stack)),
-    "POP": lambda m, a: m.stack.pop(),
-    "POP_MARK": lambda m, a: m.since_mark(),
-    "TUPLE": lambda m, a: m.stack.append(tuple(m.since_mark())),
-    "TUPLE1": lambda m, a: m.tuple_of(1),
-    "TUPLE2": lambda m, a: m.tuple_of(2),
-    "TUPLE3": lambda m, a: m.tuple_of(3),
-    "LIST": lambda m, a: m.stack.append(m.since_mark()),
-    "DICT": _Machine.make_dict,
-    "APPEND": lambda m, a: m.append(m.last(1)),
-    "APPENDS": lambda m, a: m.append(m.since_mark()),
-    "SETITEM": lambda m, a: m.set_items(m.last(2)),
-    "SETITEMS": lambda m, a: m.set_items(m.since_mark()),
-    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), lambda m, a: m.memo.update({a: m.stack[-1]})),
-    "MEMOIZE": lambda m, a: m.memo.update({len(m.memo): m.stack[-1]}),
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda m, a: m.stack.append(m.memo[a])),
-    "GLOBAL": _Machine.global_,
-    "STACK_GLOBAL": _Machine.stack_global,
-    "REDUCE": _Machine.reduce,
-    "BUILD": _Machine.build,
-    "PERSID": _Machine.persistent_id,
-    "BINPERSID": _Machine.persistent_id,
+class _Counted(dict[int, Callable[[Any], None]]):
+    """What each opcode does; how often it is asked is limited."""
+
+    asked = 0
+
+    def __getitem__(self, opcode: int) -> Callable[[Any], None]:
+        self.asked += 1
+        if self.asked > MOST_STEPS:
+            raise ValueError("too many opcodes")
+        return super().__getitem__(opcode)
+
+
+ACTIONS: dict[int, Callable[[Any], None]] = {
+    code: getattr(_Machine, pickle._Unpickler.dispatch[code].__name__)
+    for code in (getattr(pickle, name)[0] for name in OPCODES.split())
 }

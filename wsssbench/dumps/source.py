@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wsssbench.dumps.array_files import kind_of, settled
+from wsssbench.dumps.array_files import kind_of
+from wsssbench.dumps.safe_pickle import settled
 from wsssbench.errors import BadData
 from wsssbench.types import IGNORE
 
@@ -73,8 +74,8 @@ class Source:
         hint = "save (height, width) planes" if turned else "cut padding off, or enlarge them to the image"
         raise self.bad(f"planes of {size} for an image of {image} (width x height): {what}", hint)
 
-    def class_ids(self, keys: Any, least: int, most: int, first: int = 0) -> NDArray[np.int64]:
-        """`keys` less `first` as (n,) int64; BadData for a key beyond least..most, or twice."""
+    def class_ids(self, keys: Any, least: int, most: int) -> NDArray[np.int64]:
+        """`keys` less `least` as (n,) int64; BadData for a key beyond least..most, or twice."""
         array = self.array(keys, "its list of classes")
         if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
             raise self.bad(f"its list of classes has the shape {array.shape} and type {array.dtype}")
@@ -84,7 +85,7 @@ class Source:
             raise self.bad(f"class {wrong[0]} is outside {least}..{most}", hint)
         if len(np.unique(array)) != len(array):
             raise self.bad("a class stands twice")
-        return array.astype(np.int64) - first
+        return array.astype(np.int64) - least
 
     def labels(self, labels: NDArray[Any]) -> Mask:
         """(H, W) labels as uint8; BadData for one outside 0..K that is not 255."""

@@ -10,7 +10,6 @@ import gzip
 import io
 import re
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,10 +18,10 @@ from typing import IO, TYPE_CHECKING, Literal, cast
 import numpy as np
 from PIL import Image as PilImage
 
-from wsssbench.dumps.label_pictures import png_header
 from wsssbench.errors import BadData
 from wsssbench.files.atomic import atomic_write_bytes
-from wsssbench.masks import voc_palette, write_labels
+from wsssbench.files.label_png import label_png
+from wsssbench.masks import voc_palette
 
 if TYPE_CHECKING:
     from wsssbench.types import Mask
@@ -55,16 +54,14 @@ def write_voc_archive(
     with (
         gzip.GzipFile("", "wb", fileobj=buffer, mtime=0) as packed,
         tarfile.open(fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT) as archive,
-        tempfile.TemporaryDirectory() as folder,
     ):
         for id in ids:
             mask = labels(id)
             _check_labels(mask, sizes[id], id)
-            picture = Path(folder) / f"{id}.png"
-            write_labels(picture, mask)
+            picture = label_png(mask, voc_palette().tobytes())
             member = tarfile.TarInfo(member_name(id, competition))  # no time, no owner
-            member.size, member.mode = picture.stat().st_size, 0o644
-            archive.addfile(member, io.BytesIO(picture.read_bytes()))
+            member.size, member.mode = len(picture), 0o644
+            archive.addfile(member, io.BytesIO(picture))
     atomic_write_bytes(target, buffer.getvalue())
 
 
@@ -72,20 +69,23 @@ def _check_request(
     ids: Sequence[str], sizes: Mapping[str, tuple[int, int]], competition: str, where: object
 ) -> None:
     if competition not in COMPETITIONS:
-        raise BadData(f"{competition!r} is no competition of the server", where=where, hint="comp5 or comp6")
+        raise BadData(
+            f"{competition!r} is not a competition of the server", where=where, hint="comp5 or comp6"
+        )
     if not ids or len(set(ids)) != len(ids):
         raise BadData("an empty list, or an id that stands twice", where=where, hint="check the split's list")
     for id in ids:
         if not ID.fullmatch(id):
-            raise BadData(f"{id!r} is no id of an image", where=where)
+            raise BadData(f"{id!r} is not an id of an image", where=where)
         if id not in sizes:
             raise BadData(f"the size of image {id} is not known", where=where)
 
 
 def _check_labels(mask: Mask, size: tuple[int, int], where: object) -> None:
-    """BadData unless `mask` is (H, W) of `size` in 0..20."""
-    if mask.shape != tuple(size):
-        raise BadData(f"the labels are {mask.shape}, the image {tuple(size)}", where=where)
+    """BadData unless `mask` is (H, W) uint8 of `size` in 0..20."""
+    if mask.dtype != np.uint8 or mask.shape != tuple(size):
+        what = f"the labels are {mask.dtype} of the shape {mask.shape}, the image {tuple(size)}"
+        raise BadData(what, where=where, hint="give (H, W) uint8 labels of the image's size")
     wrong = np.unique(mask[mask > CLASSES])
     if len(wrong):
         what = f"label {', '.join(map(str, wrong[:5]))} is outside 0..{CLASSES}"
@@ -101,18 +101,17 @@ def verify_voc_archive(
     BadData unless it holds one plain file for each of `ids` (1,456 of VOC's test list) in the right folder,
     and nothing else, each a PNG of mode P with the VOC palette, of the image's size, with labels in 0..20.
     """
-    wanted: dict[str, dict[str, str]] = {c: {member_name(id, c): id for id in ids} for c in COMPETITIONS}
-    seen: dict[str, str] = {}
+    places = {member_name(id, c): (id, c) for id in ids for c in COMPETITIONS}
+    seen: set[str] = set()
     competition = ""
     for member, data in _members(Path(path), _most_bytes(ids, sizes)):
-        here = [c for c in COMPETITIONS if member in wanted[c]]
-        if not here or (competition and here != [competition]):
+        id, here = places.get(member, ("", ""))
+        if not here or competition not in ("", here):
             raise BadData(f"{member!r} has no place in the archive", where=path, hint=HINT)
-        competition = here[0]
-        id = wanted[competition][member]
         if id in seen:
             raise BadData(f"{member} stands twice", where=path, hint=HINT)
-        seen[id] = member
+        competition = here
+        seen.add(id)
         _check_picture(data, sizes[id], f"{path}, {member}")
     missing = [id for id in ids if id not in seen]
     if missing or not ids:
@@ -137,7 +136,7 @@ def _members(path: Path, most: int) -> Iterator[tuple[str, bytes]]:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for member in archive:
                 if not member.isreg() or member.issparse():
-                    what = f"{member.name!r} is no plain file (a link, a folder or a device)"
+                    what = f"{member.name!r} is not a plain file (a link, a folder or a device)"
                     raise BadData(what, where=path, hint=HINT)
                 yield member.name, cast("IO[bytes]", archive.extractfile(member)).read()
     except FileNotFoundError:
@@ -148,13 +147,13 @@ def _members(path: Path, most: int) -> Iterator[tuple[str, bytes]]:
 
 def _check_picture(data: bytes, size: tuple[int, int], where: str) -> None:
     """BadData unless `data` is a PNG as the server wants it."""
-    found, _ = png_header(data, where)
-    if found != tuple(size):
-        raise BadData(f"the picture is {found}, the image {tuple(size)}", where=where, hint=HINT)
     try:
         with PilImage.open(io.BytesIO(data), formats=["PNG"]) as picture:
+            found = (picture.height, picture.width)
+            if found != tuple(size):
+                raise BadData(f"the picture is {found}, the image {tuple(size)}", where=where, hint=HINT)
             mode, palette, mask = picture.mode, picture.getpalette() or [], np.asarray(picture)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, EOFError, PilImage.DecompressionBombError) as error:
         raise BadData(f"the picture cannot be read ({error})", where=where, hint=HINT) from error
     colours = voc_palette()[: CLASSES + 1].ravel().tolist()
     if mode != "P" or palette[: len(colours)] != colours:

@@ -63,12 +63,15 @@ def atomic_write_text(path: Path | str, text: str) -> None:
     atomic_write_bytes(path, text.encode())
 
 
-def read_bytes(path: Path) -> bytes:
-    """The content of a file that a run has left; BadData where it cannot be read."""
+def read_bytes(path: Path, most: int | None = None, hint: str = "") -> bytes:
+    """The content of a file; BadData where it cannot be read or has more than `most` bytes."""
     try:
+        if most is not None and path.stat().st_size > most:
+            raise BadData(f"a file of more than {most} bytes is not read", where=path, hint=hint)
         return path.read_bytes()
     except OSError as error:
-        raise BadData(f"this file cannot be read ({error.strerror or error})", where=path) from error
+        what = f"this file cannot be read ({error.strerror or error})"
+        raise BadData(what, where=path, hint=hint) from error
 
 
 def safe_name(name: str) -> str:
@@ -96,4 +99,4 @@ def read_json(path: Path | str, what: str) -> Any:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
+    raise ValueError(f"{name} is not a number")

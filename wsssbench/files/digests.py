@@ -8,6 +8,7 @@ from pathlib import Path
 from wsssbench.errors import BadData
 
 SUFFIXES = (".npy", ".npz", ".png", ".pt", ".pth")
+HINT = "check the path; relative paths start at the working folder"
 
 
 def file_digest(path: Path) -> str:
@@ -15,7 +16,7 @@ def file_digest(path: Path) -> str:
     path = path.expanduser()
     if not path.is_file():
         problem = "is a folder, not a file" if path.is_dir() else "no such file"
-        raise BadData(problem, where=path, hint="check the path; relative paths start at the working folder")
+        raise BadData(problem, where=path, hint=HINT)
     stat = path.stat()
     return _digest(path, stat.st_size, stat.st_mtime_ns)
 
@@ -29,7 +30,7 @@ def folder_digest(path: Path) -> str:
     path = path.expanduser()
     if not path.is_dir():
         problem = "is a file, not a folder" if path.is_file() else "no such folder"
-        raise BadData(problem, where=path, hint="check the path; relative paths start at the working folder")
+        raise BadData(problem, where=path, hint=HINT)
     files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
     stats = ((file.name, file.stat()) for file in files)
     return _folder_digest(path.resolve(), tuple((name, s.st_size, s.st_mtime_ns) for name, s in stats))
@@ -47,12 +48,6 @@ def _folder_digest(path: Path, files: tuple[tuple[str, int, int], ...]) -> str:
 
 @functools.lru_cache
 def _digest(path: Path, size: int, mtime_ns: int) -> str:
-    import hashlib
+    from wsssbench.files.file_hashes import file_sha256  # late: options are read where nothing is hashed
 
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BadData(
-            f"cannot be read: {error.strerror}", where=path, hint="check its permissions"
-        ) from error
+    return file_sha256(path)

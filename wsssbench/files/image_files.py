@@ -87,7 +87,7 @@ def opened(
 
 
 def _other_kind(path: Path | str) -> str:
-    """What a file that is no picture of ours says it is, by its first bytes; "" where that is not known."""
+    """What a file that is not a picture is, by its first bytes; "" where that is not known."""
     with Path(path).open("rb") as file:
         head = file.read(16).lstrip().lower()
     return next(
@@ -130,7 +130,7 @@ def check_colours(picture: Pil.Image, noun: str, path: Path | str) -> None:
 
 
 def is_scaled_grey(picture: Pil.Image) -> bool:
-    """Whether Pillow spreads the grey values of this picture, so that they are no class indices any more."""
+    """Whether Pillow spreads the grey values of this picture, so that they are not class indices any more."""
     return _raw_mode(picture) in SCALED_GREY
 
 

@@ -1,7 +1,7 @@
 """What the palette of a label PNG says of its indices: nothing, or that a program has renumbered them.
 
 oxipng, zopflipng, pngquant and Pillow's adaptive palettes keep every colour of a palette PNG and number the
-colours anew, in each file otherwise: the picture looks right, and its class numbers are others. Two things
+colours, in each file in another way: the picture looks right, and its class numbers are others. Two things
 prove it. All colours of a palette are VOC's and stand at other places than VOC's; or one colour has one index
 in this file and another in a file beside it. Any other palette (grey, a tool's own) says nothing.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 VOC = "voc"  # the name of VOC's palette, in cards and descriptions
 VOID = 255
 KIND = "mask palette"
-RENUMBERED = "oxipng, zopflipng, pngquant and adaptive palettes number the colours anew"
+RENUMBERED = "oxipng, zopflipng, pngquant and adaptive palettes renumber the colours"
 FORMATS_HINT = f"{RENUMBERED}; say which holds: format `index` (the numbers) or `palette-colours`"
 
 
@@ -66,7 +66,7 @@ def voc_places(palette: bytes) -> NDArray[np.uint8] | None:
 def renumbered(indices: Labels, palette: bytes, classes: int) -> Labels | None:
     """What VOC's colours in `palette` (RGB triples) mean, in 0..classes or 255, where that is not `indices`.
 
-    None where the palette has other colours, colours do not tell the labels apart, or some are no labels.
+    None where the palette has other colours, colours do not tell the labels apart, or some are not labels.
     """
     places = voc_places(palette)
     if places is None:
@@ -84,7 +84,7 @@ class LabelPalettes:
 
     `classes` is K. With `meaning` "voc" the data set's classes have VOC's colours, so that colours decide
     where indices were renumbered; else such a file is refused with `hint`. Where the user has said what
-    `indices` mean, VOC's colours alone are no reason. Threads may share one: at worst two look at a palette.
+    `indices` mean, VOC's colours alone are not a reason. Threads may share one: at worst two read a palette.
     """
 
     classes: int

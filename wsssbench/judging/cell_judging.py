@@ -14,35 +14,18 @@ from wsssbench.identity import Stage
 from wsssbench.judging.judge import score_folder, score_outputs, tagged_outputs
 from wsssbench.masks import tagged_maps
 from wsssbench.planning.cells import Cell
-from wsssbench.planning.plan import judged_kind, judged_step
+from wsssbench.planning.plan import cell_kinds as cell_kinds
+from wsssbench.planning.plan import is_tuned_elsewhere as is_tuned_elsewhere
+from wsssbench.planning.plan import label_kind as label_kind
 from wsssbench.planning.stages import sigma_scale
 from wsssbench.planning.thresholds import chosen_threshold
 from wsssbench.scores.counts_table import CountsTable
-from wsssbench.types import DatasetCard, Kind, Maps, Outputs
+from wsssbench.types import DatasetCard, Maps, Outputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from wsssbench.types import Image, Mask, Tags
-
-
-def label_kind(cell: Cell) -> Kind | None:
-    """The output of the judged step that the cell's labels are made from."""
-    return judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
-
-
-def cell_kinds(cell: Cell) -> list[Kind]:
-    """The outputs that a cell reads: what its stage judges, and what its metrics ask for beside labels."""
-    kind = label_kind(cell)
-    more = {metric.needs for metric in cell.metrics if metric.needs != "labels"}
-    return sorted(more | {kind}) if kind else []
-
-
-def is_tuned_elsewhere(cell: Cell) -> bool:
-    """Whether its threshold is chosen on maps of another split than the judged one."""
-    known = cell.identity.threshold
-    chosen = known is not None and "value" not in known
-    return chosen and bool(cell.tuned_on) and cell.trial.dataset.card.label_split != cell.split
 
 
 def cell_threshold(
@@ -73,7 +56,7 @@ def cell_labels(
     backend: str,
     device: str = "cpu",
 ) -> list[Mask]:
-    """(H, W) labels of the images `ids`, of which the judged step said `found`, by the cell's stage."""
+    """(H, W) labels of the images `ids`, for which the judged step returned `found`, by the cell's stage."""
     data = cell.trial.dataset
     return judged_labels(
         cell.stage,
@@ -98,9 +81,9 @@ def judged_labels(
     backend: str,
     device: str,
 ) -> list[Mask]:
-    """(H, W) labels of `images` of which a step said `found`, as artifacts keep it: the one way to them.
+    """(H, W) labels of `images` for which a step returned `found`, as artifacts keep it.
 
-    The judge goes it, and so does whoever gives labels to others (`predict`, `export`).
+    The judge makes labels in this way, and so do `predict` and `export`.
     """
     from wsssbench.judging.labels import DenseCrf, stage_labels  # late: it needs torch
 

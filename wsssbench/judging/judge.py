@@ -1,8 +1,8 @@
 """The judge: reads masks and labels image by image, counts, and turns the sum into scores.
 
-The one room where true masks meet predictions. It streams (memory does not grow with the split, but for a few
-numbers per image), needs neither torch nor a GPU, and knows nothing of methods: labels come as files or from
-a function, maps, probabilities and tag scores as outputs. What the numbers mean is each metric's own.
+Only here are predictions compared with true masks. It streams (memory does not grow with the split, but for
+a few numbers per image), needs neither torch nor a GPU, and knows nothing of methods: labels come as files or
+from a function, maps, probabilities and tag scores as outputs. What the numbers mean is each metric's own.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def score_split(
     for metric in metrics:
         if metric.needs != "labels":
             raise WsssError(
-                f"metric {metric.name} needs {metric.needs}, labels were given", where=metric.name
+                f"metric {metric.name} needs {metric.needs}, but labels were given", where=metric.name
             )
     classes = len(dataset.card.class_names)
     others = [metric for metric in metrics if not is_of_counts(metric)]
@@ -162,7 +162,7 @@ def tagged_outputs(outputs: Outputs, tags: Tags | None) -> Outputs:
 def _require_images(dataset: Dataset, ids: Sequence[str]) -> None:
     if not ids:
         hint = "check the split's list, or --limit"
-        raise BadData("no images to judge", where=dataset.card.name, hint=hint)
+        raise BadData("there are no images to judge", where=dataset.card.name, hint=hint)
 
 
 def _add(sums: dict[str, Counts], name: str, counts: Counts) -> None:
@@ -173,8 +173,8 @@ def _counted(metric: Metric, outputs: Outputs, gold: Mask, classes: int, where: 
     """The metric's counts of one image; `where` names it in errors that name no place of their own."""
     value = getattr(outputs, metric.needs)
     if value is None:
-        hint = "leave the metric out, or have the step give what it needs"
-        what = f"metric {metric.name} needs {metric.needs}, and the step gave no {metric.needs}"
+        hint = f"leave the metric out, or choose a step that outputs {metric.needs}"
+        what = f"metric {metric.name} needs {metric.needs}, which the step did not output"
         raise WsssError(what, where=where, hint=hint)
     try:
         return counts_of(metric, value, gold, classes)

@@ -1,6 +1,6 @@
 """Scores that stay when a cell is judged again without the metrics that gave them: such a metric may come
 from a file that is not at hand. They stay where what they were counted from is the same, and are dropped,
-with a word, where it is not."""
+with a message, where it is not."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _counted(folder: Path, record: Record, kept: Kept) -> Kept:
 def is_judged_alike(cell: Cell, record: Record, new: Path) -> bool:
     """Whether the labels in `new`/masks, and the cell's artifacts, are those that `record` was judged by.
 
-    Artifacts that are gone speak against it only where the cell's steps were made anew.
+    Artifacts that are gone count as others only where the cell's steps were made again.
     """
     folder = cell.folder
     try:

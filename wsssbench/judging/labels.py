@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from wsssbench.identity import CrfSet
 from wsssbench.masks import argmax_labels, resize_bilinear, tagged_maps, threshold_labels
-from wsssbench.ops.mean_field import mean_field
 from wsssbench.types import Maps, Outputs
 
 if TYPE_CHECKING:
@@ -55,6 +53,10 @@ class DenseCrf:
 
     def _of_one_size(self, cases: Sequence[CrfCase]) -> list[Mask]:
         """Planes are brought to the images' size as logarithms: of a softmax that is resizing its logits."""
+        import torch  # late: labels without a CRF are made without torch
+
+        from wsssbench.ops.mean_field import mean_field
+
         shape = (cases[0].image.shape[0], cases[0].image.shape[1])
         if len(cases[0].labels) == 1:  # nothing to choose from
             return [np.full(shape, case.labels[0], np.uint8) for case in cases]
@@ -128,7 +130,7 @@ def _case(
 
 
 def _known(threshold: float | None) -> float:
-    assert threshold is not None, "maps are judged by a threshold"
+    assert threshold is not None, "maps need a threshold to be judged"
     return threshold
 
 

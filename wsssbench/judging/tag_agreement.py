@@ -1,7 +1,7 @@
-"""Whether the classes of maps are the tags that were given of the images: over many files, never by one.
+"""Whether the classes of maps are the tags that were given of the images, judged over many files.
 
 A method that was given tags may leave one out, and one that was not may err in an image. But where in most
-images no map is of a tag, the files count their classes otherwise, or belong to another data set.
+images no map is of a tag, the files number their classes differently, or belong to another data set.
 """
 
 from __future__ import annotations

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Protocol
 
-from wsssbench.errors import UnknownName, WsssError, nearest
-from wsssbench.ops.densecrf_package import densecrf_hint
+from wsssbench.errors import WsssError
 
-BACKENDS = ("lattice", "exact", "pydensecrf")
 # cuBLAS repeats its sums only with a workspace of fixed size, named before CUDA starts
 CUBLAS_WORKSPACE = ("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
@@ -36,7 +34,7 @@ class AskedHardware(Protocol):
     @property
     def precision(self) -> str: ...
     @property
-    def filter_backend(self) -> str: ...
+    def filter(self) -> str: ...
 
 
 def resolve_hardware(settings: AskedHardware) -> Hardware:
@@ -57,17 +55,13 @@ def resolve_hardware(settings: AskedHardware) -> Hardware:
     precision = settings.precision
     if precision == "auto":
         precision = "bf16" if device.startswith("cuda") else "fp32"
-    if settings.filter_backend not in BACKENDS:
-        raise UnknownName(
-            f"there is no filter backend {settings.filter_backend!r}",
-            where="--filter",
-            hint=nearest(settings.filter_backend, BACKENDS),
-        )
-    if settings.filter_backend == "pydensecrf" and find_spec("pydensecrf") is None:
+    if settings.filter == "pydensecrf" and find_spec("pydensecrf") is None:
+        from wsssbench.ops.densecrf_package import densecrf_hint
+
         raise WsssError("pydensecrf is not installed", where="--filter", hint=densecrf_hint())
     if device.startswith("cuda"):
         compute_full_float32()
-    return Hardware(device, precision, settings.filter_backend)
+    return Hardware(device, precision, settings.filter)
 
 
 def compute_full_float32() -> None:

@@ -33,7 +33,7 @@ def usable_cores() -> int:
 def keep_memory() -> bool:
     """Let glibc keep freed memory instead of handing it back; False where there is no glibc.
 
-    A network's activations are tens of MB each; by default every one is mapped anew and cleared by the
+    A network's activations are tens of MB each; by default every one is mapped again and cleared by the
     kernel, page by page: a third of the time of MobileNetV2 at 257 px. Masks of VOC's size are large enough
     for that, too. The peak stays what it was.
     """

@@ -8,7 +8,9 @@ names; nothing is downloaded.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +23,7 @@ from wsssbench.nets.wrn38 import WideResNet38
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # torchvision's training recipe, in 0..255
 IMAGENET_STD = (58.395, 57.12, 57.375)
-SYMMETRIC_MEAN = SYMMETRIC_STD = (127.5, 127.5, 127.5)  # x / 127.5 - 1
+SYMMETRIC = (127.5, 127.5, 127.5)  # as mean and deviation: x / 127.5 - 1
 HALF_STD = (64.0, 64.0, 64.0)
 
 
@@ -30,12 +32,12 @@ class BackboneInfo:
     """What a backbone is. `strides` are the output strides it can be given; the first is the default."""
 
     build: Callable[[], nn.Module]
-    parts: Callable[[nn.Module], nn.Sequential]
+    parts: Callable[[Any], nn.Sequential]
     channels: int
-    strides: tuple[int, ...]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    frozen_norm: bool  # BatchNorm stays in eval mode with fixed affine parameters
+    strides: tuple[int, ...] = (16, 8, 32)
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    frozen_norm: bool = True  # BatchNorm stays in eval mode with fixed affine parameters
     folded: bool = False  # its BatchNorm layers are the identity, folded into the convolutions
     native_stride: int = 32
     classifier: str = ""  # what the keys of `build`'s network begin with that `parts` leaves out
@@ -81,9 +83,7 @@ class Backbone(nn.Module):
         """As nn.Module.train, except that frozen BatchNorm layers stay in eval mode."""
         super().train(mode)
         if self.frozen_norm:
-            for module in self.body.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.eval()
+            self.freeze_norm()
         return self
 
 
@@ -113,88 +113,40 @@ def hold_stride(body: nn.Sequential, stride: int, native: int) -> None:
     assert reached * dilation == native, (reached, dilation, native)
 
 
-def _resnet(depth: int) -> Callable[[], nn.Module]:
-    def build() -> nn.Module:
-        import torchvision.models
-
-        net: nn.Module = getattr(torchvision.models, f"resnet{depth}")(weights=None)
-        return net
-
-    return build
-
-
-def _mobilenet() -> nn.Module:
+def _torchvision(name: str) -> nn.Module:
     import torchvision.models
 
-    net: nn.Module = torchvision.models.mobilenet_v2(weights=None)
+    net: nn.Module = torchvision.models.get_model(name, weights=None)
     return net
 
 
-def _resnet_parts(net: nn.Module) -> nn.Sequential:
-    return nn.Sequential(*list(net.children())[:-2])  # without pooling and fc
-
-
-def _mobilenet_parts(net: nn.Module) -> nn.Sequential:
-    features: nn.Sequential = net.features  # type: ignore[assignment]
-    return features
-
-
-def _compact() -> nn.Module:
-    return SmallResNet(compact=True)
-
-
-def _itself(net: nn.Module) -> nn.Sequential:
-    return nn.Sequential(net)
-
-
-def _sequence(net: nn.Module) -> nn.Sequential:
-    assert isinstance(net, nn.Sequential)
-    return net
-
-
-BACKBONES: dict[str, BackboneInfo] = {
-    "small": BackboneInfo(
-        SmallResNet, _itself, 128, (8, 4), SYMMETRIC_MEAN, HALF_STD, frozen_norm=False, native_stride=8
-    ),
-    "compact": BackboneInfo(
-        _compact, _itself, 128, (8, 4), SYMMETRIC_MEAN, HALF_STD, frozen_norm=False, native_stride=8
-    ),
-    "wrn38": BackboneInfo(
-        WideResNet38, _sequence, 4096, (8,), IMAGENET_MEAN, IMAGENET_STD, True, native_stride=8
-    ),
-    "mobilenet_v2": BackboneInfo(
-        _mobilenet,
-        _mobilenet_parts,
-        1280,
-        (16, 8, 32),
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        True,
-        classifier="classifier.",
-    ),
-    "mobilenet_v2_folded": BackboneInfo(
-        _mobilenet,
-        _mobilenet_parts,
-        1280,
-        (16, 8, 32),
-        SYMMETRIC_MEAN,
-        SYMMETRIC_STD,
-        True,
-        folded=True,
-        classifier="classifier.",
-    ),
-} | {
-    f"resnet{depth}": BackboneInfo(
-        _resnet(depth),
-        _resnet_parts,
-        channels,
-        (16, 8, 32),
-        IMAGENET_MEAN,
-        IMAGENET_STD,
-        True,
-        classifier="fc.",
+def _small(build: Callable[[], nn.Module]) -> BackboneInfo:
+    """For generated images, trained from scratch."""
+    return BackboneInfo(
+        build, nn.Sequential, 128, (8, 4), SYMMETRIC, HALF_STD, frozen_norm=False, native_stride=8
     )
-    for depth, channels in ((18, 512), (34, 512), (50, 2048), (101, 2048))
+
+
+def _resnet(depth: int, channels: int) -> BackboneInfo:
+    def parts(net: nn.Module) -> nn.Sequential:
+        return nn.Sequential(*list(net.children())[:-2])  # without pooling and fc
+
+    return BackboneInfo(partial(_torchvision, f"resnet{depth}"), parts, channels, classifier="fc.")
+
+
+_MOBILENET = BackboneInfo(
+    partial(_torchvision, "mobilenet_v2"), lambda net: net.features, 1280, classifier="classifier."
+)
+BACKBONES: dict[str, BackboneInfo] = {
+    "small": _small(SmallResNet),
+    "compact": _small(partial(SmallResNet, compact=True)),
+    "wrn38": BackboneInfo(WideResNet38, lambda net: net, 4096, (8,), native_stride=8),
+    "mobilenet_v2": _MOBILENET,
+    "mobilenet_v2_folded": replace(_MOBILENET, mean=SYMMETRIC, std=SYMMETRIC, folded=True),
+    "resnet18": _resnet(18, 512),
+    "resnet34": _resnet(34, 512),
+    "resnet50": _resnet(50, 2048),
+    "resnet101": _resnet(101, 2048),
 }
 
 

@@ -184,7 +184,7 @@ def load_backbone_weights(
     net: nn.Module, path: str | Path, *, name: str, folded: bool, classifier: str = ""
 ) -> None:
     """Fill `net` from the file, strictly but for the `classifier` that no method uses; a folded file fits a
-    folded backbone only. A file that is more or less than the network is told in a line on stderr."""
+    folded backbone only. A file that is more or less than the network is described in a line on stderr."""
     state = read_state_dict(path)
     found = checked_fit(net, state, path, name, classifier)
     if is_folded(taken(found, state)) != folded:

@@ -69,17 +69,12 @@ def _check_head(net: Classifier, state: Mapping[str, Tensor], part: Part, path: 
     if part == "segment":
         _check_kind(net, path)
     for key, name in HEADS[part].items():
-        if name not in state:
-            raise BadData(
-                f"the file lacks {name} of its {part} head", where=path, hint="fetch the file again"
-            )
-        if state[name].shape != own[key].shape:
-            shapes = f"{tuple(state[name].shape)}, the network's {tuple(own[key].shape)}"
-            raise BadData(
-                f"{name} has the shape {shapes}",
-                where=path,
-                hint="official heads are for 20 classes, their segmentation head is 512 wide",
-            )
+        found = tuple(state[name].shape) if name in state else None
+        if found != own[key].shape:
+            shapes = f"{name} has the shape {found}, the network's {tuple(own[key].shape)}"
+            what = shapes if found is not None else f"the file lacks {name} of its {part} head"
+            hint = "official files have whole heads for 20 classes, their segmentation head is 512 wide"
+            raise BadData(what, where=path, hint=hint)
 
 
 def _check_kind(net: nn.Module, path: str | Path) -> None:

@@ -1,9 +1,8 @@
-"""Weight files: told apart by content, read without executing anything, known by their sha256. What a format
-looks like inside is its own reader's business, which network the tensors belong to that of `matching`."""
+"""Weight files: recognised by content, read without executing anything, known by their sha256. Which network
+the tensors belong to is the business of `matching`."""
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 import zipfile
@@ -14,14 +13,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from wsssbench.errors import BadData
+from wsssbench.files.archives import check_stored
+from wsssbench.files.digests import file_digest
 from wsssbench.nets.mxnet_params import LIST_MAGIC, read_mxnet_params
-from wsssbench.nets.safetensors_file import read_safetensors
 
 Format = Literal["torch", "safetensors", "mxnet"]
 REFUSED, FOREIGN = "Weights only load failed", re.compile(r"GLOBAL ([\w.]+)")  # in what torch says
+MOST_HEADER_BYTES = 2**24  # of safetensors: some hundred thousand tensors, which take seconds to list
 DEEPEST = 3  # dicts within dicts, as in {"model": {"state_dict": {...}}}
 HINT = "give a state dict saved by torch.save, a safetensors file or MXNet's .params; \
 a file that needs code to load is refused"
@@ -48,20 +51,13 @@ def _arguments_allowed() -> AbstractContextManager[Any]:
 
 
 def _check_archive(path: Path) -> None:
-    """ValueError for a zip that torch.save does not write: its members lie in it as they are, once each, so
-    that none can unpack to more than the file has."""
+    """ValueError for a zip that torch.save does not write."""
     try:
         with path.open("rb") as stream:
-            if stream.read(2) != b"PK":
-                return
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
+            if stream.read(2) == b"PK":
+                check_stored(zipfile.ZipFile(stream), path.stat().st_size)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise ValueError(str(error).partition("\n")[0][:120]) from error
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-        raise ValueError("compressed members, which torch.save does not write")
-    if sum(member.file_size for member in members) > path.stat().st_size:
-        raise ValueError("its members claim more bytes than it has")
 
 
 def _reason(said: str) -> str:
@@ -107,6 +103,24 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     return readers[kind](path)
 
 
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Tensors by name. Raises BadData where the file is damaged, cut off or holds numbers of another type."""
+    try:
+        with path.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+        if length > MOST_HEADER_BYTES:
+            raise ValueError(f"its header claims {length} bytes")
+        state = load_file(path)
+        for name, tensor in state.items():
+            if tensor.is_complex() or (tensor.is_floating_point() and tensor.itemsize < 2):
+                raise ValueError(f"the tensor {name!r} has the type {tensor.dtype}, which is not read")
+    except (SafetensorError, ValueError) as error:
+        what = f"this safetensors file is damaged: {error}"
+        raise BadData(what[:400], where=path, hint="fetch or save the file again") from error
+    flags = {k: v.view(torch.uint8).bool() for k, v in state.items() if v.dtype == torch.bool}
+    return state | flags  # a byte other than 0 and 1 must not stay a flag as it is
+
+
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         loaded = read_tensors(path)
@@ -134,14 +148,11 @@ def _named_tensors(loaded: Any) -> Iterator[tuple[str, Tensor]]:
         for key, value in found.items():
             if isinstance(key, str) and isinstance(value, Tensor):
                 if value.layout == torch.strided and not (value.is_meta or value.is_quantized):
-                    yield prefix + key, value  # others are no weights of the networks here
+                    yield prefix + key, value  # others are not weights of the networks here
             elif isinstance(key, str) and deeper:
                 open_dicts.append((f"{prefix}{key}.", value, deeper - 1))
 
 
 def weights_digest(path: str | Path) -> str:
     """sha256 (hex) of a weight file; empty for no file."""
-    if not str(path):
-        return ""
-    with Path(path).expanduser().open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return file_digest(Path(path)) if str(path) else ""

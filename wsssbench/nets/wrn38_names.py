@@ -24,6 +24,7 @@ MXNET_CLASSIFIER = ("arg:linear1000_weight", "arg:linear1000_bias")  # ImageNet'
 BESIDES = frozenset((*CLASSIFIER.values(), *SEGMENT.values(), *MXNET_CLASSIFIER))
 
 _BLOCK_KEY = re.compile(r"stage(\d)\.(\d)\.(?:(norms|convs)\.(\d)|shortcut)\.(\w+)")
+_OFFICIAL_LAYER = re.compile(r"b(\d)(?:_(\d))?\.(bn|conv)_(branch\w+)")
 _MXNET_LEAVES = {  # of BatchNorm; statistics are "auxiliary" states there
     "weight": ("arg", "gamma"),
     "bias": ("arg", "beta"),
@@ -40,25 +41,17 @@ def official_name(own: str) -> str:
         return f"{ENDS[module]}.{leaf}"
     stage, block, kind, index, leaf = parts.groups()
     place = f"b{stage}" if block == "0" else f"b{stage}_{block}"
-    return f"{place}.{'bn' if kind == 'norms' else 'conv'}_branch{_branch(index)}.{leaf}"
+    branch = BRANCHES[int(index)] if index else "1"  # branch 1 is the shortcut
+    return f"{place}.{'bn' if kind == 'norms' else 'conv'}_branch{branch}.{leaf}"
 
 
 def mxnet_name(own: str) -> str:
     """ "stage2.1.norms.0.weight" -> "arg:bn2b1_branch2a_gamma", "stem.weight" -> "arg:conv1a_weight"."""
-    parts = _BLOCK_KEY.fullmatch(own)
-    if parts is None:
-        module, _, leaf = own.partition(".")
-        return _mxnet_key(ENDS[module], leaf, norm=module == "norm")
-    stage, block, kind, index, leaf = parts.groups()
-    place = f"{stage}a" if block == "0" else f"{stage}b{block}"
-    layer = f"{'bn' if kind == 'norms' else 'res'}{place}_branch{_branch(index)}"
-    return _mxnet_key(layer, leaf, norm=kind == "norms")
-
-
-def _branch(index: str | None) -> str:
-    return BRANCHES[int(index)] if index else "1"  # branch 1 is the shortcut
-
-
-def _mxnet_key(layer: str, leaf: str, *, norm: bool) -> str:
-    kind, name = _MXNET_LEAVES.get(leaf, ("aux", leaf)) if norm else ("arg", leaf)
+    layer, _, leaf = official_name(own).rpartition(".")
+    parts = _OFFICIAL_LAYER.fullmatch(layer)
+    if parts is not None:
+        stage, block, kind, branch = parts.groups()
+        layer = f"{'bn' if kind == 'bn' else 'res'}{stage}{f'b{block}' if block else 'a'}_{branch}"
+    counter = ("aux", leaf)  # which MXNet has not
+    kind, name = _MXNET_LEAVES.get(leaf, counter) if layer.startswith("bn") else ("arg", leaf)
     return f"{kind}:{layer}_{name}"

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from wsssbench.errors import UnknownName, nearest
-from wsssbench.ops.gaussian import Filter, PlaneFilter, bilateral_features, gaussian_filter
+from wsssbench.ops.filters import Filter
+from wsssbench.ops.gaussian import bilateral_features, gaussian_filter
 from wsssbench.ops.halving import bilinear, nearest_pixels
 from wsssbench.types import IGNORE
 
@@ -77,11 +78,7 @@ class _GatedEnergy(torch.autograd.Function):
 
 def _between(before: Tensor, f: Filter, planes: Tensor, after: Tensor) -> Tensor:
     """after * filter of (before * planes): planes (B, C, H, W), the factors (B, H, W)."""
-    if isinstance(f, PlaneFilter):
-        flat = f.between(before.flatten(1), planes.flatten(2), after.flatten(1))
-        return flat.view(planes.shape)
-    values = (planes * before.unsqueeze(1)).flatten(2).transpose(1, 2)
-    return f(values).transpose(1, 2).view(planes.shape) * after.unsqueeze(1)
+    return f.between(before.flatten(1), planes.flatten(2), after.flatten(1)).view(planes.shape)
 
 
 def _inner(a: Tensor, b: Tensor) -> Tensor:

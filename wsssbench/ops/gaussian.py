@@ -1,6 +1,6 @@
 """Gaussian filtering of images: one interface, several backends, and the features of the two usual kernels.
 
-`gaussian_filter(features)` returns a function that maps (B, N, C) values to (B, N, C): for every point the
+`gaussian_filter(features)` returns a `Filter` that maps (B, N, C) values to (B, N, C): for every point the
 sum of all values weighted by exp(-|f_i - f_j|^2 / 2), itself included, not normalised. `lattice` is the
 permutohedral approximation of the published code (compiled on the CPU, Triton on CUDA), `exact` the sum
 itself; they are different operators, so what ran belongs into a record. What the filter is for (a CRF, a
@@ -9,20 +9,19 @@ loss) must not enter.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from wsssbench.errors import UnknownName, WsssError, nearest
+from wsssbench.identity import BACKENDS
+from wsssbench.ops.filters import ExactFilter, Filter
 from wsssbench.ops.triton_launch import runs_triton
 
 if TYPE_CHECKING:
-    from wsssbench.ops.lattice_cpu import Lattice
+    from wsssbench.ops.lattice_cpu import CpuLattice
 
-Filter: TypeAlias = Callable[[Tensor], Tensor]
-BACKENDS = ("lattice", "exact", "pydensecrf")
 GROUP_POINTS = 2**17  # points in one compiled lattice: enough to fill the cores, few enough for the cache
 
 
@@ -51,20 +50,8 @@ def gaussian_filter(features: Tensor, backend: str = "lattice") -> Filter:
     """
     check_filters(backend)
     features = features.detach().float()
-    return _exact(features) if backend == "exact" else _lattice(features)
-
-
-def _exact(features: Tensor) -> Filter:
-    if runs_triton(features.device):
-        from wsssbench.ops.exact_triton import FusedExactFilter
-
-        return FusedExactFilter(features)
-    from wsssbench.ops.exact import ExactFilter
-
-    return ExactFilter(features)
-
-
-def _lattice(features: Tensor) -> Filter:
+    if backend == "exact":
+        return ExactFilter(features)
     if features.device.type == "cpu":
         return CompiledLatticeFilter(features)
     if runs_triton(features.device):
@@ -76,18 +63,7 @@ def _lattice(features: Tensor) -> Filter:
     return TorchLatticeFilter(features)
 
 
-@runtime_checkable
-class PlaneFilter(Protocol):
-    """A filter that also takes planes as images have them, and factors on both sides."""
-
-    def __call__(self, values: Tensor) -> Tensor: ...
-
-    def between(self, before: Tensor, planes: Tensor, after: Tensor) -> Tensor:
-        """after * K (before * planes): planes (B, C, N), not points by channels; factors (B, N)."""
-        ...
-
-
-class CompiledLatticeFilter:
+class CompiledLatticeFilter(Filter):
     """The CPU lattice behind torch tensors; the batch is cut into groups that suit the cache."""
 
     def __init__(self, features: Tensor) -> None:
@@ -95,14 +71,9 @@ class CompiledLatticeFilter:
 
         self._groups = image_groups(features.shape[0], features.shape[1])
         array = features.contiguous().numpy()
-        self._lattices: list[Lattice] = [lattice_cpu.build(array[group]) for group in self._groups]
-
-    def __call__(self, values: Tensor) -> Tensor:
-        ones = values.new_ones(values.shape[:2], dtype=torch.float32)
-        return self.between(ones, values.transpose(1, 2), ones).transpose(1, 2)
+        self._lattices: list[CpuLattice] = [lattice_cpu.build(array[group]) for group in self._groups]
 
     def between(self, before: Tensor, planes: Tensor, after: Tensor) -> Tensor:
-        """after * K (before * planes): planes (B, C, N), not points by channels; factors (B, N)."""
         from wsssbench.ops import lattice_cpu
 
         inputs = [x.detach().float().contiguous() for x in (planes, before, after)]

@@ -46,7 +46,7 @@ def halves(planes: Tensor, scale: float, recompute: bool) -> bool:
 class _Halved(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, planes: Tensor) -> Tensor:
-        from wsssbench.ops.energy_kernels import halve
+        from wsssbench.ops.kernels import halve
         from wsssbench.ops.lattice_cpu import LOCK
 
         ctx.shape = planes.shape
@@ -58,7 +58,7 @@ class _Halved(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        from wsssbench.ops.energy_kernels import halve_back
+        from wsssbench.ops.kernels import halve_back
         from wsssbench.ops.lattice_cpu import LOCK
 
         full = grads[0].new_empty(ctx.shape)

@@ -23,7 +23,7 @@ BAND_POINTS, MOST_BANDS = 2**14, 8  # points of a band, roughly: more bands feed
 LOCK = threading.RLock()
 
 
-class Lattice(NamedTuple):
+class CpuLattice(NamedTuple):
     """One lattice of B images of N points, cut into K bands each: M vertices, counted from 1, and R rows."""
 
     ids: Ids  # (B * N, corners) rows of each point, counted from its band's first
@@ -80,7 +80,7 @@ def band_count(points: int) -> int:
     return bands
 
 
-def build(features: Floats) -> Lattice:
+def build(features: Floats) -> CpuLattice:
     """The lattice of (B, N, d) float32 features, already divided by their widths."""
     batch, points, d = features.shape
     features = np.ascontiguousarray(features)
@@ -107,7 +107,7 @@ def build(features: Floats) -> Lattice:
     # The published filter multiplies by 1 / (1 + 2^-d), d the number of features, when slicing.
     gains = np.full(count + 1, 1 / (1 + 2.0**-d), np.float32)
     counts = np.full(d + 1, count + 1, np.int64)
-    return Lattice(ids, weights, first, members, *_listed(members, count), pairs, counts, gains)
+    return CpuLattice(ids, weights, first, members, *_listed(members, count), pairs, counts, gains)
 
 
 def _listed(members: Ids, vertices: int) -> tuple[Keys, Ids]:
@@ -118,7 +118,11 @@ def _listed(members: Ids, vertices: int) -> tuple[Keys, Ids]:
 
 
 def filter_planes(
-    lattice: Lattice, values: Floats, out: Floats, before: Floats | None = None, after: Floats | None = None
+    lattice: CpuLattice,
+    values: Floats,
+    out: Floats,
+    before: Floats | None = None,
+    after: Floats | None = None,
 ) -> Floats:
     """Splat, blur and slice (B, C, N) values into `out`, which is returned.
 
@@ -138,7 +142,7 @@ def filter_planes(
     return out
 
 
-def blurred(lattice: Lattice, rows: Floats, tables: Floats) -> Floats:
+def blurred(lattice: CpuLattice, rows: Floats, tables: Floats) -> Floats:
     """The blurred vertices (M + 1, P) of splatted rows (R, P), in one of the two `tables`."""
     kernels.gather(rows, lattice.start, lattice.rows, lattice.gains, lattice.counts, tables)
     kernels.blur(tables, lattice.pairs, lattice.counts)
@@ -146,7 +150,7 @@ def blurred(lattice: Lattice, rows: Floats, tables: Floats) -> Floats:
     return table
 
 
-def normalised(lattice: Lattice, batch: int, compat: float, near: Lattice | None = None) -> Lattice:
+def normalised(lattice: CpuLattice, batch: int, compat: float, near: CpuLattice | None = None) -> CpuLattice:
     """The lattice of compat * D^-1/2 K D^-1/2, D the filter of ones (symmetric, as in pydensecrf).
 
     With `near`, a normalised lattice of one image that serves all, the sum of both: one lattice whose points
@@ -167,7 +171,7 @@ def normalised(lattice: Lattice, batch: int, compat: float, near: Lattice | None
     return _with_vertices(lattice, batch, near) if near else lattice
 
 
-def _with_vertices(lattice: Lattice, batch: int, near: Lattice) -> Lattice:
+def _with_vertices(lattice: CpuLattice, batch: int, near: CpuLattice) -> CpuLattice:
     """The lattice with the rows and vertices of `near` behind its own, for every band and every image."""
     own, each, bands = len(lattice.gains), len(near.gains) - 1, len(near.first) - 1
     vertices, axes, late = own - 1 + batch * each, len(lattice.pairs), len(lattice.pairs) - len(near.pairs)
@@ -186,6 +190,6 @@ def _with_vertices(lattice: Lattice, batch: int, near: Lattice) -> Lattice:
     first = lattice.first + np.append(0, np.cumsum(np.tile(np.diff(near.first), batch)))
     counts = np.where(np.arange(axes) < late, own, vertices + 1)
     gains = np.concatenate([lattice.gains, np.tile(near.gains[1:], batch)])
-    return Lattice(
+    return CpuLattice(
         lattice.ids, lattice.weights, first, everyone, *_listed(everyone, vertices), pairs, counts, gains
     )

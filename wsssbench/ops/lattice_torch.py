@@ -12,6 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from wsssbench.ops.filters import Filter
+
 # A vertex is known by sum_i coordinate_i * KEY_FACTORS[i] modulo 2^64. Keys are linear: a neighbour's key is
 # a sum; that any two of a million vertices share a key has a probability near 2^-25. Random odd numbers.
 KEY_FACTORS = (
@@ -21,7 +23,7 @@ KEY_FACTORS = (
 IMAGE_FACTOR = -2960836687156960739
 
 
-class TorchLatticeFilter:
+class TorchLatticeFilter(Filter):
     """The filter over `features`, (B, N, d) float32 divided by the widths, d <= 8; images do not mix."""
 
     @torch.no_grad()
@@ -41,9 +43,9 @@ class TorchLatticeFilter:
         self._gain = 1 / (1 + 2.0**-d)  # the published filter's factor when slicing
 
     @torch.no_grad()
-    def __call__(self, values: Tensor) -> Tensor:
-        """(B, N, C) float32 -> (B, N, C) float32."""
-        rows = values.float().reshape(-1, values.shape[-1])
+    def between(self, before: Tensor, planes: Tensor, after: Tensor) -> Tensor:
+        values = (planes.float() * before[:, None]).transpose(1, 2)
+        rows = values.reshape(-1, values.shape[-1])
         corners = range(self._ids.shape[1])
         table = rows.new_zeros(
             self._vertices + 1, rows.shape[1]
@@ -55,7 +57,7 @@ class TorchLatticeFilter:
         out = torch.zeros_like(rows)
         for k in corners:
             out.addcmul_(table[self._ids[:, k]], self._weights[:, k, None])
-        return out.mul_(self._gain).view(values.shape)
+        return out.mul_(self._gain).view(values.shape).transpose(1, 2) * after[:, None]
 
 
 def _simplex(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:

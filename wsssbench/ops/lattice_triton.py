@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from wsssbench.ops import lattice_triton_kernels as kernels
+from wsssbench.ops.filters import Filter
 from wsssbench.ops.lattice_torch import KEY_FACTORS
 from wsssbench.ops.triton_launch import launch
 
@@ -41,7 +42,7 @@ TILES = Tiles()
 
 
 @dataclass(frozen=True)
-class Lattice:
+class TritonLattice:
     """S = d + 1 corners of each point, lists of points by vertex, and who touches whom."""
 
     ids: Tensor  # (P, S) int32 vertices, from 1
@@ -71,7 +72,7 @@ class Lattice:
 
 
 @torch.no_grad()
-def build(features: Tensor) -> Lattice:
+def build(features: Tensor) -> TritonLattice:
     """The lattice of features (B, N, d) float32 divided by the widths, d <= 8; images do not mix."""
     points, d = features.shape[1:]
     flat, corners = features.float().reshape(-1, d).contiguous(), d + 1
@@ -109,43 +110,30 @@ def build(features: Tensor) -> Lattice:
         vertex_keys, factors, counts, pairs, rows, rows.bit_length(), corners, columns, TILES.vertices,
     )  # fmt: skip
     lengths = (counts[:1], counts[1:])
-    return Lattice(ids, weights, entry_points, entry_weights, segments, lists, pairs.unbind(), lengths, rows)
+    return TritonLattice(
+        ids, weights, entry_points, entry_weights, segments, lists, pairs.unbind(), lengths, rows
+    )
 
 
-class TritonLatticeFilter:
+class TritonLatticeFilter(Filter):
     """The filter over `features`, (B, N, d) float32 divided by the widths, d <= 8; images do not mix."""
 
     def __init__(self, features: Tensor) -> None:
         self.lattice = build(features)
 
     @torch.no_grad()
-    def __call__(self, values: Tensor) -> Tensor:
-        """(B, N, C) float32 -> (B, N, C) float32."""
-        rows = self._rows(values)
-        rows[..., : values.shape[2]] = values
-        self._filter(rows)
-        return rows[..., : values.shape[2]].contiguous()
-
-    @torch.no_grad()
     def between(self, before: Tensor, planes: Tensor, after: Tensor) -> Tensor:
-        """after * K (before * planes): planes (B, C, N), not points by channels; factors (B, N)."""
-        values = planes.float().transpose(1, 2)
-        rows, out = self._rows(values), planes.new_empty(planes.shape, dtype=torch.float32)
-        torch.mul(values, before.float()[..., None], out=rows[..., : values.shape[2]])
-        self._filter(rows)
-        return torch.mul(rows[..., : values.shape[2]].transpose(1, 2), after.float()[:, None], out=out)
-
-    def _rows(self, values: Tensor) -> Tensor:
-        """Zeros for (B, N, C) values, with as many channels as the kernels work on."""
-        return values.new_zeros(*values.shape[:2], power_of_two(values.shape[2]), dtype=torch.float32)
-
-    def _filter(self, rows: Tensor) -> None:
-        flat = rows.view(-1, rows.shape[2])
+        batch, channels, points = planes.shape
+        rows = planes.new_zeros(batch, points, power_of_two(channels), dtype=torch.float32)
+        out = planes.new_empty(planes.shape, dtype=torch.float32)
+        torch.mul(planes.float().transpose(1, 2), before.float()[..., None], out=rows[..., :channels])
+        flat = rows.view(batch * points, -1)
         read(self.lattice, blurred(self.lattice, flat, self.lattice.room(flat)), flat)
+        return torch.mul(rows[..., :channels].transpose(1, 2), after.float()[:, None], out=out)
 
 
 def blurred(
-    lattice: Lattice, rows: Tensor, room: tuple[Tensor, Tensor], copies: int = 1,
+    lattice: TritonLattice, rows: Tensor, room: tuple[Tensor, Tensor], copies: int = 1,
     weights: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
     """Splat (copies * P, C) float32 rows, C a power of two, and blur; the one of the tables that has it.
@@ -167,7 +155,7 @@ def blurred(
     return old
 
 
-def read(lattice: Lattice, table: Tensor, out: Tensor) -> None:
+def read(lattice: TritonLattice, table: Tensor, out: Tensor) -> None:
     """Slice `table` (rows, C) into `out` (P, C)."""
     channels = out.shape[1]
     together = max(1, TILES.read // channels)
@@ -178,8 +166,8 @@ def read(lattice: Lattice, table: Tensor, out: Tensor) -> None:
 
 
 def _add_up(
-    lattice: Lattice, rows: Tensor, copy_rows: int, first: Tensor, count: Tensor, sums: Tensor, copies: int,
-    width: int, weights: Tensor | None = None,
+    lattice: TritonLattice, rows: Tensor, copy_rows: int, first: Tensor, count: Tensor, sums: Tensor,
+    copies: int, width: int, weights: Tensor | None = None,
 ) -> None:  # fmt: skip
     channels = rows.shape[-1]
     together = max(1, TILES.listed // (width * channels))

@@ -15,7 +15,7 @@ import numpy as np
 from wsssbench.ops import mean_field_kernels
 from wsssbench.ops.kernels import Floats, Keys
 from wsssbench.ops.lanes import WIDTH
-from wsssbench.ops.lattice_cpu import LOCK, Lattice, blurred, build, filter_planes, normalised
+from wsssbench.ops.lattice_cpu import LOCK, CpuLattice, blurred, build, filter_planes, normalised
 
 MOST_TERMS = 32  # of a stencil: beyond, splatting, blurring and slicing on a lattice is cheaper
 
@@ -23,12 +23,12 @@ MOST_TERMS = 32  # of a stencil: beyond, splatting, blurring and slicing on a la
 class Stencil(NamedTuple):
     """A filter on a grid as a weighted sum of near points: out[n] = sum_k weights[n, k] q[n + offsets[k]]."""
 
-    offsets: Keys  # (K,) distances in a flattened image; K = 0 is no stencil
+    offsets: Keys  # (K,) distances in a flattened image; K = 0 is not a stencil
     weights: Floats  # (N, K), 0 where the neighbour is not in the image
 
 
 @lru_cache(maxsize=4)
-def spatial_filter(height: int, width: int, sigma: float, compat: float) -> tuple[Lattice | None, Stencil]:
+def spatial_filter(height: int, width: int, sigma: float, compat: float) -> tuple[CpuLattice | None, Stencil]:
     """The normalised filter of positions alone: it does not depend on the image, so it is kept.
 
     Where its sums have few terms they are a stencil, else there is a lattice and an empty stencil.
@@ -43,7 +43,7 @@ def spatial_filter(height: int, width: int, sigma: float, compat: float) -> tupl
     return lattice, Stencil(np.empty(0, np.int64), np.empty((height * width, 0), np.float32))
 
 
-def _stencil(lattice: Lattice, height: int, width: int, reach: int) -> Stencil:
+def _stencil(lattice: CpuLattice, height: int, width: int, reach: int) -> Stencil:
     """The lattice's matrix, column by column: the answers to points so far apart that they do not mix."""
     side = 2 * reach + 1
     y, x = (a.ravel() for a in np.mgrid[:height, :width])
@@ -61,7 +61,7 @@ def _stencil(lattice: Lattice, height: int, width: int, reach: int) -> Stencil:
     return Stencil(np.array(offsets), np.ascontiguousarray(np.stack(weights, axis=1)))
 
 
-def mean_field(unary: Floats, lattice: Lattice, stencil: Stencil, labels: int, iterations: int) -> Floats:
+def mean_field(unary: Floats, lattice: CpuLattice, stencil: Stencil, labels: int, iterations: int) -> Floats:
     """Marginals (B, A * L, N) of (B, A * L, N) energies, channels alternative by alternative."""
     batch, channels, points = unary.shape
     width = -(-channels // WIDTH) * WIDTH

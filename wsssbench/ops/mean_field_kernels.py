@@ -12,8 +12,10 @@ from typing import Any
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
 from wsssbench.ops.kernels import (
+    HALF,
     ONE,
     ROWS,
     Floats,
@@ -27,23 +29,55 @@ from wsssbench.ops.kernels import (
     spread,
     turn,
 )
-from wsssbench.ops.lanes import WIDTH, exp, larger, load, madd, quotient, store, zeros
+from wsssbench.ops.lanes import WIDTH, load, madd, store, zeros
+
+LOG2_E, LN2_HIGH, LN2_LOW = np.float32(1.44269504), np.float32(0.693359375), np.float32(-2.12194440e-4)
+E5, E4, E3 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
+E2, E1 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1)
+LEAST, ZERO = np.float32(-87), np.float32(0)
+
+
+@compiled(inline=True)
+def exp(x: Floats, top: Floats, bits: NDArray[np.int32], powers: Floats, total: Floats) -> None:
+    """x = e^(x - top) for x <= top, to 1e-7, which is added to `total`; all of ROWS numbers.
+
+    2^n times Cephes' polynomial for the rest. 2^n is made in `bits`, which `powers` reads as float32.
+    """
+    for n in range(ROWS):
+        y = x[n] - top[n]
+        y = y if y > LEAST else LEAST
+        nearest = np.int32(y * LOG2_E - HALF)  # cuts off, and y <= 0
+        whole = np.float32(nearest)
+        rest = -LN2_LOW * whole + (-LN2_HIGH * whole + y)
+        series = (((E5 * rest + E4) * rest + E3) * rest + E2) * rest + E1
+        series = series * rest + HALF
+        x[n] = (series * rest * rest + rest) + ONE
+        bits[n] = (nearest + np.int32(127)) << np.int32(23)
+    for n in range(ROWS):
+        x[n] *= powers[n]
+        total[n] += x[n]
 
 
 @compiled(inner=True)
 def _softmax(planes: Floats, labels: int, alternatives: int) -> None:
     """Softmax in place over each run of `labels` rows of (P, ROWS) planes; the rows behind them stay."""
+    top, total, bits = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32), np.empty(ROWS, np.int32)
+    powers = bits.view(np.float32)
     for first in range(0, alternatives * labels, labels):
-        for n in range(0, ROWS, WIDTH):
-            top, total = load(planes, first, n), zeros()
-            for c in range(first + 1, first + labels):
-                top = larger(top, load(planes, c, n))
-            for c in range(first, first + labels):
-                e = exp(madd(load(planes, c, n), -ONE, top))
-                total = madd(total, ONE, e)
-                store(e, planes, c, n)
-            for c in range(first, first + labels):
-                store(quotient(load(planes, c, n), total), planes, c, n)
+        row = planes[first]
+        for n in range(ROWS):
+            top[n] = row[n]
+            total[n] = ZERO
+        for c in range(first + 1, first + labels):
+            row = planes[c]
+            for n in range(ROWS):
+                top[n] = top[n] if top[n] > row[n] else row[n]
+        for c in range(first, first + labels):
+            exp(planes[c], top, bits, powers, total)
+        for c in range(first, first + labels):
+            row = planes[c]
+            for n in range(ROWS):
+                row[n] /= total[n]
 
 
 @compiled(inner=True)

@@ -15,19 +15,19 @@ from torch import Tensor
 from wsssbench.identity import CrfSet
 from wsssbench.ops import lattice_triton, mean_field_triton_kernels
 from wsssbench.ops.gaussian import bilateral_features, spatial_features
-from wsssbench.ops.lattice_triton import TILES, Lattice, power_of_two
+from wsssbench.ops.lattice_triton import TILES, TritonLattice, power_of_two
 from wsssbench.ops.triton_launch import launch
 
 
 class Normalised(NamedTuple):
     """D^-1/2 K D^-1/2 on a lattice, D being the sums of K's rows: norms (and `compat`) are in the weights."""
 
-    lattice: Lattice
+    lattice: TritonLattice
     splat: Tensor  # (P * S,) of the entries, vertex by vertex
     slice: Tensor  # (P, S) of the points' corners; with the lattice's gain and the compatibility
 
 
-def normalised(lattice: Lattice, compat: float) -> Normalised:
+def normalised(lattice: TritonLattice, compat: float) -> Normalised:
     """The filter of `lattice` with its norms, times `compat`."""
     ones = lattice.weights.new_ones(len(lattice.ids), 1)
     sums = torch.empty_like(ones)

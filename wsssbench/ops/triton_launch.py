@@ -25,7 +25,7 @@ def launch(kernel: Any, grid: tuple[int, ...], first: Tensor, *arguments: Any) -
 
 
 def runs_triton(device: torch.device) -> bool:
-    """Whether filters on `device` are Triton kernels; a GPU on which they cannot run is told of once."""
+    """Whether filters on `device` are Triton kernels; where they cannot run on a GPU, one warning says so."""
     if device.type != "cuda":
         return False
     missing = lacks_triton()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from wsssbench.identity import RowIdentity, Stage, StepIdentity
+from wsssbench.identity import RowIdentity, Stage, StepIdentity, content_key
 from wsssbench.planning.made_by import judging_code
 from wsssbench.types import KINDS, Dataset, Kind, Metric, Step
 
@@ -64,7 +64,7 @@ class Cell:
     folder: Path
     state: State
     reason: str = ""
-    rerun: str = ""  # what was asked for: "stale" or "all" make its steps anew
+    rerun: str = ""  # what was asked for: "stale" or "all" make its steps again
     metrics: tuple[Metric, ...] = ()  # iou first
 
     @property
@@ -82,3 +82,20 @@ def chosen_kinds(needs: Sequence[str], given: Collection[Kind]) -> tuple[Kind, .
     every: list[Kind] = [kind for kind in KINDS if kind in given]
     found = (next((k for name in need.split("|") for k in every if k == name), None) for need in needs)
     return tuple(kind for kind in found if kind is not None)
+
+
+def artifact_name(
+    split: str, tags_given: bool, stage: Stage | None = None, part: Sequence[str] | None = None
+) -> str:
+    """Folder name of a step's outputs: `train-tags`, `val`, `val@0.5,1.0+flip-v2`.
+
+    The views' version is in the name: what an older rule made of several is never taken for another's. Of a
+    `part` of the split, some of its ids, outputs lie apart, as `train+part-1a2b3c4d`: their last bits depend
+    on the images that they were predicted with.
+    """
+    name = f"{split}-tags" if tags_given else split
+    name += "" if part is None else f"+part-{content_key(list(part))[:8]}"
+    if stage is not None and stage.multi_scale:
+        name += "@" + ",".join(map(str, stage.scales)) + ("+flip" if stage.flip else "")
+        name += "" if stage.version == "1" else f"-v{stage.version}"
+    return name

@@ -30,12 +30,12 @@ def trial_code(trial: HasSteps) -> dict[str, str]:
 
 def code_hash(plugin: Any) -> str:
     """Hash of the code of a step, data set or metric, by its class; empty where there is no file."""
-    cls: Any = type(plugin)  # a type of its own is no Hashable for mypy
+    cls: Any = type(plugin)  # mypy does not accept a type as Hashable
     return _code_of_class(cls)
 
 
 def has_code(plugin: Any, digest: str) -> bool:
-    """Whether `digest` is the hash of today's code of the class; one of before is compared as it was made."""
+    """Whether `digest` is the hash of today's code of the class, by the scheme that made `digest`."""
     cls: Any = type(plugin)
     return digest == code_hash(plugin) or _is_code_of_class(cls, digest)
 

@@ -36,10 +36,10 @@ def check_used(asked: Sequence[str], judged: Sequence[Sequence[Metric]], plugins
     for name in asked:
         if judged and name not in used:
             needs = plugins.load("metrics", name)().needs
-            hint = f"leave it out, or name a method whose judged step gives {needs}"
+            hint = f"leave it out, or name a method whose judged step outputs {needs}"
             hint += ", and a stage with tags given (seed, pseudo)" if needs == "mined" else ""
             raise WsssError(
-                f"metric {name} needs {needs}, which no row here has", where="--metrics", hint=hint
+                f"metric {name} needs {needs}, which no row of this run has", where="--metrics", hint=hint
             )
 
 

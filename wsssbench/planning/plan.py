@@ -12,19 +12,18 @@ from wsssbench.errors import BadData, WsssError
 from wsssbench.files.atomic import safe_name
 from wsssbench.identity import RowIdentity, Stage, StepIdentity, content_key, plain
 from wsssbench.machine.hardware import Hardware, resolve_hardware
-from wsssbench.masks import refuse_overlap, require_masks
 from wsssbench.planning.cells import Cell, PlannedStep, State, Trial, chosen_kinds
 from wsssbench.planning.made_by import is_of_today, judging_code
 from wsssbench.planning.metric_choice import applicable, check_used, judged_before, load_metrics
-from wsssbench.planning.readiness import check_ready, why_mining_fails
 from wsssbench.planning.recipes import RecipeSpec, batches_of, resolve_recipe
-from wsssbench.planning.settings import Settings
+from wsssbench.planning.settings import Policy, Settings
 from wsssbench.planning.stages import resolve_stages
 from wsssbench.planning.terms import terms_of
-from wsssbench.planning.thresholds import Policy, held_out_ids, judged_ids, planned_threshold
+from wsssbench.planning.thresholds import held_out_ids, judged_ids, planned_threshold
 from wsssbench.plugins.options import build_config, key_options
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.store import RECORD, cell_folder, check_claim, check_key, read_record
+from wsssbench.split_rules import refuse_overlap, require_masks
 from wsssbench.types import SUPERVISION, Dataset, Kind, Step
 
 
@@ -86,7 +85,8 @@ def plan_trial(
         config = build_config(name, cls, options, dataset=card.name)
         step: Step = cls(config)
         before = planned[-1] if planned else None
-        check_ready(step, card, hardware.filter_backend)
+        step.ready()
+        step.ready_on(card, hardware.filter_backend)
         _check_step(name, step, before)
         if "masks" in step.card.supervision:
             require_masks(card, card.fit_split, f"{name} learns from them")
@@ -189,8 +189,27 @@ def judged_kind(planned: PlannedStep, stage: Stage) -> Kind | None:
     return next((kind for kind in order if kind in planned.gives), None)
 
 
+def label_kind(cell: Cell) -> Kind | None:
+    """The output of the judged step that the cell's labels are made from."""
+    return judged_kind(judged_step(cell.trial.steps, cell.stage), cell.stage)
+
+
+def cell_kinds(cell: Cell) -> list[Kind]:
+    """The outputs that a cell reads: what its stage judges, and what its metrics ask for beside labels."""
+    kind = label_kind(cell)
+    more = {metric.needs for metric in cell.metrics if metric.needs != "labels"}
+    return sorted(more | {kind}) if kind else []
+
+
+def is_tuned_elsewhere(cell: Cell) -> bool:
+    """Whether its threshold is chosen on maps of another split than the judged one."""
+    known = cell.identity.threshold
+    chosen = known is not None and "value" not in known
+    return chosen and bool(cell.tuned_on) and cell.trial.dataset.card.label_split != cell.split
+
+
 def skip_reason(planned: PlannedStep, stage: Stage) -> str:
-    """Why a stage does not apply to this step, or nothing."""
+    """Why a stage does not apply to this step; "" where it does."""
     if judged_kind(planned, stage) is not None:
         return "" if stage.tags_given else why_mining_fails(planned)
     needs = "probabilities" if stage.multi_scale else "probabilities or maps" if stage.crf else "labels"
@@ -198,7 +217,7 @@ def skip_reason(planned: PlannedStep, stage: Stage) -> str:
 
 
 def nothing_to_say(planned: PlannedStep, dataset: Dataset, split: str, limit: int | None) -> str:
-    """Why a step, or one that it takes something from, has nothing to say of the images of `split`, or ""."""
+    """Why a step, or one that it takes something from, skips the images of `split`; "" where none does."""
     while True:
         reason = planned.step.skip(split, dataset.ids(split)[:limit])
         if reason or not planned.takes or planned.before is None:
@@ -288,7 +307,7 @@ def _check_step(name: str, step: Step, before: PlannedStep | None) -> None:
 
 
 def _check_lessons(planned: PlannedStep, dataset: Dataset, limit: int | None) -> None:
-    """Raise WsssError where the step before has nothing to say of the images that this one learns on."""
+    """Raise WsssError where the step before skips the images that this one learns from."""
     split = dataset.card.fit_split
     if planned.before is None or not planned.learns_from:
         return
@@ -296,3 +315,12 @@ def _check_lessons(planned: PlannedStep, dataset: Dataset, limit: int | None) ->
     if reason:
         hint = f"{planned.name} learns from labels of {dataset.card.name}:{split}"
         raise WsssError(reason, where=f"recipe {planned.before.name} > {planned.name}", hint=hint)
+
+
+def why_mining_fails(planned: PlannedStep) -> str:
+    """Why a step cannot predict without tags, or "": it, or one that it takes from, takes mined labels."""
+    if planned.before is None or not planned.takes:
+        return ""
+    if "mined" in planned.takes:
+        return f"{planned.name} takes mined labels, which are made only where tags are given"
+    return why_mining_fails(planned.before)

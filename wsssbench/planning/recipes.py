@@ -49,7 +49,7 @@ def resolve_recipe(text: str, plugins: Plugins, settings: Settings) -> RecipeSpe
     """The method `text`: a [methods.NAME] table, a registered method, a step, or an expression of steps.
 
     The first of these that has the name counts; a step may occur twice. Raises UnknownName with the nearest
-    methods and steps, and WsssError for a plugin that cannot be loaded or is no recipe.
+    methods and steps, and WsssError for a plugin that cannot be loaded or is not a recipe.
     """
     names = parse_recipe(text)
     steps = _steps_of(names, plugins, settings)
@@ -97,7 +97,7 @@ def _steps_of(names: tuple[str, ...], plugins: Plugins, settings: Settings) -> t
 
 
 def _refuse_shadow(name: str, plugins: Plugins, settings: Settings) -> None:
-    """WsssError where a stranger's method hides a step of the name: a row would not show which one ran.
+    """WsssError where another package's method hides a step of the name: a row would not show which one ran.
 
     A method may be called like a step of its own distribution (or file), or be that very step. The user's own
     tables go before both.
@@ -120,7 +120,7 @@ def _registered(name: str, plugins: Plugins) -> tuple[LoadedStep, ...]:
     entry = plugins.find("methods", name)
     where = f"{entry.value}, {entry.origin}" if entry else name
     hint = 'a method is a tuple of step names, as ("cam", "crf"), or one step class'
-    raise WsssError(f"method {name!r} is no recipe", where=where, hint=hint)
+    raise WsssError(f"method {name!r} is not a recipe", where=where, hint=hint)
 
 
 def _load_all(names: tuple[str, ...], recipe: str, plugins: Plugins) -> tuple[LoadedStep, ...]:
@@ -140,10 +140,12 @@ def _load_step(text: str, recipe: str, plugins: Plugins) -> LoadedStep:
         raise UnknownName(f"unknown step {name!r}", where=f"method {recipe!r}", hint=hint)
     if not isinstance(cls, type):
         hint = f"steps: {', '.join(plugins.names('steps'))}"
-        raise WsssError(f"{name!r} is no step class", where=f"method {recipe!r}", hint=hint)
+        raise WsssError(f"{name!r} is not a step class", where=f"method {recipe!r}", hint=hint)
     loaded: type[Step] = cls
     if path and not loaded.path_option:
-        raise WsssError(f"step {name!r} reads no path", where=f"method {recipe!r}", hint=f"write {name}")
+        raise WsssError(
+            f"step {name!r} does not take a path", where=f"method {recipe!r}", hint=f"write {name}"
+        )
     return found, loaded, path
 
 

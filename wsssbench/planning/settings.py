@@ -1,5 +1,7 @@
 """What the user asked for: defaults < wsssbench.toml < flags, as one frozen object.
 
+A setting of a run is one field of `Settings`: its type, default, range and help make the flag of
+`wsssbench run` (`wsssbench.cli.option_groups`), the key of [run] and the argument of `wsssbench.run`.
 Every name in the file and on the command line is checked here against what exists; the values of a plugin's
 options are left raw, since only the plugin's own Config can judge them (`wsssbench.plugins.options`).
 Nothing is imported from any plugin. Relative paths start at the working folder, wherever the file lies.
@@ -16,59 +18,85 @@ from typing import Any, Literal, TypeAlias, get_type_hints
 
 from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.files.toml_file import MOST_BYTES, parse_toml
-from wsssbench.plugins.options import coerce, parse_value
+from wsssbench.identity import FilterBackend
+from wsssbench.option_fields import option
+from wsssbench.plugins.options import build, field_value, parse_value
 
 FILE_NAME = "wsssbench.toml"
 TABLES = ("run", "steps", "datasets", "methods", "stages", "executors")
-EXECUTORS = ("here", "local", "slurm")  # where trials run: `wsssbench.running.executors`
+OPTION_TABLES = {"steps": "options", "datasets": "dataset_options", "executors": "executor_options"}
 WITH_OPTIONS = ("slurm",)  # executors
-# The keys of [run] and the fields that they fill; --rerun is a flag only.
-RUN_KEYS = {
-    "method": "methods",
-    "dataset": "datasets",
-    "seeds": "seeds",
-    "stages": "stages",
-    "metrics": "metrics",
-    "threshold_policy": "threshold_policy",
-    "runs": "runs",
-    "device": "device",
-    "precision": "precision",
-    "filter": "filter_backend",
-    "limit": "limit",
-    "plugins": "plugins",
-    "isolate": "isolate",
-    "jobs": "jobs",
-    "executor": "executor",
-}
-FLAG_KEYS = {**RUN_KEYS, "rerun": "rerun"}
-METHOD_KEYS = ("steps", "options")
 TABLE_NAMES = {"steps": "a step", "datasets": "a data set", "executors": "an executor"}
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")  # of a method or stage: it becomes a folder
 
 Raw: TypeAlias = Mapping[str, Any]
 Tables: TypeAlias = Mapping[str, Raw]
+Policy: TypeAlias = Literal["fixed", "held-out", "label-free", "oracle"]
+Precision: TypeAlias = Literal["auto", "fp32", "bf16"]
+Rerun: TypeAlias = Literal["", "stale", "all"]
+Executor: TypeAlias = Literal["here", "local", "slurm"]  # `wsssbench.running.executors`
+
+
+def setting(
+    default: Any, help: str, *, key: str | None = None, flag: str = "", metavar: str | None = None,
+    repeat: bool = False, **bounds: Any,
+) -> Any:  # fmt: skip
+    """A field of Settings that a user sets; `bounds` as of `option`.
+
+    `key` of [run]: the field's name unless given, "" for none. `flag` on the command line: the key unless
+    given; `repeat` for one that may be given several times, `metavar` for its value in the help.
+    """
+    told: dataclasses.Field[Any] = option(default, help, **bounds)
+    words = {"key": key, "flag": flag, "metavar": metavar, "repeat": repeat}
+    return field(default=default, metadata={**told.metadata, **words})
 
 
 @dataclass(frozen=True)
 class Settings:
     """One run as asked for. Option values are raw; names are as the user wrote them."""
 
-    methods: tuple[str, ...] = ()
-    datasets: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = (0,)
-    stages: tuple[str, ...] = ("pseudo", "seg", "seg+crf")
-    metrics: tuple[str, ...] = ("iou",)  # iou always is among them
-    threshold_policy: Literal["fixed", "held-out", "label-free", "oracle"] = "fixed"  # of rows of maps
-    runs: Path = Path("runs")
-    device: str = "auto"  # auto, cpu, cuda, cuda:N
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    filter_backend: Literal["lattice", "exact", "pydensecrf"] = "lattice"
-    limit: int | None = None  # the first N ids of every split
-    plugins: tuple[Path, ...] = ()  # local files
-    isolate: bool = False  # every step in a sandbox
-    rerun: Literal["", "failed", "stale", "all"] = ""  # failed cells are retried anyway
-    jobs: int = 1  # trials at a time, each in a process of its own
-    executor: str = "here"  # one of EXECUTORS
+    methods: tuple[str, ...] = setting(
+        (), 'A method, or steps as "cam > crf". Repeatable.', key="method", repeat=True
+    )
+    datasets: tuple[str, ...] = setting((), "A data set. Repeatable.", key="dataset", repeat=True)
+    seeds: tuple[int, ...] = setting((0,), "Training seeds, as 0,1,2.", low=0, filled=True)
+    stages: tuple[str, ...] = setting(
+        ("pseudo", "seg", "seg+crf"), "Stages to judge, as pseudo,seg,seg+crf.", filled=True
+    )
+    metrics: tuple[str, ...] = setting(  # iou always is among them
+        ("iou",), "Metrics beside iou, as boundary_iou,activation.", filled=True
+    )
+    threshold_policy: Policy = setting(
+        "fixed", "How the threshold of maps is chosen; rows of each policy are ranked apart."
+    )
+    runs: Path = setting(Path("runs"), "Folder for artifacts and records.")
+    device: str = setting("auto", "Where to compute: auto, cpu, cuda or cuda:N.")
+    precision: Precision = setting(
+        "auto", "Number format of networks; auto is fp32 on a CPU and bf16 on a GPU."
+    )
+    filter: FilterBackend = setting(
+        "lattice", "Gaussian filter; exact gives other labels at 1 to 6 % of the pixels."
+    )
+    limit: int | None = setting(None, "Only the first N images of every split; kept out of tables.", low=1)
+    jobs: int = setting(
+        1, "Trials at a time, each in a process of its own, one a GPU or a share of the cores.",
+        metavar="N", low=1,
+    )  # fmt: skip
+    executor: Executor = setting(
+        "here",
+        "Where trials run: here (the default), local (processes) or slurm (jobs; -o slurm.KEY=VALUE).",
+    )
+    plugins: tuple[Path, ...] = setting(
+        (), "A Python file with steps, data sets or metrics. Repeatable.", flag="plugin", repeat=True
+    )
+    rerun: Rerun = setting(
+        "", "Also run cells that are done: those whose code has changed (stale), or all.", key=""
+    )
+    isolate: bool = setting(
+        False,
+        "Run every step in a sandbox (bubblewrap) without masks and network; what was made without one is "
+        "made again. A generated data set (shapes) can be drawn again from its seed even there.",
+    )
     options: Tables = field(default_factory=dict)  # step -> option -> value
     dataset_options: Tables = field(default_factory=dict)  # data set -> option -> value
     recipes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # from [methods.NAME]
@@ -78,29 +106,44 @@ class Settings:
     source: Path | None = None  # the file that was read
 
 
+FIELDS = {f.name: f for f in dataclasses.fields(Settings) if "help" in f.metadata}  # those that a user sets
+KINDS = get_type_hints(Settings)
+
+
+def key_of(f: dataclasses.Field[Any]) -> str:
+    """The key of [run] for a setting; "" where the file cannot set it."""
+    key: str | None = f.metadata["key"]
+    return f.name if key is None else key
+
+
+def flag_of(f: dataclasses.Field[Any]) -> str:
+    """The flag of a setting, as --threshold-policy."""
+    return f"--{f.metadata['flag'] or key_of(f) or f.name}".replace("_", "-")
+
+
 def find_settings(config: Path | None) -> Path | None:
     """The file of `--config`, else wsssbench.toml in the working folder, else None."""
     return config or (Path(FILE_NAME) if Path(FILE_NAME).is_file() else None)
 
 
 def load_settings(path: Path | None, flags: Mapping[str, Any]) -> Settings:
-    """Settings from defaults < the file `path` < `flags`, named as the keys of [run] and `rerun`.
+    """Settings from defaults < the file `path` < `flags`, named as the fields of Settings.
 
     A flag that is None or an empty tuple was not given. Raises BadData (file missing, not TOML: with the
     line), UnknownName (table or key, with the nearest) and WsssError (wrong type or value).
     """
     tables = _read_toml(path) if path else {}
-    values = _values(tables.get("run", {}), RUN_KEYS, f"{path}: run")
-    given = {key: value for key, value in flags.items() if value is not None and value != ()}
-    values |= _values(given, FLAG_KEYS, "--")
+    keys = {key_of(f): (f, f"{path}: run.{key_of(f)}") for f in FIELDS.values() if key_of(f)}
+    values = _values(tables.get("run", {}), keys, f"{path}: run.")
+    given = {name: value for name, value in flags.items() if value is not None and value != ()}
+    values |= _values(given, {name: (f, flag_of(f)) for name, f in FIELDS.items()}, "")
+    values |= {attribute: _subtables(tables, name, path) for name, attribute in OPTION_TABLES.items()}
+    methods = {n: _method(n, t, path) for n, t in _subtables(tables, "methods", path).items()}
     settings = Settings(
         **values,
-        options=_subtables(tables, "steps", path),
-        dataset_options=_subtables(tables, "datasets", path),
-        recipes={n: _recipe(n, t, path) for n, t in _subtables(tables, "methods", path).items()},
-        recipe_options={n: _recipe_options(n, t, path) for n, t in tables.get("methods", {}).items()},
+        recipes={name: method.steps for name, method in methods.items()},
+        recipe_options={name: method.options or {} for name, method in methods.items()},
         custom_stages=_subtables(tables, "stages", path),
-        executor_options=_subtables(tables, "executors", path),
         source=path,
     )
     _check_values(settings)
@@ -110,13 +153,8 @@ def load_settings(path: Path | None, flags: Mapping[str, Any]) -> Settings:
 def check_names(settings: Settings, steps: Collection[str], datasets: Collection[str]) -> None:
     """Raise UnknownName where a [steps.NAME] or [datasets.NAME] table names no plugin, an [executors.NAME]
     table no executor."""
-    pairs = (
-        ("steps", settings.options, steps),
-        ("datasets", settings.dataset_options, datasets),
-        ("executors", settings.executor_options, WITH_OPTIONS),
-    )
-    for table, given, known in pairs:
-        for name in given:
+    for table, known in _known_names(steps, datasets).items():
+        for name in getattr(settings, OPTION_TABLES[table]):
             if name not in known:
                 where = f"{settings.source or 'options'}: {table}.{name}"
                 hint = nearest(name, tuple(known))
@@ -147,7 +185,7 @@ def with_options(
     """
     for text in texts:
         name, key, value = parse_option(text)
-        table, name = _table_of(name, text, steps, datasets)
+        table, name = _table_of(name, text, _known_names(steps, datasets))
         settings = _with_value(settings, table, name, key, value)
     return settings
 
@@ -179,29 +217,30 @@ def with_weights(settings: Settings, texts: Sequence[str], candidates: Collectio
     return settings
 
 
-def _table_of(name: str, text: str, steps: Collection[str], datasets: Collection[str]) -> tuple[str, str]:
-    """Which table `name` belongs to, and its name without the table."""
-    known = {"steps": steps, "datasets": datasets, "executors": WITH_OPTIONS}
+def _table_of(name: str, text: str, known: Mapping[str, Collection[str]]) -> tuple[str, str]:
+    """Which table of `known` names `name` belongs to, and its name without the table."""
     head, _, rest = name.partition(".")
     if rest and head in known:
-        return _known(head, rest, text, known[head])
+        known, name = {head: known[head]}, rest
     tables = [table for table, names in known.items() if name in names]
+    if not tables:
+        what = head.removesuffix("s") if len(known) == 1 else "step or data set"
+        hint = nearest(name, tuple({each for names in known.values() for each in names}))
+        raise UnknownName(f"unknown {what} {name!r}", where=f"-o {text}", hint=hint)
     if len(tables) > 1:
         hint = f"write {' or '.join(f'{table}.{name}.KEY=VALUE' for table in tables)}"
         what = " and ".join(TABLE_NAMES[table] for table in tables)
         raise WsssError(f"{name!r} is {what}", where=f"-o {text}", hint=hint)
-    return _known(tables[0] if tables else "step or data set", name, text, {*steps, *datasets, *WITH_OPTIONS})
+    return tables[0], name
 
 
-def _known(table: str, name: str, text: str, names: Collection[str]) -> tuple[str, str]:
-    if name not in names:
-        what = table.removesuffix("s")
-        raise UnknownName(f"unknown {what} {name!r}", where=f"-o {text}", hint=nearest(name, tuple(names)))
-    return table, name
+def _known_names(steps: Collection[str], datasets: Collection[str]) -> dict[str, Collection[str]]:
+    """The names that have options, by table."""
+    return {"steps": steps, "datasets": datasets, "executors": WITH_OPTIONS}
 
 
 def _with_value(settings: Settings, table: str, name: str, key: str, value: Any) -> Settings:
-    attribute = {"steps": "options", "datasets": "dataset_options"}.get(table, "executor_options")
+    attribute = OPTION_TABLES[table]
     tables: Tables = getattr(settings, attribute)
     changes: dict[str, Any] = {attribute: {**tables, name: {**tables.get(name, {}), key: value}}}
     return dataclasses.replace(settings, **changes)
@@ -242,52 +281,42 @@ def _require_table(value: Any, where: str) -> None:
         raise WsssError("a table is expected here", where=where, hint=f"write [{where.rpartition(': ')[2]}]")
 
 
-def _recipe(name: str, table: Raw, path: Path | None) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class MethodTable:
+    """What a [methods.NAME] table holds."""
+
+    steps: tuple[str, ...] = option(dataclasses.MISSING, "the steps in order", filled=True)
+    options: Mapping[str, Any] | None = option(None, "options that the method sets for its own steps")
+
+
+def _method(name: str, table: Raw, path: Path | None) -> MethodTable:
     where = f"{path}: methods.{name}"
-    for key in table:
-        if key not in METHOD_KEYS:
-            raise UnknownName(f"unknown key {key!r}", where=f"{where}.{key}", hint=nearest(key, METHOD_KEYS))
-    steps = coerce(table.get("steps"), tuple[str, ...], f"{where}.steps") if "steps" in table else ()
-    if not steps or not all(steps):
-        raise WsssError("a method needs its steps", where=where, hint='steps = ["cam", "crf"]')
-    return tuple(steps)
+    found = build(where, MethodTable, table, missing='write steps = ["cam", "crf"]')
+    for step, options in (found.options or {}).items():
+        _require_table(options, f"{where}.options.{step}")
+        if step not in found.steps:
+            hint = f"its steps are {', '.join(found.steps)}"
+            raise UnknownName(f"the method has no step {step!r}", where=f"{where}.options.{step}", hint=hint)
+    return found
 
 
-def _recipe_options(name: str, table: Raw, path: Path | None) -> Tables:
-    """The options that a method sets for its own steps."""
-    where = f"{path}: methods.{name}.options"
-    given = table.get("options", {})
-    _require_table(given, where)
-    for step, options in given.items():
-        _require_table(options, f"{where}.{step}")
-        if step not in table["steps"]:
-            hint = f"its steps are {', '.join(table['steps'])}"
-            raise UnknownName(f"the method has no step {step!r}", where=f"{where}.{step}", hint=hint)
-    return dict(given)
-
-
-def _values(given: Raw, keys: Mapping[str, str], where: str) -> dict[str, Any]:
-    """The fields of Settings that `given` sets, checked; `where` stands before the key in messages."""
-    kinds, fields = get_type_hints(Settings), {f.name: f for f in dataclasses.fields(Settings)}
+def _values(
+    given: Raw, known: Mapping[str, tuple[dataclasses.Field[Any], str]], where: str
+) -> dict[str, Any]:
+    """The fields of Settings that `given` sets, checked; `known` has field and place of each name."""
     values = {}
-    for key, value in given.items():
-        place = f"{where}{key}" if where == "--" else f"{where}.{key}"
-        if key not in keys:
-            raise UnknownName(f"unknown key {key!r}", where=place, hint=nearest(key, tuple(keys)))
-        name = keys[key]
-        values[name] = coerce(value, kinds[name], place, fields[name].default)
+    for name, value in given.items():
+        if name not in known:
+            hint = nearest(name, tuple(known))
+            raise UnknownName(f"unknown key {name!r}", where=f"{where}{name}", hint=hint)
+        f, place = known[name]
+        values[f.name] = field_value(f, KINDS[f.name], value, place)
     return values
 
 
 def _check_values(settings: Settings) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", settings.device):
-        raise WsssError(f"no device {settings.device!r}", where="device", hint="auto, cpu, cuda or cuda:N")
-    if not settings.seeds or min(settings.seeds) < 0 or len(set(settings.seeds)) < len(settings.seeds):
-        raise WsssError("seeds are different numbers of 0 and more", where="seeds", hint="--seeds 0,1,2")
-    if settings.jobs < 1:
-        raise WsssError("at least one trial runs at a time", where="jobs", hint="--jobs 2, or leave it out")
-    if settings.executor not in EXECUTORS:
-        hint = nearest(settings.executor, EXECUTORS)
-        raise UnknownName(f"there is no executor {settings.executor!r}", where="executor", hint=hint)
-    if settings.limit is not None and settings.limit < 1:
-        raise WsssError("limit is at least 1", where="limit", hint="leave it out for all images")
+        hint = "auto, cpu, cuda or cuda:N"
+        raise WsssError(f"no device {settings.device!r}", where="device", hint=hint)
+    if len(set(settings.seeds)) < len(settings.seeds):
+        raise WsssError("seeds must be distinct integers, 0 or larger", where="seeds", hint="--seeds 0,1,2")

@@ -5,21 +5,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from wsssbench.errors import UnknownName, WsssError, nearest
 from wsssbench.identity import CrfSet, Stage
-from wsssbench.option_fields import Range
-from wsssbench.plugins.options import check_range, coerce
+from wsssbench.option_fields import option
+from wsssbench.plugins.options import build
 from wsssbench.types import DatasetCard
 
 # RRM's inference set (code, tool/imutils.py, crf_inference_inf), the same for every method.
 STAGE_CRF = CrfSet(3, 3, 83, 5, 4, 10)
-CRF_RANGES = {  # of its compatibilities and iterations; widths are above 0
-    "gauss_compat": Range(low=0),
-    "bilateral_compat": Range(low=0),
-    "iterations": Range(low=1),
-}
 VOC_PX = 500  # long side of a VOC image: the CRF widths of the field are pixels of such an image
 TEST_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5)  # DeepLab-v2's test scales
 SEVERAL_VIEWS = "2"  # version of testing at scales and mirrored; 1 gave refiners maps that were not mirrored
@@ -32,28 +28,15 @@ STAGES: dict[str, Stage] = {
         Stage("seg", "1", "seg", "eval", False, question="what can be deployed"),
         Stage("seg+crf", "1", "seg", "eval", False, crf=STAGE_CRF, question="the same after one dense CRF"),
         Stage(
-            "seg+ms",
-            SEVERAL_VIEWS,
-            "seg",
-            "eval",
-            False,
-            scales=TEST_SCALES,
-            flip=True,
-            question="multi-scale test",
+            "seg+ms", SEVERAL_VIEWS, "seg", "eval", False,
+            scales=TEST_SCALES, flip=True, question="multi-scale test",
         ),
         Stage(
-            "seg+ms+crf",
-            SEVERAL_VIEWS,
-            "seg",
-            "eval",
-            False,
-            crf=STAGE_CRF,
-            scales=TEST_SCALES,
-            flip=True,
-            question="multi-scale test and dense CRF",
+            "seg+ms+crf", SEVERAL_VIEWS, "seg", "eval", False,
+            crf=STAGE_CRF, scales=TEST_SCALES, flip=True, question="multi-scale test and dense CRF",
         ),
     )
-}
+}  # fmt: skip
 
 
 def sigma_scale(card: DatasetCard) -> float:
@@ -69,55 +52,37 @@ def resolve_stages(
     known = {**STAGES, **{name: custom_stage(name, table) for name, table in custom.items()}}
     for name in names:
         if name not in known:
-            raise UnknownName(f"there is no stage {name!r}", where=where, hint=nearest(name, list(known)))
+            raise UnknownName(f"unknown stage {name!r}", where=where, hint=nearest(name, list(known)))
     return tuple(known[name] for name in names)
+
+
+@dataclass(frozen=True)
+class StageTable:
+    """What a [stages.NAME] table may hold."""
+
+    base: str = option("seg", "the registered stage that it changes")
+    crf: Mapping[str, Any] | None = option(None, "a dense CRF in place of the base's")
+    scales: tuple[float, ...] | None = option(None, "of the images", above=0, filled=True)
+    flip: bool | None = option(None, "whether images are mirrored as well")
 
 
 def custom_stage(name: str, table: Mapping[str, Any]) -> Stage:
     """A stage from TOML: `base` names a registered one, `crf` (a table), `scales` and `flip` change it."""
-    where = f"[stages.{name}]"
+    where = f"stages.{name}"
     if name in STAGES:
         raise WsssError(
-            "this stage is registered and cannot be redefined", where=where, hint="take another name"
+            "this stage is registered and cannot be redefined", where=where, hint="choose another name"
         )
-    given = dict(table)
-    base = coerce(given.pop("base", "seg"), str, f"{where} base")
-    if base not in STAGES:
-        raise UnknownName(
-            f"there is no stage {base!r}", where=f"{where} base", hint=nearest(base, list(STAGES))
-        )
-    unknown = set(given) - {"crf", "scales", "flip"}
-    if unknown:
-        key = min(unknown)
-        raise UnknownName(
-            f"a stage has no key {key!r}", where=where, hint=nearest(key, ["base", "crf", "scales", "flip"])
-        )
-    crf = _crf_set(given["crf"], f"{where} crf") if "crf" in given else STAGES[base].crf
-    scales = coerce(given.get("scales", STAGES[base].scales), tuple[float, ...], f"{where} scales")
-    if not scales or min(scales) <= 0:
-        raise WsssError("scales are positive numbers", where=f"{where} scales", hint="scales = [0.5, 1.0]")
-    flip = coerce(given.get("flip", STAGES[base].flip), bool, f"{where} flip")
-    stage = dataclasses.replace(STAGES[base], name=name, crf=crf, scales=scales, flip=flip, custom=True)
+    given = build(where, StageTable, table)
+    if given.base not in STAGES:
+        hint = nearest(given.base, list(STAGES))
+        raise UnknownName(f"unknown stage {given.base!r}", where=f"{where}.base", hint=hint)
+    base = STAGES[given.base]
+    crf = base.crf if given.crf is None else build(f"{where}.crf", CrfSet, given.crf)
+    scales = base.scales if given.scales is None else given.scales
+    flip = base.flip if given.flip is None else given.flip
+    stage = dataclasses.replace(base, name=name, crf=crf, scales=scales, flip=flip, custom=True)
     if stage.multi_scale and stage.judged == "maps":
-        hint = 'take base = "pseudo" or "seg", or leave scales and flip out'
+        hint = 'use base = "pseudo" or "seg", or leave scales and flip out'
         raise WsssError("maps are judged at one scale, and are not mirrored", where=where, hint=hint)
     return dataclasses.replace(stage, version=SEVERAL_VIEWS) if stage.multi_scale else stage
-
-
-def _crf_set(table: Any, where: str) -> CrfSet:
-    """A dense CRF's parameters from TOML: all of them but `iterations`, which has a default."""
-    fields = {
-        field.name: int if field.name == "iterations" else float for field in dataclasses.fields(CrfSet)
-    }
-    if not isinstance(table, Mapping):
-        raise WsssError("a table is expected here", where=where, hint=f"it holds {', '.join(fields)}")
-    for key in table:
-        if key not in fields:
-            raise UnknownName(f"a CRF has no key {key!r}", where=where, hint=nearest(key, list(fields)))
-    lacking = [key for key in fields if key not in table and key != "iterations"]
-    if lacking:
-        raise WsssError(f"{lacking[0]} is missing", where=where, hint=f"it holds {', '.join(fields)}")
-    values = {key: coerce(value, fields[key], f"{where}.{key}") for key, value in table.items()}
-    for key, value in values.items():
-        check_range(value, CRF_RANGES.get(key, Range(above=0)), f"{where}.{key}")
-    return CrfSet(**values)

@@ -1,4 +1,4 @@
-"""Which records were made or judged by code that is another one today."""
+"""Which records were made or judged by code that has changed since."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from wsssbench.plugins.table import Group, Plugins, dataset_plugin
 
 
 def stale_keys(records: Iterable[Record], plugins: Plugins) -> set[str]:
-    """Keys of the records of which code that made or judged them is known to differ from today's."""
+    """Keys of the records that were made or judged by code known to differ from today's."""
     differs = cache(lambda group, name, then: _has_changed(plugins, group, name, then))
     return {
         record.key
@@ -24,7 +24,7 @@ def stale_keys(records: Iterable[Record], plugins: Plugins) -> set[str]:
 
 
 def _is_judged_otherwise(record: Record) -> bool:
-    """Whether the harness's own code that judged a record is known to be another one than today's."""
+    """Whether the harness's own code that judged a record is known to differ from today's."""
     terms, then = record.identity.terms, record.provenance.get("judged_by", {})
     several = terms.scales != (1.0,) or terms.flip  # as `Stage.multi_scale`
     if then.get("judge", "") not in ("", judge_code(crf=terms.crf is not None, several=several)):
@@ -43,7 +43,7 @@ def _code_used(record: Record) -> Iterator[tuple[str, str, str]]:
 
 
 def _has_changed(plugins: Plugins, group: Group, name: str, then: str) -> bool:
-    """Whether a plugin's code is another one than `then`; no where that is not known."""
+    """Whether a plugin's code differs from `then`; False where that is not known."""
     try:
         entry = plugins.find(group, name) or (plugins.find("methods", name) if group == "steps" else None)
     except WsssError:  # two plugins of that name: which one ran is not known

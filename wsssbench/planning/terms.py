@@ -1,14 +1,14 @@
 """The terms of a row: what must be equal before two rows are ranked or compared. Only what concerns the
-judged split enters: what a method learned from is part of its key, and of no term."""
+judged split enters: what a method learned from is part of its key, but not of its terms."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from wsssbench.identity import Stage, Terms, plain
-from wsssbench.masks import require_masks
 from wsssbench.planning.stages import sigma_scale
 from wsssbench.planning.thresholds import RULE_VERSIONS
+from wsssbench.split_rules import require_masks
 from wsssbench.types import Dataset, DatasetCard
 
 
@@ -17,7 +17,7 @@ def terms_of(
 ) -> Terms:
     """What rows of `stage` on `dataset` must have in common to be ranked together.
 
-    `earlier` gives them as rows of before have them, so that such a row can still be verified.
+    `earlier` gives them as rows of an earlier protocol have them, so that such a row can still be verified.
     """
     card = dataset.card
     split = card.label_split if stage.split == "label" else card.eval_split

@@ -11,19 +11,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from wsssbench.errors import BadData, WsssError
 from wsssbench.identity import content_key
-from wsssbench.masks import require_masks
 from wsssbench.option_fields import Range
+from wsssbench.planning.settings import Policy
 from wsssbench.plugins.options import check_range
+from wsssbench.split_rules import require_masks
 from wsssbench.types import Dataset, Maps, Step
 
-Policy = Literal["fixed", "held-out", "label-free", "oracle"]
-POLICIES: tuple[Policy, ...] = get_args(Policy)
 HELD_OUT = 100  # images at most, and at most every fifth of the split
 PART = 5
 IN_MAPS = Range(low=0, high=1)  # what a step's own option may leave open: maps are in 0..1
@@ -39,8 +38,8 @@ RULE_VERSIONS: Mapping[str, str] = {"fixed": "1", "held-out": "2", "label-free":
 def held_out_ids(dataset: Dataset, limit: int | None, rule: str = "2") -> tuple[str, ...]:
     """The images of the label split that `held-out` tunes on, in the split's order: the same for everybody.
 
-    They are those whose ids have the lowest sha256. `rule` is the version that a row's terms name; rows of
-    before ("" or "1") were tuned on images that numpy's generator drew. BadData where the split has too few
+    They are those whose ids have the lowest sha256. `rule` is the version that a row's terms name; earlier
+    rows ("" or "1") were tuned on images that numpy's generator drew. BadData where the split has too few
     to leave any out, or lacks masks.
     """
     split = dataset.card.label_split
@@ -48,7 +47,7 @@ def held_out_ids(dataset: Dataset, limit: int | None, rule: str = "2") -> tuple[
     ids = dataset.ids(split)[:limit]
     count = min(HELD_OUT, len(ids) // PART)
     if not count:
-        hint = "take another threshold policy, or more images"
+        hint = "choose another threshold policy, or judge more images"
         raise BadData(f"{len(ids)} images are too few to hold some out", where=split, hint=hint)
     if rule == RULE_VERSIONS["held-out"]:
         chosen = set(sorted(ids, key=lambda id: hashlib.sha256(id.encode()).digest())[:count])

@@ -2,8 +2,8 @@
 
 Read without importing anything. What changes numbers is often not in the file of a class, so imports are
 followed: through its own top-level package, and through packages whose names begin with `wsssbench`. Of the
-harness itself only the rooms that make numbers count (ROOMS, MODULES): what plans, shows and reports does
-not. Comments, docstrings and layout are no part of the hash. Other packages are known by their versions.
+harness itself only the packages that make numbers count (ROOMS, MODULES): what plans, shows and reports does
+not. Comments, docstrings and layout do not enter the hash. Other packages are known by their versions.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ MODULES = (
         "training.late_losses",
         "training.optimizers",
     ),
-    *("distributed", "distributed.batch_norm", "distributed.gradients"),
+    *("distributed", "distributed.shared_model"),
     *("files.image_files", "files.label_palette", "files.label_png"),
 )
-SCHEME = "2:"  # how a hash of today begins; those of before were made otherwise
+SCHEME = "2:"  # how a current hash begins; earlier ones were computed differently
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def code_of(*files: Path, without: tuple[str, ...] = ()) -> str:
-    """Hash over the names and the meaning of `closure(*files)`; `without` names rooms that do not count."""
+    """Hash over the names and the meaning of `closure(*files)`; `without` names packages to leave out."""
     whole = hashlib.sha256()
     for path in closure(*files, without=without):
         whole.update(f"{path.relative_to(package_root(path))}\0{_of(path).digest}\n".encode())
@@ -94,7 +94,7 @@ def _earlier_code_of(file: Path) -> str:
 
 @cache
 def _counts(path: Path, without: tuple[str, ...]) -> bool:
-    """Whether a file that is imported makes numbers: all do, but those of the harness's other rooms."""
+    """Whether a file that is imported makes numbers: all do, except those of the harness's other packages."""
     package, *parts = path.relative_to(package_root(path)).with_suffix("").parts
     if package != HARNESS:
         return True
@@ -108,7 +108,7 @@ def _counts(path: Path, without: tuple[str, ...]) -> bool:
 
 @dataclass(frozen=True)
 class _File:
-    digest: str  # of its meaning; of its bytes where it is no Python
+    digest: str  # of its meaning; of its bytes where it is not Python
     imports: tuple[Path, ...]
 
 
@@ -180,7 +180,7 @@ def _names(tree: ast.Module, package: tuple[str, ...]) -> Iterator[tuple[str, ..
 
 
 def _files(root: Path, name: tuple[str, ...]) -> Iterator[Path]:
-    """The files that importing `name` runs: packages on the way, and the module; a class in it is no file.
+    """The files that importing `name` runs: packages on the way, and the module; a class in it is not a file.
 
     Of the harness the last of them alone: a package there gathers modules that the imported one does not use.
     """

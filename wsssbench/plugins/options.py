@@ -6,20 +6,22 @@ lines of `wsssbench show`. No option of any plugin is known in this room.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import math
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from wsssbench.errors import UnknownName, WsssError, nearest
-from wsssbench.files.digests import file_digest, folder_digest
+from wsssbench.files.typed import typed
 from wsssbench.identity import plain
 from wsssbench.option_fields import Range, range_of
 from wsssbench.types import NoConfig
 
+T = TypeVar("T")
 PRESET = "preset"  # the key that chooses a preset; reserved in every plugin
 NO_PRESET = "none"
 
@@ -42,20 +44,43 @@ def build_config(plugin: str, cls: type, *layers: Mapping[str, Any], dataset: st
     one called like `dataset` where the class has it. Raises UnknownName for an unknown option or preset, and
     WsssError for a value of the wrong type, out of the option's range or that `Config` itself refuses.
     """
-    config_class = _config_class(plugin, cls)
-    kinds, fields = _kinds(plugin, config_class), {f.name: f for f in _fields(config_class)}
+    layers = (_preset(plugin, cls, layers, dataset), *layers)
+    given = {key: value for layer in layers for key, value in layer.items() if key != PRESET}
+    return build(plugin, _config_class(plugin, cls), given, missing="-o {}=VALUE")
+
+
+def build(
+    where: str, config_class: type[T], given: Mapping[str, Any], *, missing: str = "write {} = VALUE"
+) -> T:
+    """An instance of a dataclass from the table `given`, whose place is `where`.
+
+    Raises UnknownName for an unknown key, and WsssError for a value of the wrong type, out of its range or
+    lacking (`missing` says how it is given), and for what the class itself refuses.
+    """
+    own: type = config_class  # hashable, where a class of the type variable is not known to be
+    kinds, fields = _kinds(where, own), {f.name: f for f in _fields(config_class)}
     values: dict[str, Any] = {}
-    for layer in (_preset(plugin, cls, layers, dataset), *layers):
-        for key, value in layer.items():
-            if key == PRESET:
-                continue
-            if key not in fields:
-                hint = nearest(key, tuple(fields))
-                raise UnknownName(f"{plugin} has no option {key!r}", where=f"{plugin}.{key}", hint=hint)
-            where, default = f"{plugin}.{key}", default_of(fields[key])
-            values[key] = coerce(value, kinds[key], where, default)
-            check_range(values[key], range_of(fields[key].metadata), where, default)
-    return _construct(plugin, config_class, values)
+    for key, value in given.items():
+        if key not in fields:
+            hint = nearest(key, tuple(fields))
+            raise UnknownName(f"{where} has no option {key!r}", where=f"{where}.{key}", hint=hint)
+        values[key] = field_value(fields[key], kinds[key], value, f"{where}.{key}")
+    for key, f in fields.items():
+        if key not in values and default_of(f) is dataclasses.MISSING:
+            place = f"{where}.{key}"
+            raise WsssError("this option must be given", where=place, hint=missing.format(place))
+    try:
+        return config_class(**values)
+    except ValueError as error:  # the class's own check in __post_init__
+        hint = f"`wsssbench show {where}` lists the options"
+        raise WsssError(str(error), where=where, hint=hint) from error
+
+
+def field_value(f: dataclasses.Field[Any], kind: Any, value: Any, where: str) -> Any:
+    """`value` as the field `f` of type `kind` takes it. WsssError for a wrong type, or out of its range."""
+    found = coerce(value, kind, where, default_of(f))
+    check_range(found, range_of(f.metadata), where, default_of(f))
+    return found
 
 
 def option_names(cls: type) -> tuple[str, ...]:
@@ -91,13 +116,20 @@ def key_options(config: Any) -> dict[str, Any]:
         value = getattr(config, f.name)
         if not f.metadata.get("key", True):
             continue
-        if f.metadata.get("folder", False):
-            options[f.name] = {"sha256": folder_digest(Path(value))} if str(value) else ""
-        elif f.metadata.get("file", False):
-            options[f.name] = {"sha256": file_digest(Path(value))} if value and str(value) != "." else ""
+        if f.metadata.get("folder", False) or f.metadata.get("file", False):
+            options[f.name] = _digest(value, folder=bool(f.metadata.get("folder")))
         else:
             options[f.name] = plain(value)
     return options
+
+
+def _digest(value: Any, *, folder: bool) -> dict[str, str] | str:
+    """The sha256 of what an option points to; "" where it points to nothing."""
+    from wsssbench.files.digests import file_digest, folder_digest
+
+    if not str(value) or (str(value) == "." and not folder):
+        return ""
+    return {"sha256": folder_digest(Path(value)) if folder else file_digest(Path(value))}
 
 
 # ---------------------------------------------------------------------------------------------- the class
@@ -144,18 +176,6 @@ def _preset(plugin: str, cls: type, layers: tuple[Mapping[str, Any], ...], datas
     return presets[name]
 
 
-def _construct(plugin: str, config_class: type, values: Mapping[str, Any]) -> Any:
-    for f in _fields(config_class):
-        if f.name not in values and default_of(f) is dataclasses.MISSING:
-            where = f"{plugin}.{f.name}"
-            raise WsssError("this option must be given", where=where, hint=f"-o {where}=VALUE")
-    try:
-        return config_class(**values)
-    except ValueError as error:  # Config's own check in __post_init__
-        hint = f"`wsssbench show {plugin}` lists the options"
-        raise WsssError(str(error), where=plugin, hint=hint) from error
-
-
 # ---------------------------------------------------------------------------------------------- the types
 
 
@@ -177,11 +197,14 @@ def coerce(value: Any, kind: Any, where: str, default: Any = dataclasses.MISSING
     """
     try:
         return _convert(value, kind)
-    except ValueError as error:
+    except ValueError:
         known = "" if default is dataclasses.MISSING else f", default {plain(default)!r}"
-        quote = f'; quote a string: "{value}"' if _is_quotable(value, kind) else ""
-        detail = str(error) or f"{value!r} is not {type_text(kind)}"
-        raise WsssError(detail, where=where, hint=f"expected {type_text(kind)}{known}{quote}") from None
+        quote = f'; quote a string: "{value}"' if kind is str and type(value) in (bool, int, float) else ""
+        what = f"{plain(value)!r} is {'none of:' if get_origin(kind) is Literal else 'not'} {type_text(kind)}"
+        raise WsssError(what, where=where, hint=f"expected {type_text(kind)}{known}{quote}") from None
+    except TypeError as error:
+        hint = "give the option a type such as int, float | None, Literal[...] or tuple[str, ...]"
+        raise WsssError(f"its type cannot be read ({error})", where=where, hint=hint) from error
 
 
 def check_range(value: Any, allowed: Range, where: str, default: Any = dataclasses.MISSING) -> None:
@@ -204,68 +227,35 @@ def type_text(kind: Any) -> str:
     if get_origin(kind) is tuple and args:
         many = args[-1] is Ellipsis
         return f"list of {type_text(args[0])}" if many else f"[{', '.join(type_text(a) for a in args)}]"
-    words = {types.NoneType: "none", bool: "true | false", Path: "path", tuple: "list"}
-    return words.get(kind) or str(getattr(kind, "__name__", kind))
+    words = {types.NoneType: "none", bool: "true | false", Path: "path", tuple: "list", Mapping: "table"}
+    return words.get(get_origin(kind) or kind) or str(getattr(kind, "__name__", kind))
 
 
 def _convert(value: Any, kind: Any) -> Any:
-    """`value` as `kind`; ValueError (empty, or with a better text) where it is none."""
-    origin, args = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return value
-    if origin in (Union, types.UnionType):
-        return _convert_union(value, args)
-    if origin is Literal:
-        return _choice(value, args)
-    if kind is tuple or origin is tuple:
-        return _convert_tuple(value, args or (Any, ...))
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if kind is Path and isinstance(value, (str, Path)):
-        return Path(value)
-    if kind in (bool, int, float, str):  # no silent bool -> int; nan and inf have no place in a key
-        ok = type(value) is kind and not (kind is float and not math.isfinite(value))
-    else:
-        ok = isinstance(value, origin or kind)
-    if not ok:
-        raise ValueError
-    return value
-
-
-def _convert_union(value: Any, args: tuple[Any, ...]) -> Any:
-    if types.NoneType in args and value in (None, "none"):  # TOML has no null
-        return None
-    for kind in sorted(args, key=lambda a: a is not type(value)):  # the exact type first: 3 stays an int
-        try:
-            return _convert(value, kind)
-        except ValueError:
-            continue
+    """`value` as `kind`, or as the first member of a union that it fits, its own type before the others: a
+    list may be written short, and None as "none", which TOML lacks. ValueError where it fits none."""
+    members = get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
+    for member in sorted(members, key=lambda member: member is not type(value)):
+        with contextlib.suppress(ValueError):
+            found = typed(_written_out(value, member), member)
+            if _is_finite(found):  # nan and inf have no place in a key
+                return found
     raise ValueError
 
 
-def _choice(value: Any, choices: tuple[Any, ...]) -> Any:
-    for choice in choices:
-        if value == choice and type(value) is type(choice):
-            return choice
-    raise ValueError(f"{value!r} is none of: {', '.join(str(c) for c in choices)}")
+def _written_out(value: Any, kind: Any) -> Any:
+    """The list that "a,b,c", or one value alone, stands for where `kind` is a tuple; "none" as None."""
+    if kind is types.NoneType and value == "none":
+        return None
+    if (get_origin(kind) or kind) is not tuple or isinstance(value, (list, tuple)):
+        return value
+    if not isinstance(value, str):
+        return [value]
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    return parts if get_args(kind)[:1] in ((str,), (Path,)) else [parse_value(part) for part in parts]
 
 
-def _convert_tuple(value: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A list, or the command line's "a,b,c"; one value alone where any number will do."""
-    if isinstance(value, str):
-        parts = [part.strip() for part in value.split(",")] if value else []
-        items: list[Any] = parts if args[0] is str else [parse_value(part) for part in parts]
-    elif isinstance(value, (list, tuple)):
-        items = list(value)
-    elif args[-1] is Ellipsis and isinstance(value, (bool, int, float, Path)):
-        items = [value]
-    else:
-        raise ValueError
-    kinds = (args[0],) * len(items) if args[-1] is Ellipsis else args
-    if len(items) != len(kinds):
-        raise ValueError(f"{len(items)} values where {len(kinds)} are expected")
-    return tuple(_convert(item, kind) for item, kind in zip(items, kinds, strict=True))
-
-
-def _is_quotable(value: Any, kind: Any) -> bool:
-    return kind is str and type(value) in (bool, int, float)
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)

@@ -1,6 +1,6 @@
 """Names -> plugins: a lazy table over entry points and local files.
 
-Built-ins arrive by the same entry points as a stranger's package. Listing reads metadata and imports nothing;
+Built-ins arrive by the same entry points as third-party packages. Listing reads metadata and imports nothing;
 a plugin is imported when its name is used, so a broken one harms only those who ask for it. What a plugin
 does, which options it has and how recipes are put together belong elsewhere.
 """
@@ -115,7 +115,7 @@ class Plugins:
         return complete(found, base) if isinstance(found, type) else found
 
     def add_file(self, path: Path) -> tuple[str, ...]:
-        """Run the Python file `path` and register what it defines; returns the names. A second call is void.
+        """Run the Python file `path` and register what it defines; returns the names, () for a second call.
 
         Step classes (own class attribute `card` of StepCard, and `fit`) are registered as `card.name`, data
         sets (own `card` of DatasetCard, `ids`, `image`, `tags`, `mask`) likewise, metrics (own `name`,
@@ -207,7 +207,7 @@ def _import(entry: Entry) -> Any:
 
     try:
         return EntryPoint(entry.name, entry.value, PREFIX + entry.group).load()
-    except (Exception, SystemExit) as error:  # whatever a stranger's module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever a plugin's module does when it is imported
         raise WsssError(
             f"{entry.group[:-1]} {entry.name!r} of {entry.origin} cannot be imported: {_last_line(error)}",
             where=entry.value,
@@ -292,7 +292,7 @@ def _own_classes(module: ModuleType) -> list[type]:
 
 def _classes_in(module: ModuleType, path: Path) -> Iterator[Entry]:
     """Steps, data sets and metrics."""
-    for cls in dict.fromkeys(_own_classes(module)):  # an alias of a class is no second step
+    for cls in dict.fromkeys(_own_classes(module)):  # an alias of a class is not a second step
         card, name = vars(cls).get("card"), vars(cls).get("name")  # an inherited one names the parent
         found: tuple[Group, str] | None = None
         if isinstance(card, StepCard) and _has(cls, "fit"):
@@ -313,7 +313,9 @@ def _recipes_in(module: ModuleType, path: Path) -> Iterator[Entry]:
     recipes = getattr(module, "RECIPES", {})
     if not isinstance(recipes, dict) or not all(isinstance(name, str) for name in recipes):
         raise WsssError(
-            "RECIPES is not a dict by name", where=path, hint='RECIPES = {"my+crf": ("my", "crf")}'
+            "RECIPES must be a dict from names to steps",
+            where=path,
+            hint='RECIPES = {"my+crf": ("my", "crf")}',
         )
     for name, steps in recipes.items():
         yield Entry("methods", name, f"{path}:RECIPES", "", "", path, steps)

@@ -89,7 +89,7 @@ def is_archive(path: Path) -> bool:
 def unpacked(path: Path) -> Path:
     """A folder of runs with the content of the archive, until this process ends.
 
-    BadData for a file that is no zip, is damaged, or holds anything but records and counts.
+    BadData for a file that is not a zip, is damaged, or holds anything but records and counts.
     """
     status = path.stat()
     return _unpacked(path.resolve(), status.st_mtime_ns, status.st_size)

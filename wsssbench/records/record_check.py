@@ -1,118 +1,152 @@
-"""Whether the content of a record.json is what a record holds, field by field: it may come from anybody, and
-what reads it later (tables, comparisons, pages) trusts the types of its fields and prints its names.
+"""The content of a record.json as a Record, checked field by field: it may come from anybody, and what reads
+it later (tables, comparisons, charts, pages) trusts the types of its fields and prints its names.
 
-Types and names alone: whether the numbers are right is `wsssbench verify`'s business.
+Types, lengths and names alone: whether the numbers are right is `wsssbench verify`'s business. A metric that
+is not among `SCORES` may keep what it likes.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-import types
-from collections.abc import Iterable, Mapping
-from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypeAlias, TypedDict
 
 from wsssbench.errors import is_name, printable
-from wsssbench.identity import Record, RowIdentity, StepIdentity, Terms
-from wsssbench.records.score_lists import check_score_lists
+from wsssbench.files.typed import read_as
+from wsssbench.identity import Record
 
 NAMES = ("stage", "dataset", "dataset_version", "split", "threshold_policy", "resolution")  # of the terms
-PERCENTAGES = ("miou", "miou_foreground", "precision", "recall", "coverage", "pixel_accuracy")
 DEEPEST = 12  # levels of tables in a record; one that was written has 6
-FREE = "\n\t"  # what free text (a reason, a command) may hold beside what is printable
+FREE = dict.fromkeys(map(ord, "\n\t"))  # free text (a reason, a command) may hold these
+LISTS = {  # of one length in a metric's numbers: all of them or none
+    "threshold_curve": (("curve", "thresholds"),),
+    "calibration": (
+        ("accuracy", "confidence", "share"),
+        ("accuracy_foreground", "confidence_foreground", "share_foreground"),
+    ),
+}
+
+Numbers: TypeAlias = list[float | None]
 
 
-def check_record(content: Any) -> None:
-    """TypeError or ValueError, with the field, unless `content` has a record's fields in their types."""
-    _check_fields(content, Record, "record", ("identity",))
-    identity = content["identity"]
-    _check_fields(identity, RowIdentity, "identity", ("terms", "recipe"))
-    _check_fields(identity["terms"], Terms, "terms")
-    for step in _listed(identity.get("recipe"), "recipe"):
-        _check_fields(step, StepIdentity, "recipe")
-        _check_name(step["name"], "recipe")
-    _check_name(content.get("method"), "method")
+class _Scores(TypedDict, total=False):
+    """The numbers of any metric."""
+
+    left_out: list[int]
+    n_images: int
+
+
+class _Iou(_Scores, total=False):
+    miou: float | None
+    miou_foreground: float | None
+    precision: float | None
+    recall: float | None
+    coverage: float | None
+    pixel_accuracy: float | None
+    per_class: Numbers
+
+
+class _Curve(_Scores, total=False):
+    curve: Numbers
+    thresholds: list[float]
+
+
+class _Bins(_Scores, total=False):
+    accuracy: Numbers
+    confidence: Numbers
+    share: Numbers  # records of the first versions have none
+    accuracy_foreground: Numbers
+    confidence_foreground: Numbers
+    share_foreground: Numbers
+
+
+class _Ladder(_Scores):
+    miou: NotRequired[float | None]
+    alone: dict[str, float | None]
+    ladder: list[tuple[str, float | None]]
+
+
+class _Pairs(_Scores, total=False):
+    pairs: list[tuple[int, int, float]]
+
+
+SCORES: Mapping[str, type] = {
+    "iou": _Iou,
+    "threshold_curve": _Curve,
+    "calibration": _Bins,
+    "error_ladder": _Ladder,
+    "confusion_pairs": _Pairs,
+}
+
+
+class _Card(TypedDict, total=False):
+    pretraining: str
+
+
+class _Provenance(TypedDict, total=False):
+    command: list[str]
+    cards: dict[str, _Card]
+    dataset: dict[str, Any]
+    code: dict[str, str]
+    judged_by: dict[str, str]
+
+
+class _Threshold(TypedDict, total=False):
+    value: float | None
+
+
+def checked_record(content: Mapping[str, Any]) -> Record:
+    """The Record that `identity.plain` turned into `content`: equal object, equal hash of its identity.
+
+    ValueError, with the field, for anything else. Fields of the record itself that it does not know are
+    ignored; its identity is read whole or not at all.
+    """
+    known = {f.name: content[f.name] for f in dataclasses.fields(Record) if f.name in content}
+    record = read_as(known, Record, "record")
+    terms, threshold = record.identity.terms, record.identity.threshold
+    _check_name(record.method, "method")
+    for step in record.identity.recipe:
+        _check_name(step.name, "recipe")
     for name in NAMES:
-        _check_name(identity["terms"][name], f"terms.{name}")
-    for name in identity["terms"]["classes"]:
+        _check_name(getattr(terms, name), f"terms.{name}")
+    for name in terms.classes:
         _check_name(name, "terms.classes")
-    _check_scores(content.get("scores", {}), len(identity["terms"]["classes"]))
-    _check_provenance(content.get("provenance", {}))
-    _check_parameters(identity)
-    _check_values(content, "record", 0)
-
-
-def _check_fields(value: Any, kind: type, where: str, apart: tuple[str, ...] = ()) -> None:
-    """The fields of the dataclass `kind` that are there have its types; missing ones are told elsewhere."""
-    if not isinstance(value, dict):
-        raise TypeError(f"{where} is not a table")
-    for name, wanted in _hints(kind).items():
-        if name in value and name not in apart and not _fits(value[name], wanted):
-            raise TypeError(f"{where}.{name} is {printable(repr(value[name])[:60])}")
-
-
-@cache
-def _hints(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
-def _fits(value: Any, wanted: Any) -> bool:
-    """Whether a JSON value can be what an annotation of `wsssbench.types` says."""
-    origin, inner = get_origin(wanted), get_args(wanted)
-    if wanted is Any:
-        return True
-    if origin is Literal:
-        return value in inner
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, one) for one in inner)
-    if origin is tuple:
-        return isinstance(value, list) and all(_fits(item, inner[0]) for item in value)
-    if origin is not None:  # Mapping[str, Any]
-        return isinstance(value, dict)
-    if wanted is float:
-        return type(value) in (int, float)
-    return type(value) is wanted if wanted is not type(None) else value is None
-
-
-def _check_scores(scores: Mapping[str, Any], classes: int) -> None:
-    """The numbers that tables and charts calculate with."""
-    for metric, numbers in scores.items():
+    for metric, numbers in record.scores.items():
         _check_name(metric, "scores")
-        for name in _table(numbers, f"scores.{printable(metric)}"):
-            _check_name(name, "scores")
-        left_out = _listed(numbers.get("left_out", []), "left_out")
-        if not all(type(k) is int and 0 <= k <= classes for k in left_out):
-            raise TypeError("left_out is not a list of classes")
-        if type(numbers.get("n_images", 0)) is not int:
-            raise TypeError("n_images is no number of images")
-    check_score_lists(scores, classes)
-    main = scores.get("iou", {})
-    for name in PERCENTAGES:
-        _check_all([main.get(name)], float | None, f"scores.iou.{name}")
-    _check_all(_listed(main.get("per_class", []), "per_class"), float | None, "per_class")
+        _check_scores(metric, numbers, len(terms.classes))
+    read_as(record.provenance, _Provenance, "provenance")
+    read_as(threshold or {}, _Threshold, "identity.threshold")
+    if threshold is not None and terms.threshold_policy == "fixed" and "value" not in threshold:
+        raise ValueError("identity.threshold has no value")
+    read_as(terms.crf or {}, dict[str, float], "terms.crf")
+    _check_values(content, "record", 0)
+    return record
 
 
-def _check_provenance(provenance: Mapping[str, Any]) -> None:
-    _check_all(_listed(provenance.get("command", []), "command"), str, "command")
-    for card in _table(provenance.get("cards", {}), "cards").values():
-        _check_all([_table(card, "cards").get("pretraining", "")], str, "pretraining")
-    _table(provenance.get("dataset", {}), "dataset")
-    for name in ("code", "judged_by"):
-        _check_all(_table(provenance.get(name, {}), name).values(), str, name)
+def _check_scores(metric: str, numbers: Any, classes: int) -> None:
+    """The numbers that tables and charts calculate with."""
+    where = f"scores.{metric}"
+    read_as(numbers, SCORES.get(metric, _Scores) if numbers else _Scores, where)
+    for name in numbers:
+        _check_name(name, "scores")
+    pairs = numbers.get("pairs", []) if metric == "confusion_pairs" else []
+    used = [*numbers.get("left_out", []), *(k for pair in pairs for k in pair[:2])]
+    if any(not 0 <= k <= classes for k in used):
+        raise ValueError(f"{where} names a class that there is not")
+    for names in LISTS.get(metric, ()):
+        _check_lengths(numbers, names, where)
+    grid = numbers.get("thresholds", []) if metric == "threshold_curve" else []
+    if grid != sorted(grid):
+        raise ValueError(f"{where}.thresholds do not rise")
 
 
-def _check_parameters(identity: Mapping[str, Any]) -> None:
-    threshold, terms = identity.get("threshold"), identity["terms"]
-    missing = "" if terms.get("threshold_policy") == "fixed" else None  # a fixed one has a value
-    if threshold is not None:
-        _check_all([threshold.get("value", missing)], float | None, "threshold")
-    _check_all((terms.get("crf") or {}).values(), float, "crf")
-
-
-def _check_all(values: Iterable[Any], wanted: Any, where: str) -> None:
-    for value in values:
-        if not _fits(value, wanted):
-            raise TypeError(f"{where} is {printable(repr(value)[:60])}")
+def _check_lengths(numbers: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
+    there = [name for name in names if name in numbers]
+    if there and not {name for name in names if not name.startswith("share")} <= set(there):
+        raise ValueError(f"{where} lacks one of the lists {', '.join(names)}")
+    if len({len(numbers[name]) for name in there}) > 1:
+        raise ValueError(f"{where}: the lists {', '.join(there)} differ in length")
 
 
 def _check_values(value: Any, where: str, depth: int) -> None:
@@ -121,7 +155,7 @@ def _check_values(value: Any, where: str, depth: int) -> None:
         raise ValueError(f"{where} is nested too deep")
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where} holds {value}")
-    if isinstance(value, str) and not value.isprintable() and not _without_free(value).isprintable():
+    if isinstance(value, str) and not value.isprintable() and not value.translate(FREE).isprintable():
         raise ValueError(f"{where} holds characters that are not printable: {printable(value[:60])}")
     if isinstance(value, dict):
         for key, item in value.items():
@@ -132,22 +166,6 @@ def _check_values(value: Any, where: str, depth: int) -> None:
             _check_values(item, where, depth + 1)
 
 
-def _without_free(text: str) -> str:
-    return text.translate(dict.fromkeys(map(ord, FREE)))
-
-
-def _table(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise TypeError(f"{where} is not a table")
-    return value
-
-
-def _listed(value: Any, where: str) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{where} is not a list")
-    return value
-
-
-def _check_name(name: Any, where: str) -> None:
+def _check_name(name: str, where: str) -> None:
     if not is_name(name):
         raise ValueError(f"{where} has the name {printable(repr(name)[:60])}, which no table can show")

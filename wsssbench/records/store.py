@@ -15,16 +15,14 @@ import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.atomic import STEPS, _sync_names, atomic_write_text, read_json, safe_name
-from wsssbench.identity import Record, RowIdentity, StepIdentity, Terms, plain
-from wsssbench.records.record_check import check_record
+from wsssbench.identity import Record, plain
 
 RECORD, TRACE = "record.json", "traceback.txt"
 FAILURE = "failure.json"  # beside a result: the record of a later attempt that failed
@@ -171,6 +169,8 @@ def read_record(path: Path | str) -> Record:
 
 
 def _read_record(file: Path) -> Record:
+    from wsssbench.records.record_check import checked_record  # late: a first plan reads no record
+
     content = read_json(file, "record")
     if not isinstance(content, dict) or "identity" not in content:
         raise BadData("not a record of wsssbench", where=file, hint="remove or rename this file")
@@ -180,9 +180,8 @@ def _read_record(file: Path) -> Record:
         )
         raise BadData(f"record has schema {content.get('schema')!r}", where=file, hint=hint)
     try:
-        check_record(content)
-        return record_from_plain(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return checked_record(content)
+    except ValueError as error:
         raise BadData(f"record is damaged ({error})", where=file, hint="run the cell again") from error
 
 
@@ -198,32 +197,6 @@ def set_aside_damaged(folder: Path | str) -> str:
         path.replace(aside)
         return f"{error.what}; kept as {aside}"
     return ""
-
-
-def record_from_plain(content: Mapping[str, Any]) -> Record:
-    """The Record that `types.plain` turned into `content`; keys it does not know are ignored."""
-    known = {f.name: content[f.name] for f in dataclasses.fields(Record) if f.name in content}
-    if known.get("status") not in ("ok", "failed"):
-        raise ValueError(f"status {known.get('status')!r}")
-    for name in ("scores", "timing", "provenance"):
-        if not isinstance(known.get(name, {}), dict):
-            raise TypeError(f"{name} is not a table")
-    return Record(**{**known, "identity": identity_from_plain(content["identity"])})
-
-
-def identity_from_plain(content: Mapping[str, Any]) -> RowIdentity:
-    """The RowIdentity that `types.plain` turned into `content`: equal object, equal hash.
-
-    A missing or unknown field raises: an identity is read whole or not at all.
-    """
-    steps = tuple(StepIdentity(**step) for step in content["recipe"])
-    rest = {**content, "terms": terms_from_plain(content["terms"]), "recipe": steps}
-    return RowIdentity(**{**rest, "supervision": tuple(content["supervision"])})
-
-
-def terms_from_plain(content: Mapping[str, Any]) -> Terms:
-    """The Terms that `types.plain` turned into `content`."""
-    return Terms(**{**content, "classes": tuple(content["classes"]), "scales": tuple(content["scales"])})
 
 
 def searched(root: Path | str) -> Iterator[tuple[Path, list[str]]]:

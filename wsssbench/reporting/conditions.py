@@ -82,20 +82,31 @@ def unlike_words(one: Terms, two: Terms) -> str:
     return "; ".join(f"{name}: {a} and {b}" for name, (a, b) in sorted(unlike_terms(one, two).items()))
 
 
-def shared_conditions(terms: Terms) -> str:
-    """One line on what all rows have in common, for tables that have no sentence of definitions."""
-    facts = [
-        f"split {terms.split}" + ("" if terms.split_fingerprint else " (drawn anew from each seed)"),
-        f"truth: {ground_truth(terms)}",
-        f"judged {judged_size(terms)}",
-        f"image tags {'given' if terms.tags_at_evaluation else 'not given'} at evaluation",
-        f"threshold policy {terms.threshold_policy}",
-        "no CRF by the stage" if terms.crf is None else f"dense CRF by the stage ({crf_words(terms.crf)})",
-        augmentation(terms),
-    ]
-    facts += [f"limit {terms.limit}: the first images alone"] if terms.limit is not None else []
-    facts += [EARLIER] if terms.earlier else []
-    return f"{terms.dataset}: {terms.stage}{' (custom stage)' * terms.custom}: {'; '.join(facts)}."
+def facts(terms: Terms, images: int | None = None) -> dict[str, str]:
+    """What all rows of a table have in common, a phrase each, by what it is about; `images` were judged."""
+    crf = terms.crf or {}
+    scaled = "; spatial widths in pixels of a VOC image, times xy" * (crf.get("xy_scale", 1) != 1)
+    said = {
+        "stage": f"stage {terms.stage} (version {terms.stage_version}{', custom' * terms.custom})",
+        "data set": f"{terms.dataset} {terms.dataset_version}, {len(terms.classes)} classes and background",
+        "split": f"split {terms.split}" + ("" if terms.split_fingerprint else " (drawn for each seed)"),
+        "images": "" if images is None else f"{images} images",
+        "limit": "" if terms.limit is None else f"limit {terms.limit}: the first {terms.limit} images alone",
+        "truth": f"truth: {ground_truth(terms)}",
+        "size": f"judged {judged_size(terms)}",
+        "tags": f"image tags {'given' if terms.tags_at_evaluation else 'not given'} at evaluation",
+        "threshold": f"threshold policy {terms.threshold_policy}",
+        "CRF": f"dense CRF by the stage ({crf_words(crf)}{scaled})" if crf else "no CRF by the stage",
+        "scales": augmentation(terms),
+        "protocol": EARLIER if terms.earlier else "",
+    }
+    return {name: phrase for name, phrase in said.items() if phrase}
+
+
+def shared_conditions(terms: Terms, images: int | None = None) -> str:
+    """`facts` as one sentence."""
+    text = "; ".join(facts(terms, images).values())
+    return f"{text[0].upper()}{text[1:]}."
 
 
 # ------------------------------------------------------------------------------------------------ of a row

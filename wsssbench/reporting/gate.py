@@ -9,27 +9,51 @@ cell, 2 a bad file, 3 not comparable. Nothing here reads masks.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict
+
+from msgspec import Meta, ValidationError, convert
 
 from wsssbench.errors import BadData, NotComparable
 from wsssbench.files.atomic import read_json
-from wsssbench.identity import Record, plain
+from wsssbench.files.typed import read_as
+from wsssbench.identity import Record, Terms, plain
 from wsssbench.records.finding import find_records
-from wsssbench.records.store import terms_from_plain
 from wsssbench.reporting.conditions import row_conditions, shared_conditions, unlike_terms
 from wsssbench.reporting.rows import Number, Row, rows_of
+from wsssbench.reporting.table_parts import grid
 from wsssbench.statistics.paired import student_interval
 
 SCHEMA = 1
-TEXTS = ("method", "dataset", "stage", "terms", "metric")
 Better = Literal["higher", "lower"]
+Text: TypeAlias = Annotated[str, Meta(min_length=1)]
+Finite: TypeAlias = Annotated[float, Meta(ge=-1e300, le=1e300)]
 SAY_BETTER = 'install the metric, or add "better": "lower" (or "higher") to the row of the baseline'
 Verdict = Literal["ok", "better", "regression", "failed", "not comparable"]
 CODES: Mapping[Verdict, int] = {"ok": 0, "better": 0, "regression": 1, "failed": 1, "not comparable": 3}
+
+
+class BaselineRow(TypedDict):
+    """What a row of a baseline must say; older ones have neither `better` nor `seeds`."""
+
+    method: Text
+    dataset: Text
+    stage: Text
+    terms: Text
+    metric: Text
+    mean: Finite
+    tolerance: Annotated[float, Meta(ge=0, le=1e300)]
+    better: NotRequired[Better | None]
+    seeds: NotRequired[dict[Annotated[str, Meta(pattern="^[0-9]+$")], Finite]]
+
+
+class Baseline(TypedDict):
+    """The whole file."""
+
+    schema: Literal[1]
+    rows: Annotated[list[BaselineRow], Meta(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -58,23 +82,7 @@ class GateResult:
         return 1 if 1 in codes else max(codes)
 
     def __str__(self) -> str:
-        from tabulate import tabulate
-
-        head = [
-            "verdict",
-            "method",
-            "data set",
-            "stage",
-            "metric",
-            "baseline",
-            "now",
-            "change",
-            "allowed",
-            "badges",
-            "",
-        ]
-        body = [_cells(line) for line in self.lines]
-        table = tabulate(body, headers=head, tablefmt="github", disable_numparse=True)
+        table = grid([_cells(line) for line in self.lines])
         return "\n\n".join([table, *self._conditions(), self._summary()]) + "\n"
 
     def _conditions(self) -> list[str]:
@@ -90,7 +98,7 @@ class GateResult:
         return f"gate: {count} of {len(self.lines)} rows hold their baseline (exit code {self.code})"
 
 
-def _cells(line: GateLine) -> list[str]:
+def _cells(line: GateLine) -> dict[str, str]:
     row = line.expected
     change = "" if line.mean is None else f"{line.mean - row['mean']:+.2f}"
     sign = "+" if (row.get("better") or better_of(row["metric"])) == "lower" else "-"
@@ -98,18 +106,26 @@ def _cells(line: GateLine) -> list[str]:
     if line.interval is not None:
         low, high = line.interval
         change, allowed = f"{(low + high) / 2:+.2f} [{low:+.2f}, {high:+.2f}]", "interval"
-    now = "" if line.mean is None else f"{line.mean:.2f} ({line.n})"
-    was = f"{row['mean']:.2f} ({row.get('n', '?')})"
-    names = [str(row[name]) for name in ("method", "dataset", "stage", "metric")]
-    badges = "; ".join(line.row.badges) if line.row else ""
-    return [line.verdict, *names, was, now, change, allowed, badges, line.why]
+    return {
+        "verdict": line.verdict,
+        "method": row["method"],
+        "data set": row["dataset"],
+        "stage": row["stage"],
+        "metric": row["metric"],
+        "baseline": f"{row['mean']:.2f} ({row.get('n', '?')})",
+        "now": "" if line.mean is None else f"{line.mean:.2f} ({line.n})",
+        "change": change,
+        "allowed": allowed,
+        "badges": "; ".join(line.row.badges) if line.row else "",
+        "why": line.why,
+    }
 
 
 def gate(records: Iterable[Record], baseline: Mapping[str, Any], *, interval: bool = False) -> GateResult:
     """Each row of `baseline` against the mean over seeds of the same method under the same terms.
 
     A mean that is worse by more than the tolerance is a regression; with `interval`, a change whose interval
-    of 95 % over paired seeds shows a loss. BadData where `baseline` is no baseline.
+    of 95 % over paired seeds shows a loss. BadData where `baseline` is not a baseline.
     """
     expected = check_baseline(baseline, "baseline")
     rows = rows_of(records, limited=True)
@@ -128,23 +144,23 @@ def _judge(expected: Mapping[str, Any], rows: Sequence[Row], interval: bool) -> 
     if len(found) != 1:
         return GateLine(expected, "not comparable", _why_not(expected, same, found))
     row = found[0]
+    line = GateLine(expected, "not comparable", row=row)
     if row.reasons:
-        return GateLine(expected, "failed", row.reasons[0], row=row)
+        return replace(line, verdict="failed", why=row.reasons[0])
     number = row.numbers.get(expected["metric"])
     if number is None:
-        return GateLine(
-            expected, "not comparable", f"the row has no number {expected['metric']} of iou", row=row
-        )
+        return replace(line, why=f"the row has no number {expected['metric']!r}")
+    line = replace(line, mean=number.mean, n=number.n)
     better = expected.get("better") or better_of(expected["metric"])
     if better is None:
-        why = f"whether more {expected['metric']} is better is not known: {SAY_BETTER}"
-        return GateLine(expected, "not comparable", why, number.mean, number.n, row=row)
+        return replace(
+            line, why=f"whether a higher {expected['metric']} is better is not known: {SAY_BETTER}"
+        )
     sign = -1 if better == "lower" else 1
     if interval:
-        return _by_interval(expected, row, number, sign)
-    change = number.mean - expected["mean"]
-    verdict = _verdict(sign * change, sign * change, expected["tolerance"])
-    return GateLine(expected, verdict, "", number.mean, number.n, row=row)
+        return _by_interval(line, _by_seed(row, number), sign)
+    gain = sign * (number.mean - expected["mean"])
+    return replace(line, verdict=_verdict(gain, gain, expected["tolerance"]))
 
 
 def _verdict(low: float, high: float, allowed: float = 0.0) -> Verdict:
@@ -153,7 +169,7 @@ def _verdict(low: float, high: float, allowed: float = 0.0) -> Verdict:
 
 
 def better_of(number: str) -> Better | None:
-    """Whether more or less of a number, as miou or calibration.ece, is better; None where nobody says.
+    """Whether more or less of a number, as miou or calibration.ece, is better; None where that is not known.
 
     Numbers without a prefix are of IoU, or images a second.
     """
@@ -169,17 +185,15 @@ def better_of(number: str) -> Better | None:
     return found
 
 
-def _by_interval(expected: Mapping[str, Any], row: Row, number: Number, sign: int) -> GateLine:
+def _by_interval(line: GateLine, now: Mapping[str, float], sign: int) -> GateLine:
     """The verdict by the change of the seeds that both have; one seed has no interval."""
-    was, now = expected.get("seeds") or {}, _by_seed(row, number)
+    was = line.expected.get("seeds") or {}
     common = sorted(set(was) & set(now), key=int)
     if len(common) < 2:
-        why = f"{len(common)} seeds in common with the baseline, an interval needs 2"
-        return GateLine(expected, "not comparable", why, number.mean, number.n, row=row)
+        return replace(line, why=f"{len(common)} seeds in common with the baseline; an interval needs 2")
     low, high = student_interval([now[seed] - was[seed] for seed in common])
     verdict = _verdict(*sorted((sign * low, sign * high)))
-    why = f"{len(common)} paired seeds"
-    return GateLine(expected, verdict, why, number.mean, number.n, (low, high), row)
+    return replace(line, verdict=verdict, why=f"{len(common)} paired seeds", interval=(low, high))
 
 
 def _by_seed(row: Row, number: Number) -> dict[str, float]:
@@ -198,15 +212,19 @@ def _why_not(expected: Mapping[str, Any], same: Sequence[Row], found: Sequence[R
         if (row.terms.dataset, row.terms.stage) == (expected["dataset"], expected["stage"])
     ]
     if not near:
-        return "no such row"
+        return "no record of this method, data set and stage"
     try:
-        under = terms_from_plain(expected["under"])
-    except (KeyError, TypeError):  # a baseline that does not say in words what its terms are
+        under = read_as(expected["under"], Terms, "under")
+    except (KeyError, ValueError):  # a baseline that does not say in words what its terms are
         return "other terms"
     differing = unlike_terms(near[0].terms, under)
     if "protocol" in differing:
         now, was = differing["protocol"]
-        again = "write it anew with --write" if under.earlier else "`wsssbench run` judges the row again"
+        again = (
+            "write the baseline again with --write"
+            if under.earlier
+            else "`wsssbench run` judges the row again"
+        )
         return f"the baseline was judged by the {was} protocol, the row by the {now} one: {again}"
     return f"other terms: {', '.join(sorted(differing))}" if differing else "other terms"
 
@@ -249,7 +267,7 @@ def read_baseline(path: Path | str) -> dict[str, Any]:
     """A baseline file; NotComparable (3) where it is missing, BadData (2) where it says something else."""
     if not Path(path).is_file():
         raise NotComparable(
-            "no such baseline",
+            "the baseline file does not exist",
             where=path,
             hint="write one from a run that you trust: wsssbench gate RUNS --baseline FILE --write",
         )
@@ -260,39 +278,9 @@ def read_baseline(path: Path | str) -> dict[str, Any]:
 
 def check_baseline(content: Any, where: object) -> list[dict[str, Any]]:
     """The rows of a baseline, or BadData that says which row and field is wrong."""
-    if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
-        raise BadData(
-            "not a baseline of wsssbench", where=where, hint=f'expected {{"schema": {SCHEMA}, ...}}'
-        )
-    rows = content.get("rows")
-    if not isinstance(rows, list) or not rows:
-        raise BadData("baseline without rows", where=where)
-    for number, row in enumerate(rows):
-        wrong = _wrong_field(row)
-        if wrong:
-            raise BadData(f"row {number + 1} of the baseline has a bad {wrong!r}", where=where)
-    return rows
-
-
-def _wrong_field(row: Any) -> str:
-    """Name of the first field that is missing or of a wrong kind, or ''."""
-    if not isinstance(row, Mapping):
-        return "row"
-    for name in TEXTS:
-        if not isinstance(row.get(name), str) or not row[name]:
-            return name
-    for name in ("mean", "tolerance"):
-        value = row.get(name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            return name
-    if row.get("better") not in (None, "higher", "lower"):
-        return "better"
-    seeds = row.get("seeds", {})  # older baselines have none
-    if not isinstance(seeds, Mapping) or not all(_is_seed(*item) for item in seeds.items()):
-        return "seeds"
-    return "tolerance" if row["tolerance"] < 0 else ""
-
-
-def _is_seed(seed: Any, value: Any) -> bool:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    return number and isinstance(seed, str) and seed.isdecimal()
+    try:
+        convert(content, Baseline)
+    except ValidationError as error:
+        hint = f'a baseline is {{"schema": {SCHEMA}, "rows": [...]}}; `wsssbench gate --write` makes one'
+        raise BadData(f"not a baseline of wsssbench: {error}", where=where, hint=hint) from None
+    return list(content["rows"])

@@ -7,30 +7,28 @@ escaped here and nowhere else. Which rows stand in one table is decided in `wsss
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from wsssbench.reporting.conditions import row_conditions
-from wsssbench.reporting.rows import Number, Row
-from wsssbench.reporting.table_parts import definition, heading, other_metrics
-
-# I, F and S as papers write image tags, full masks and saliency; the others have no settled letter.
-SYMBOLS = {
-    "tags": (r"$\mathcal{I}$", "image tags"),
-    "masks": (r"$\mathcal{F}$", "full masks"),
-    "saliency": (r"$\mathcal{S}$", "saliency"),
-    "text": (r"$\mathcal{T}$", "text"),
-    "class_names": (r"$\mathcal{N}$", "names of the classes"),
-    "unknown": ("?", "not known"),
-}
-NONE = "--"
-DAGGER, STAR = r"$^\dagger$", r"$^\ast$"
-SHOWN_ELSEWHERE = (  # by a sign, a symbol of supervision, or in the caption
-    *("oracle threshold", "stale", "custom stage", "limit"),
-    *("masks seen", "supervision unknown", "saliency", "text"),
-    "a later attempt failed",  # says nothing of the number
+from wsssbench.reporting.rows import Row
+from wsssbench.reporting.table_parts import (
+    TextTable,
+    definition,
+    filled,
+    heading,
+    number_in,
+    other_metrics,
+    row_cells,
 )
-TOLD = ("threshold", "filter backend", "arithmetic", "pretraining", "scales of the steps")
+
+NONE = "--"
+BOLD = "Bold: the highest mean mIoU of the ranked rows here, whether or not intervals overlap."
+BELOW = "Below the line: learned from masks, a ceiling that is not ranked."
+COLUMNS = (
+    *("method", "supervision", "mIoU", "foreground mIoU", "precision", "recall", "coverage", "% of full"),
+    *("pretraining", "image tags from"),
+)
+CONDITIONS = ("threshold", "filter backend", "arithmetic", "pretraining", "scales of the steps")
 SPECIAL = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
     **{c: f"{{{c}}}" for c in "[]*"},  # after a line's end they would be an argument of it
@@ -42,6 +40,7 @@ SPECIAL = {
 LIGATURES = re.compile(r"-(?=-)|(?<=-)-|'(?=')|(?<=')'")  # two of them would become one other sign
 HEAD = r"""% Needs \usepackage{booktabs} in the preamble. What is too wide for one column of two wants table*.
 """
+MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 LONG = 45  # letters of a name that is set in several lines
 
 
@@ -53,149 +52,75 @@ def escaped(text: str) -> str:
 
 
 def latex_document(
-    tables: Sequence[Sequence[Row]],
-    others: Sequence[Mapping[str, Any]] = (),
-    reported: Sequence[Mapping[str, Any]] = (),
+    tables: Sequence[Sequence[Row]], others: Sequence[TextTable] = (), reported: Sequence[TextTable] = ()
 ) -> str:
-    """All `tables` of equal terms, then `others` (the JSON form of tables of another kind).
-
-    `reported` holds what stands below each table, in the same form; mostly nothing.
-    """
+    """All `tables` of equal terms, then `others`; `reported` stands below each of them, if there is any."""
     parts = [latex_table(table, tables) for table in tables if table]
     if reported:
         parts = [part for pair in zip(parts, map(_other_table, reported), strict=True) for part in pair]
-    return "\n".join([HEAD, *parts, *(_other_table(data) for data in others)])
+    return "\n".join([HEAD, *parts, *map(_other_table, others)])
 
 
 def latex_table(table: Sequence[Row], tables: Sequence[Sequence[Row]] = ()) -> str:
     """One `table` environment: ranked rows, below a line what is not ranked, and the defining caption."""
     others = [other[0].terms for other in tables if other is not table and other]
-    columns, body = latex_rows(table)
-    head = " & ".join(columns)
-    caption = f"{escaped(heading(table[0].terms, others))}. {_defined(table)} {_legend(table)}"
     terms = table[0].terms
-    label = f"tab:{_label(terms.dataset, terms.stage, terms.split)}-{table[0].terms_hash[:8]}"
-    return _environment(caption, label, _alignment(columns), head, body)
+    own_crf = terms.crf is None  # else the definition has the stage's
+    said = [definition(table), row_conditions(table, ("CRF", *CONDITIONS) if own_crf else CONDITIONS)]
+    said += [BOLD] if _bold(table) else []
+    said += [BELOW] if any(row.rank is None and not row.failed for row in table) else []
+    caption = f"{escaped(heading(terms, others))}. {_sentences(' '.join(said))}"
+    label = _label(terms.dataset, terms.stage, terms.split, table[0].terms_hash[:8])
+    return _environment(caption, label, _lines(table), latex_rows(table)[1])
 
 
 def latex_rows(table: Sequence[Row]) -> tuple[list[str], str]:
-    r"""The heads of the columns that have content, and the lines below them, each ended by \\."""
-    ranked = [row for row in table if row.rank is not None]
-    first = min((row.rank for row in ranked if row.rank is not None), default=None)
-    best = {id(row) for row in ranked if row.rank == first and len(ranked) > 1}
-    cells = {id(row): _cells(row, table, bold=id(row) in best) for row in table}
-    kept = [name for name in next(iter(cells.values())) if any(line[name] for line in cells.values())]
-
-    def lines(rows: Sequence[Row]) -> list[str]:
-        return [" & ".join(cells[id(row)][name] or NONE for name in kept) + r" \\" for row in rows]
-
-    rest = [row for row in table if row.rank is None]
-    rule = [r"\midrule"] if ranked and rest else []
-    return kept, "\n".join([*lines(ranked), *rule, *lines(rest)])
+    r"""The heads of the columns that have content, escaped, and the lines below them, each ended by \\."""
+    lines, ranked = _lines(table), sum(row.rank is not None for row in table)
+    body = _body(lines, bold=_bold(table))
+    if 0 < ranked < len(table):
+        body.insert(ranked, r"\midrule")
+    return list(map(escaped, filled(lines))), "\n".join(body)
 
 
-# ------------------------------------------------------------------------------------------------- columns
+def _bold(table: Sequence[Row]) -> int:
+    """How many rows share the first rank; 0 where there is one ranked row alone."""
+    ranks = [row.rank for row in table if row.rank is not None]
+    return ranks.count(1) if len(ranks) > 1 else 0
 
 
-def _cells(row: Row, table: Sequence[Row], *, bold: bool) -> dict[str, str]:
-    """One line, by the heads of the columns."""
-    miou = row.numbers.get("miou")
-    shown = {
-        "Method": _title(row),
-        "Sup.": _symbols(row),
-        "Backbone": _backbone(row) if len(_backbones(table)) > 1 else "",
-        "mIoU": "failed" if row.failed else _miou(miou, bold=bold),
-        r"95\,\%": _interval(miou),
-        "$n$": "" if miou is None else str(miou.n),
-    }
-    for name, head in (("miou_foreground", "fg"), ("precision", "Prec."), ("recall", "Rec.")):
-        shown[head] = _mean(row.numbers.get(name))
-    sparse = any(r.numbers["coverage"].mean < 99.995 for r in table if "coverage" in r.numbers)
-    shown["Cov."] = _mean(row.numbers.get("coverage")) if sparse else ""
-    shown[r"\% of full"] = "" if row.of_full is None else f"{row.of_full:.1f}"
-    return shown | {escaped(name): cell for name, cell in other_metrics(row, table).items()}
+def _lines(table: Sequence[Row]) -> list[dict[str, str]]:
+    """The columns that fit a paper, of the ranked rows first; the caption describes the others."""
+    ordered = sorted(table, key=lambda row: row.rank is None)
+    return [
+        {name: text for name, text in row_cells(row, table).items() if name in COLUMNS}
+        | {"mIoU": "failed" if row.failed else row_cells(row, table)["mIoU"]}
+        | other_metrics(row, table)
+        for row in ordered
+    ]
 
 
-def _title(row: Row) -> str:
-    text = escaped(row.title) + DAGGER * _has(row, "oracle") + STAR * _has(row, "stale") + _flags(row)
-    return text if len(row.title) <= LONG else rf"\parbox[t]{{5cm}}{{\raggedright {text}}}"
+def _body(lines: Sequence[Mapping[str, str]], bold: int = 0) -> list[str]:
+    r"""Each line, ended by \\; long texts are broken, the mIoU of the first `bold` lines is set so."""
+    body = []
+    for n, line in enumerate(lines):
+        cells = {name: MINUS.sub("$-$", escaped(line[name])) or NONE for name in filled(lines)}
+        for name in (name for name in cells if len(line[name]) > LONG):
+            cells[name] = rf"\parbox[t]{{5cm}}{{\raggedright {cells[name]}}}"
+        if n < bold:
+            cells["mIoU"] = rf"\textbf{{{cells['mIoU']}}}"
+        body.append(" & ".join(cells.values()) + r" \\")
+    return body
 
 
-def _symbols(row: Row) -> str:
-    known = [SYMBOLS.get(name, (escaped(name), ""))[0] for name in row.identity.supervision]
-    return " + ".join(known)
-
-
-def _backbone(row: Row) -> str:
-    """That of each step that names one, and what its weights have seen; escaped."""
-    named = dict.fromkeys(str(s.config["backbone"]) for s in row.identity.recipe if s.config.get("backbone"))
-    seen = f" ({row.pretraining})" if named and row.pretraining not in ("", "none") else ""
-    return escaped(", ".join(named) + seen)
-
-
-def _backbones(table: Sequence[Row]) -> list[str]:
-    """Those that differ: a single one is told by the caption."""
-    return [name for name in dict.fromkeys(_backbone(row) for row in table) if name]
-
-
-def _has(row: Row, badge: str) -> bool:
-    return any(name.startswith(badge) for name in row.badges)
-
-
-def _flags(row: Row) -> str:
-    """Badges that neither a sign nor the caption tells."""
-    shown = [badge for badge in row.badges if not badge.startswith(SHOWN_ELSEWHERE)]
-    return f" ({escaped('; '.join(shown))})" if shown else ""
-
-
-def _miou(number: Number | None, *, bold: bool) -> str:
-    if number is None:
-        return ""
-    mean = rf"\textbf{{{number.mean:.2f}}}" if bold else f"{number.mean:.2f}"
-    return mean if number.sd is None else rf"{mean} $\pm$ {number.sd:.2f}"
-
-
-def _interval(number: Number | None) -> str:
-    if number is None or number.interval is None:
-        return ""
-    low, high = number.interval
-    return f"[{_signed(low)}, {_signed(high)}]"
-
-
-def _signed(value: float) -> str:
-    return f"{value:.2f}" if value >= 0 else f"$-${-value:.2f}"
-
-
-def _mean(number: Number | None) -> str:
-    return "" if number is None else _signed(number.mean)
-
-
-# ----------------------------------------------------------------------------------------- caption and frame
-
-
-def _legend(table: Sequence[Row]) -> str:
-    """What the symbols say, as far as this table has them."""
-    used = dict.fromkeys(name for row in table for name in row.identity.supervision)
-    known = [f"{SYMBOLS[name][0]} {SYMBOLS[name][1]}" for name in SYMBOLS if name in used]
-    parts = [f"Supervision: {', '.join(known)}."] if known else []
-    if len(_backbones(table)) == 1:
-        parts.append(f"Backbone: {_backbones(table)[0]}.")
-    if sum(row.rank is not None for row in table) > 1:
-        parts.append("Bold: the highest mean mIoU of the ranked rows here, whether or not intervals overlap.")
-    if any(row.rank is None and not row.failed for row in table):
-        parts.append("Below the line: learned from masks, a ceiling that is not ranked.")
-    own_crf = table[0].terms.crf is None  # else the definition has the stage's
-    parts.append(escaped(row_conditions(table, ("CRF", *TOLD) if own_crf else TOLD)))
-    if any(_has(row, "oracle") for row in table):
-        parts.append(rf"{DAGGER} The threshold was chosen on the judged masks.")
-    if any(_has(row, "stale") for row in table):
-        parts.append(rf"{STAR} Made by code that has changed since.")
-    return " ".join(parts)
-
-
-def _defined(table: Sequence[Row]) -> str:
-    """The sentence below a table of the report; n has a column here."""
-    return _sentences(definition(table).replace("(n) their number", "n their number"))
+def _other_table(text: TextTable) -> str:
+    """A table of throughput or of published numbers; what it remarks stands in comments."""
+    remarks = "".join(f"% {' '.join(remark.split())}\n" for remark in text.remarks)
+    if not text.lines:
+        return f"% {' '.join(text.title.split())}: {text.note}\n{remarks}"
+    caption = f"{escaped(text.title)}. {_sentences(text.note)}"
+    body = "\n".join(_body(text.lines))
+    return _environment(caption, _label(text.title, text.label), text.lines, body) + remarks
 
 
 def _sentences(text: str) -> str:
@@ -208,28 +133,15 @@ def _sentences(text: str) -> str:
 
 
 def _label(*names: str) -> str:
-    return "-".join(re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") for name in names)
+    return "tab:" + "-".join(re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") for name in names if name)
 
 
-TEXT_COLUMNS = (
-    "Method",
-    "Sup.",
-    "Backbone",
-    "step",
-    "what",
-    "Second stage",
-    "Pretraining",
-    "Scales",
-    "CRF",
-    "Source",
-)
-
-
-def _alignment(columns: Sequence[str]) -> str:
-    return "".join("l" if name in TEXT_COLUMNS else "r" for name in columns)
-
-
-def _environment(caption: str, label: str, alignment: str, head: str, body: str) -> str:
+def _environment(caption: str, label: str, lines: Sequence[Mapping[str, str]], body: str) -> str:
+    """A booktabs table of `body`; columns with a number in `lines` are set flush right, but the first."""
+    kept = filled(lines)
+    numbers = {name for name in kept[1:] if any(number_in(line[name]) is not None for line in lines)}
+    alignment = "".join("r" if name in numbers else "l" for name in kept)
+    head = " & ".join(map(escaped, kept))
     return rf"""\begin{{table}}[t]
 \centering
 \caption{{{caption}}}
@@ -246,47 +158,3 @@ def _environment(caption: str, label: str, alignment: str, head: str, body: str)
 \end{{tabular}}
 \end{{table}}
 """
-
-
-# ---------------------------------------------------------------------------------------------- other tables
-
-OTHER: Mapping[str, tuple[str, Callable[[Any], str]]] = {
-    "method": ("Method", escaped),
-    "step": ("step", escaped),
-    "what": ("what", escaped),
-    "images_per_s": ("images/s", "{:.1f}".format),
-    "median_ms": ("median ms", "{:.1f}".format),
-    "batch": ("batch", str),
-    "backbone": ("Backbone", escaped),  # from here on of published numbers
-    "second_stage": ("Second stage", escaped),
-    "pretraining": ("Pretraining", escaped),
-    "miou": ("mIoU", str),
-    "scales": ("Scales", escaped),
-    "crf": ("CRF", escaped),
-    "source": ("Source", escaped),
-}
-
-
-def _other_table(data: Mapping[str, Any]) -> str:
-    """A table of throughput or of published numbers, from its JSON form."""
-    rows: Sequence[Mapping[str, Any]] = data["rows"]
-    kept = [name for name in OTHER if any(row.get(name) is not None for row in rows)]
-    left = "".join(f"% {' '.join(line.split())}\n" for line in data.get("left_out_lines", ()))
-    if not rows or not kept:
-        return f"% {data['dataset']}: {data['stage']}: {data.get('nothing', 'nothing was measured')}\n{left}"
-    columns = [OTHER[name][0] for name in kept]
-    body = "\n".join(" & ".join(_other_cell(row, name) for name in kept) + r" \\" for row in rows)
-    machine = ", ".join(
-        dict.fromkeys(str(v) for v in data.get("machine", {}).values() if v not in (None, ""))
-    )
-    title = f"{data['dataset']}: {data['stage']}" + (f" on {machine}" if machine else "")
-    caption = f"{escaped(title)}. {_sentences(data['definition'])}"
-    label = f"tab:{_label(data['dataset'], data['stage'], machine or data.get('label', ''))}"
-    return _environment(caption, label, _alignment(columns), " & ".join(columns), body) + left
-
-
-def _other_cell(row: Mapping[str, Any], name: str) -> str:
-    if row.get(name) is None:
-        return NONE
-    variant = f" ({row['variant']})" if name == "method" and row.get("variant") else ""
-    return OTHER[name][1](f"{row[name]}{variant}" if variant else row[name])

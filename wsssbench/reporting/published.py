@@ -7,15 +7,15 @@ measured row (`wsssbench.reporting.beside` does).
 from __future__ import annotations
 
 import dataclasses
-import functools
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
-from wsssbench.errors import BadData, UnknownName, WsssError, nearest
-from wsssbench.plugins.options import coerce
+from msgspec import ValidationError, convert
+
+from wsssbench.errors import BadData, UnknownName, nearest
 from wsssbench.types import SUPERVISION
 
 FILE = Path(__file__).with_name("published.toml")
@@ -44,7 +44,7 @@ class Published:
     pretraining: str
     dataset: str = "voc12"
     judged: Literal["maps", "pseudo", "seg"] = "seg"  # as of a stage
-    variant: str = ""  # what tells numbers of one method apart
+    variant: str = ""  # what distinguishes numbers of one method
     paper: str = ""  # title and venue
     code: str = ""  # owner/repository
     licence: str = ""  # of that code
@@ -56,7 +56,7 @@ class Published:
     scales: tuple[float, ...] = ()
     crf: Known = "unknown"
     crf_set: str = ""
-    terms_by: Literal["author", "code", ""] = ""  # who tells how it was tested
+    terms_by: Literal["author", "code", ""] = ""  # who describes how it was tested
     resolution: Literal["image", "unknown"] = "image"
     tags_at_evaluation: bool = False
     threshold: Literal["fixed", "oracle", "unknown", ""] = ""  # of maps and pseudo masks
@@ -74,7 +74,7 @@ class Published:
 def load_published(path: Path = FILE) -> tuple[Published, ...]:
     """All published numbers in the order of the file.
 
-    BadData where it is missing, no TOML, or an entry is incomplete, twice there or impossible; UnknownName
+    BadData where it is missing or not TOML, or an entry is incomplete, repeated or impossible; UnknownName
     for a key that does not exist.
     """
     try:
@@ -82,55 +82,37 @@ def load_published(path: Path = FILE) -> tuple[Published, ...]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadData(f"published results cannot be read ({error})", where=path) from error
     _no_other(content, ("datasets", "method"), str(path))
-    datasets = content.get("datasets", {})
-    entries = [
-        _entry(
-            {**shared, **result}, datasets, f"{path.name}: {shared.get('name', 'a method without a name')}"
-        )
-        for method in content.get("method", [])
-        for shared in [{key: value for key, value in method.items() if key != "results"}]
-        for result in method.get("results") or _nothing(shared, path)
-    ]
+    entries = []
+    for method in content.get("method", []):
+        shared = {key: value for key, value in method.items() if key != "results"}
+        where = f"{path.name}: {shared.get('name', 'a method without a name')}"
+        if not method.get("results"):
+            raise BadData("the method has no results", where=where)
+        entries += [
+            _entry(shared | result, content.get("datasets", {}), where) for result in method["results"]
+        ]
     _no_twice(entries, path)
     return tuple(entries)
 
 
-def _nothing(shared: Mapping[str, Any], path: Path) -> Sequence[Mapping[str, Any]]:
-    raise BadData("a method without results", where=f"{path.name}: {shared.get('name', '')}")
-
-
 def _entry(given: Mapping[str, Any], datasets: Mapping[str, Any], where: str) -> Published:
     """One number, its defaults from [datasets] and from what is judged."""
-    fields = {field.name: field for field in dataclasses.fields(Published)}
+    fields = {field.name: field.default for field in dataclasses.fields(Published)}
     _no_other(given, tuple(fields), where)
-    lacking = [f.name for f in fields.values() if f.default is dataclasses.MISSING and f.name not in given]
-    if lacking:
-        raise BadData(f"{lacking[0]} is missing", where=where)
-    dataset = given.get("dataset", fields["dataset"].default)
+    dataset = given.get("dataset", fields["dataset"])
     if dataset not in datasets:
         raise BadData(
-            f"no data set {dataset!r} in [datasets]", where=where, hint=nearest(dataset, [*datasets])
+            f"data set {dataset!r} is not in [datasets]", where=where, hint=nearest(dataset, [*datasets])
         )
     known = datasets[dataset]
-    defaults = {"classes": known["classes"], "images": known["images"].get(given["split"], 0)}
+    defaults = {"classes": known["classes"], "images": known["images"].get(given.get("split"), 0)}
     defaults["tags_at_evaluation"] = given.get("judged", "seg") != "seg"  # maps are judged with tags given
-    kinds = _kinds()
-    values = {key: _value(value, kinds[key], where, key) for key, value in {**defaults, **given}.items()}
-    entry = Published(**values)
+    try:
+        entry = convert({**defaults, **given}, Published)
+    except ValidationError as error:
+        raise BadData(str(error), where=where) from None
     _possible(entry, where)
     return entry
-
-
-@functools.cache
-def _kinds() -> Mapping[str, Any]:
-    return get_type_hints(Published)
-
-
-def _value(value: Any, kind: Any, where: str, key: str) -> Any:
-    try:
-        return coerce(value, kind, f"{where}, {key}")
-    except WsssError as error:
-        raise BadData(error.what, where=error.where, hint=error.hint) from None
 
 
 def _possible(entry: Published, where: str) -> None:
@@ -144,7 +126,7 @@ def _possible(entry: Published, where: str) -> None:
         and set(entry.supervision) <= set(SUPERVISION),
         "scales are positive, and several exactly where the test is multi-scale": _scales_fit(entry),
         "a CRF set needs crf = yes": entry.crf == "yes" or not entry.crf_set,
-        "terms_by says who told how it was tested": bool(entry.terms_by)
+        "terms_by says who described how it was tested": bool(entry.terms_by)
         or (entry.multi_scale, entry.crf, entry.flip) == ("unknown",) * 3,
         "maps and pseudo masks have a threshold, segmentation has none here": bool(entry.threshold) != seg,
         "counts are not negative": entry.images >= 0 and entry.classes > 0,
@@ -164,7 +146,7 @@ def _scales_fit(entry: Published) -> bool:
 def _no_other(given: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
     for key in given:
         if key not in known:
-            raise UnknownName(f"there is no key {key!r}", where=where, hint=nearest(key, known))
+            raise UnknownName(f"unknown key {key!r}", where=where, hint=nearest(key, known))
 
 
 def _no_twice(entries: Sequence[Published], path: Path) -> None:
@@ -173,6 +155,6 @@ def _no_twice(entries: Sequence[Published], path: Path) -> None:
     for entry in entries:
         own = (entry.title, entry.dataset, entry.split, entry.judged)
         if own in seen:
-            what = f"{entry.title} is there twice for {entry.dataset} {entry.split}"
-            raise BadData(what, where=path, hint="tell them apart by `variant`")
+            what = f"{entry.title} occurs twice for {entry.dataset} {entry.split}"
+            raise BadData(what, where=path, hint="give each its own `variant`")
         seen.add(own)

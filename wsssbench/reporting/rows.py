@@ -11,10 +11,11 @@ import math
 import statistics
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
-from wsssbench.identity import Record, RowIdentity, Terms, content_key, plain
-from wsssbench.masks import without_mask
+from wsssbench.identity import Record, RowIdentity, StepIdentity, Terms, content_key, plain
+from wsssbench.split_rules import without_mask
 
 STAGES = ("seed", "pseudo", "seg", "seg+crf", "seg+ms", "seg+ms+crf")  # order of the tables
 CEILING = "full"  # the recipe that other rows are a percentage of
@@ -39,7 +40,7 @@ class Number:
         """Sample standard deviation (n - 1), or None for one value."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
-    @property
+    @cached_property
     def interval(self) -> tuple[float, float] | None:
         """Of 95 % for the mean over seeds, or None for one value."""
         from wsssbench.statistics.paired import student_interval
@@ -59,7 +60,7 @@ class Row:
     """One line of a table: the cells of one method and configuration that differ by their seed alone."""
 
     method: str
-    variant: str  # what tells rows of one method apart, such as "rrm.crop=448"; mostly empty
+    variant: str  # what distinguishes rows of one method, such as "rrm.crop=448"; mostly empty
     identity: RowIdentity  # of the first cell
     terms_hash: str
     seeds: tuple[int, ...]  # of the cells that count
@@ -133,19 +134,25 @@ def configuration(record: Record) -> dict[str, Any]:
     flat: dict[str, Any] = {"precision": identity.precision, "filters": identity.filter_backend}
     flat |= {"batch": identity.batch} if isinstance(identity.batch, int) else {}  # else among the options
     flat["supervision"] = "+".join(identity.supervision)
-    for number, step in enumerate(identity.recipe):
-        twice = [s.name for s in identity.recipe].count(step.name) > 1
-        name = f"{step.name}#{number + 1}" if twice else step.name
-        flat[f"{name} version"] = step.version
-        flat |= {f"{name}.{key}": value for key, value in plain(step.config).items()}
-    flat |= _learned_from(record)
+    flat |= step_options(identity.recipe) | _learned_from(record)
     if identity.terms.threshold_policy == "fixed":  # other policies may choose one per seed
         flat["threshold"] = identity.threshold["value"] if identity.threshold else None
     return flat
 
 
+def step_options(steps: Sequence[StepIdentity]) -> dict[str, Any]:
+    """Version and options of every step: "cam version", "cam.crop"; a step that comes twice is numbered."""
+    flat: dict[str, Any] = {}
+    for number, step in enumerate(steps):
+        twice = [s.name for s in steps].count(step.name) > 1
+        name = f"{step.name}#{number + 1}" if twice else step.name
+        flat[f"{name} version"] = step.version
+        flat |= {f"{name}.{key}": value for key, value in plain(step.config).items()}
+    return flat
+
+
 def _learned_from(record: Record) -> dict[str, Any]:
-    """What names the images that a recipe learned from, whatever the seed; {} where nobody says."""
+    """What names the images that a recipe learned from, for any seed; {} where that is not recorded."""
     identity = record.identity
     if identity.terms.split_fingerprint:
         return {"learned from": identity.fit_fingerprint[:8]} if identity.fit_fingerprint else {}
@@ -154,30 +161,25 @@ def _learned_from(record: Record) -> dict[str, Any]:
 
 def _aggregate(terms_hash: str, records: Sequence[Record], stale: Collection[str]) -> list[Row]:
     """One row per method and configuration."""
-    by_row: dict[tuple[str, str], list[Record]] = {}
+    groups: dict[tuple[str, str], tuple[dict[str, Any], list[Record]]] = {}
     for record in records:
-        by_row.setdefault((record.method, content_key(configuration(record))), []).append(record)
-    rows, others = [], [own for group in by_row.values() if (own := _learned_from(group[0]))]
-    for (method, _), cells in by_row.items():
-        siblings = [configuration(group[0]) for (name, _), group in by_row.items() if name == method]
-        row = _row(terms_hash, cells, _difference(configuration(cells[0]), siblings), stale)
-        apart = _difference(learned, others) if (learned := _learned_from(cells[0])) else ""
-        told = not apart or apart in row.variant
-        rows.append(row if told else replace(row, badges=(*row.badges, apart)))
-    if len({version for row in rows for version in row.versions}) > 1:
-        rows = [replace(row, badges=(*row.badges, *_judged_by(row))) for row in rows]
+        options = configuration(record)
+        groups.setdefault((record.method, content_key(options)), (options, []))[1].append(record)
+    rows, others = [], [own for _, cells in groups.values() if (own := _learned_from(cells[0]))]
+    for (method, _), (options, cells) in groups.items():
+        siblings = [other for (name, _), (other, _) in groups.items() if name == method]
+        row = _row(terms_hash, cells, difference(options, siblings), stale)
+        apart = difference(learned, others) if (learned := _learned_from(cells[0])) else ""
+        rows.append(row if apart in row.variant else replace(row, badges=(*row.badges, apart)))
+    if len({version for row in rows for version in row.versions}) > 1:  # then every row says its own
+        said = [(f"wsssbench {', '.join(row.versions)}",) if row.versions else () for row in rows]
+        rows = [replace(row, badges=(*row.badges, *own)) for row, own in zip(rows, said, strict=True)]
     return rows
 
 
-def _judged_by(row: Row) -> Iterator[str]:
-    """Which versions of wsssbench judged a row: where a table has several, every row says its own."""
-    if row.versions:
-        yield f"wsssbench {', '.join(row.versions)}"
-
-
-def _difference(own: Mapping[str, Any], all_of_method: Sequence[Mapping[str, Any]]) -> str:
-    """The options in which rows of one method differ, as this row has them."""
-    names = {name for other in all_of_method for name in {**own, **other} if own.get(name) != other.get(name)}
+def difference(own: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> str:
+    """The options in which some differ, as `own` has them: "crop=448, seed=1"."""
+    names = {name for other in others for name in {**own, **other} if own.get(name) != other.get(name)}
     return ", ".join(f"{name}={own.get(name)}" for name in sorted(names))
 
 

@@ -1,24 +1,25 @@
-"""What tables of every kind share: grids, cells with their spread, the definition of the numbers."""
+"""What every format shows of a table as text: columns, cells, heading, and the definition of its numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from wsssbench.errors import printable
 from wsssbench.identity import Terms
 from wsssbench.reporting.conditions import (
-    EARLIER,
     FACTS,
-    augmentation,
-    crf_words,
-    ground_truth,
-    judged_size,
+    crf_of_row,
     row_conditions,
+    shared_conditions,
+    threshold_words,
     unlike_terms,
 )
 from wsssbench.reporting.rows import Number, Row
 
+NUMBER = re.compile(r"-?\d+(\.\d+)?")
 DETAILS = ("compatible", "error_ladder")  # metrics that repeat the protocol's own number: in no column
 
 
@@ -38,11 +39,46 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def grid(lines: Sequence[dict[str, str]]) -> str:
+@dataclass(frozen=True)
+class TextTable:
+    """What every format shows of a table: lines, by the names of the columns, and the words around them."""
+
+    title: str
+    lines: Sequence[Mapping[str, str]]
+    note: str = ""  # the sentences that define its numbers, or why there are none
+    remarks: Sequence[str] = ()  # a list below it
+    level: int = 2  # of its heading
+    badges: Sequence[Sequence[str]] = ()  # of each line, where a page shows them apart from the text
+    label: str = ""  # what distinguishes it from others of the same title
+
+    def markdown(self) -> str:
+        """Heading, table, note and list."""
+        listed = "\n".join(f"- {remark}" for remark in self.remarks)
+        parts = [
+            f"{'#' * self.level} {self.title}",
+            grid(self.lines) if self.lines else "",
+            self.note,
+            listed,
+        ]
+        return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def filled(lines: Sequence[Mapping[str, str]]) -> list[str]:
+    """The columns that have any content, in their order."""
+    return [name for name in lines[0] if any(line[name] for line in lines)] if lines else []
+
+
+def number_in(text: str) -> float | None:
+    """The number that a cell begins with."""
+    found = NUMBER.match(text)
+    return float(found[0]) if found else None
+
+
+def grid(lines: Sequence[Mapping[str, str]]) -> str:
     """A markdown table; columns without any content are dropped."""
     from tabulate import tabulate  # late: not needed by csv, json and --help
 
-    kept = [name for name in lines[0] if any(line[name] for line in lines)]
+    kept = filled(lines)
     body = [[_cell(line[name]) for name in kept] for line in lines]
     return str(tabulate(body, headers=list(map(_cell, kept)), tablefmt="github", disable_numparse=True))
 
@@ -50,6 +86,46 @@ def grid(lines: Sequence[dict[str, str]]) -> str:
 def _cell(text: str) -> str:
     """`text` in one cell of a markdown table."""
     return printable(text.replace("|", "\\|").replace("\n", " "))
+
+
+def row_cells(row: Row, table: Sequence[Row]) -> dict[str, str]:
+    """One line of the main table."""
+    numbers = row.numbers
+    badges = "".join(f" [{badge}]" for badge in row.badges)
+    rank = "failed" if row.failed else "ceiling" if row.rank is None else str(row.rank)
+    cells = {"rank": rank, "method": row.title + badges, "mIoU": _spread(numbers.get("miou"))}
+    cells["foreground mIoU"] = _plain_mean(numbers.get("miou_foreground"))
+    for name in ("precision", "recall", "coverage"):
+        cells[name] = _plain_mean(numbers.get(name))
+    cells |= {
+        "% of full": "" if row.of_full is None else f"{row.of_full:.1f}",
+        "supervision": ", ".join(row.identity.supervision) or "none",
+        "tags at evaluation": "yes" if row.terms.tags_at_evaluation else "no",
+        "threshold": threshold_words(row),
+        "CRF": crf_of_row(row),
+        "backend": row.identity.filter_backend,
+        "arithmetic": row.identity.precision if _mixed(table, "arithmetic") else "",
+        "pretraining": FACTS["pretraining"](row),
+        "image tags from": FACTS["image tags from"](row) if _mixed(table, "image tags from") else "",
+        "scales of the steps": FACTS["scales of the steps"](row),
+        **other_metrics(row, table),
+        "train images/s": _plain_mean(numbers.get("train_images_per_s"), 1),
+        "predict images/s": _plain_mean(numbers.get("predict_images_per_s"), 1),
+    }
+    return cells
+
+
+def class_lines(table: Sequence[Row]) -> list[dict[str, str]]:
+    """One line per class with truth pixels: IoU of each method, mean over seeds."""
+    shown = [row for row in table if not row.failed]
+    names = ("background", *table[0].terms.classes)
+    lines = []
+    for k, name in enumerate(names):
+        values = [row.per_class[k] if k < len(row.per_class) else None for row in shown]
+        if any(values):
+            cells = zip(shown, values, strict=True)
+            lines.append({"class": name, **{row.title: _plain_mean(value, 1) for row, value in cells}})
+    return lines
 
 
 def _spread(number: Number | None) -> str:
@@ -94,34 +170,22 @@ def _range(numbers: Sequence[int]) -> str:
     return " to ".join(str(n) for n in sorted({min(numbers), max(numbers)})) if numbers else "C"
 
 
-def definition(table: Sequence[Row]) -> str:
-    """The sentence that says what the numbers of one table are."""
+def definition(table: Sequence[Row], conditions: Iterable[str] = ("masks seen", "image tags from")) -> str:
+    """The sentences that say what the numbers of one table are, and these conditions of its rows."""
     row = next((row for row in table if not row.failed), table[0])
     terms = row.terms
     out = {k for other in table for k in other.left_out}
     names = ("background", *terms.classes)
     left = ", ".join(names[k] for k in sorted(out) if k < len(names))
     judged = _range([k for other in table for k in other.judged])
-    drawn = " (drawn anew from each seed)" if not terms.split_fingerprint else ""
-    post = "no CRF" if terms.crf is None else f"a dense CRF ({crf_words(terms.crf)}"
-    if terms.crf:
-        scaled = terms.crf.get("xy_scale", 1) != 1
-        post += "; spatial widths in pixels of a VOC image, times xy)" if scaled else ")"
-    oracle = " Oracle thresholds were chosen on the judged masks: no fair row." * (
+    oracle = " Oracle thresholds were chosen on the judged masks, so these rows are not fair results." * (
         terms.threshold_policy == "oracle"
     )
-    earlier = f" This table was {EARLIER}." if terms.earlier else ""
     return (
-        f"Stage {terms.stage} (version {terms.stage_version}) on {terms.dataset} {terms.dataset_version}, "
-        f"split {terms.split}{drawn}, {row.n_images if row.n_images is not None else 'all'} images"
-        f"{f' (limit {terms.limit})' if terms.limit is not None else ''}; truth: {ground_truth(terms)}, "
-        f"judged {judged_size(terms)}; image tags are "
-        f"{'given' if terms.tags_at_evaluation else 'not given'} at evaluation; threshold policy "
-        f"{terms.threshold_policy}; {post}, {augmentation(terms)} added by the stage. "
-        f"{row_conditions(table, ('masks seen', 'image tags from'))} mIoU, precision and recall (%) are "
-        f"means over the {judged} classes with truth pixels, background included "
+        f"{shared_conditions(terms, row.n_images)} {row_conditions(table, conditions)} mIoU, precision and "
+        f"recall (%) are means over the {judged} classes with truth pixels, background included "
         f"(foreground mIoU: without it); left out: {left or 'no class'}. Void pixels are not judged; "
         "abstaining counts as a miss; coverage is the share of pixels that got a label. "
         "± is the sample standard deviation over seeds, in brackets the interval of 95 % for their mean "
-        f"(Student's), (n) their number.{oracle}{earlier}"
+        f"(Student's), (n) their number.{oracle}"
     )

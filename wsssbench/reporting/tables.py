@@ -11,7 +11,7 @@ import io
 import json
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from wsssbench.errors import UnknownName, nearest
 from wsssbench.identity import plain
@@ -25,53 +25,38 @@ from wsssbench.reporting.conditions import (
 )
 from wsssbench.reporting.rows import Number, Row
 from wsssbench.reporting.table_parts import (
-    _mixed,
-    _plain_mean,
-    _spread,
+    class_lines,
     definition,
     grid,
     heading,
-    other_metrics,
+    row_cells,
 )
 
 if TYPE_CHECKING:
+    from wsssbench.reporting.beside import Beside
     from wsssbench.reporting.published import Published
-    from wsssbench.reporting.published_text import ReportedBlock
+    from wsssbench.reporting.throughput import ThroughputTable
 
 FORMATS = ("md", "csv", "json", "tex")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet takes for the begin of one
 
 
-class OtherTable(Protocol):
-    """A table of its own kind that stands after those of the rows."""
-
-    def markdown(self) -> str:
-        """Heading, table, and the sentence that defines its numbers."""
-        ...
-
-    def data(self) -> dict[str, Any]:
-        """JSON types; `dataset`, `stage`, `rows` and `definition` among the keys, as in a table of rows."""
-        ...
-
-    def lines(self) -> list[dict[str, Any]]:
-        """Flat csv lines; `dataset`, `stage` and `method` among the columns."""
-        ...
-
-
 def render(
     rows: Sequence[Row],
     format: str = "md",
-    others: Sequence[OtherTable] = (),
+    others: Sequence[ThroughputTable] = (),
     published: Sequence[Published] = (),
 ) -> str:
     """`rows`, then `others`, as text in "md", "csv", "json" or "tex"; UnknownName for another format.
 
     Of `published` those that fit stand below each table of rows, which are then marked as measured.
     """
+    from wsssbench.reporting.beside import beside  # late: few tables ask for it
+
     if format not in FORMATS:
-        raise UnknownName(f"no format {format!r}", hint=nearest(format, FORMATS))
+        raise UnknownName(f"unknown format {format!r}", hint=nearest(format, FORMATS))
     tables = [list(group) for _, group in groupby(rows, key=lambda row: row.terms_hash)]
-    blocks = _reported(tables, published)
+    blocks = [beside(table, published) if published else None for table in tables]
     if format == "json":
         data = [_table_data(table, block) for table, block in zip(tables, blocks, strict=True)]
         data += [other.data() for other in others]
@@ -79,27 +64,15 @@ def render(
     if format == "csv":
         lines = [line for pair in zip(tables, blocks, strict=True) for line in _lines(*pair)]
         return _csv([*lines, *(line for other in others for line in other.lines())])
+    below = [text for other in others for text in other.texts()]
     if format == "tex":
         from wsssbench.reporting.latex import latex_document
 
-        below = [block.tex_data() for block in blocks if block]
-        return latex_document(tables, [other.data() for other in others], below)
-    texts = [_markdown(table, tables) for table in tables]
-    shown = [
-        f"{text}\n{block.markdown()}" if block else text for text, block in zip(texts, blocks, strict=True)
-    ]
-    return "\n".join([*shown, *(other.markdown() for other in others)])
-
-
-def _reported(
-    tables: Sequence[Sequence[Row]], published: Sequence[Published]
-) -> Sequence[ReportedBlock | None]:
-    """What stands below each table; None everywhere unless published numbers are asked for."""
-    if not published:
-        return [None] * len(tables)
-    from wsssbench.reporting.published_text import reported_blocks
-
-    return reported_blocks(tables, published)
+        return latex_document(tables, below, [block.paper_text() for block in blocks if block])
+    parts: list[str] = []
+    for table, block in zip(tables, blocks, strict=True):
+        parts += [_markdown(table, tables), *([block.text().markdown()] if block else [])]
+    return "\n".join([*parts, *(text.markdown() for text in below)])
 
 
 # ------------------------------------------------------------------------------------------------ markdown
@@ -112,52 +85,12 @@ def _markdown(table: Sequence[Row], tables: Sequence[Sequence[Row]]) -> str:
     if any(number for row in table for number in row.per_class):
         parts += ["IoU per class (%)", grid(class_lines(table))]
     if counted := [row for row in table if "compatible.ours" in row.numbers]:
-        from wsssbench.reporting.evaluators import READING, OthersCount, as_markdown  # late: it needs `grid`
+        from wsssbench.reporting.evaluators import READING, as_markdown  # late: few rows need it
 
-        parts += ["As others count", as_markdown([OthersCount.of_row(row) for row in counted]), READING]
+        parts += ["As others count", as_markdown(counted), READING]
     failures = [f"- {failure}" for row in table for failure in row.failures]
     parts += [f"Failed:\n{chr(10).join(failures)}"] if failures else []
     return "\n\n".join([*parts, definition(table)]) + "\n"
-
-
-def row_cells(row: Row, table: Sequence[Row]) -> dict[str, str]:
-    """One line of the main table."""
-    numbers = row.numbers
-    badges = "".join(f" [{badge}]" for badge in row.badges)
-    rank = "failed" if row.failed else "ceiling" if row.rank is None else str(row.rank)
-    cells = {"rank": rank, "method": row.title + badges, "mIoU": _spread(numbers.get("miou"))}
-    cells["foreground mIoU"] = _plain_mean(numbers.get("miou_foreground"))
-    for name in ("precision", "recall", "coverage"):
-        cells[name] = _plain_mean(numbers.get(name))
-    cells |= {
-        "% of full": "" if row.of_full is None else f"{row.of_full:.1f}",
-        "supervision": ", ".join(row.identity.supervision) or "none",
-        "tags at evaluation": "yes" if row.terms.tags_at_evaluation else "no",
-        "threshold": threshold_words(row),
-        "CRF": crf_of_row(row),
-        "backend": row.identity.filter_backend,
-        "arithmetic": row.identity.precision if _mixed(table, "arithmetic") else "",
-        "pretraining": FACTS["pretraining"](row),
-        "image tags from": FACTS["image tags from"](row) if _mixed(table, "image tags from") else "",
-        "scales of the steps": FACTS["scales of the steps"](row),
-        **other_metrics(row, table),
-        "train images/s": _plain_mean(numbers.get("train_images_per_s"), 1),
-        "predict images/s": _plain_mean(numbers.get("predict_images_per_s"), 1),
-    }
-    return cells
-
-
-def class_lines(table: Sequence[Row]) -> list[dict[str, str]]:
-    """One line per class with truth pixels: IoU of each method, mean over seeds."""
-    shown = [row for row in table if not row.failed]
-    names = ("background", *table[0].terms.classes)
-    lines = []
-    for k, name in enumerate(names):
-        values = [row.per_class[k] if k < len(row.per_class) else None for row in shown]
-        if any(values):
-            cells = zip(shown, values, strict=True)
-            lines.append({"class": name, **{row.title: _plain_mean(value, 1) for row, value in cells}})
-    return lines
 
 
 # ------------------------------------------------------------------------------------------------ raw data
@@ -170,7 +103,7 @@ def _number_data(number: Number | None) -> dict[str, Any] | None:
     return {"mean": number.mean, **spread, "n": number.n, "values": list(number.values)}
 
 
-def _table_data(table: Sequence[Row], block: ReportedBlock | None = None) -> dict[str, Any]:
+def _table_data(table: Sequence[Row], block: Beside | None = None) -> dict[str, Any]:
     """One table as JSON types; its rows say that they are measured where reported numbers stand below."""
     terms = table[0].terms
     head = {"dataset": terms.dataset, "stage": terms.stage, "split": terms.split}
@@ -203,7 +136,7 @@ def _row_data(row: Row) -> dict[str, Any]:
     }
 
 
-def _lines(table: Sequence[Row], block: ReportedBlock | None) -> list[dict[str, Any]]:
+def _lines(table: Sequence[Row], block: Beside | None) -> list[dict[str, Any]]:
     """The flat csv lines of one table, those of its reported numbers last."""
     if block is None:
         return [_line_data(row) for row in table]

@@ -1,4 +1,4 @@
-"""Rows in a terminal: the columns of the tables that its width has room for, and what must be known to read
+"""Rows in a terminal: the columns of the tables that fit its width, and what must be known to read
 them. What stands in a cell is decided in `wsssbench.reporting.tables`, whose tables have everything.
 """
 
@@ -12,13 +12,13 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from wsssbench.reporting.conditions import facts
 from wsssbench.reporting.rows import Row
-from wsssbench.reporting.table_parts import heading
-from wsssbench.reporting.tables import row_cells
+from wsssbench.reporting.table_parts import filled, heading, row_cells
 
 NEEDED = ("rank", "method", "mIoU")
 # Conditions, of which the line below a table says the most important ones.
-TOLD = ("supervision", "tags at evaluation", "threshold", "CRF", "backend", "arithmetic", "pretraining")
+CONDITIONS = ("supervision", "tags at evaluation", "threshold", "CRF", "backend", "arithmetic", "pretraining")
 NUMBERS = "\nmIoU in %: mean ± sd over seeds [interval of 95 %] (number of seeds)"
 SPACE = 2  # cells between two columns
 
@@ -51,12 +51,12 @@ def parts_of(table: Sequence[Row], tables: Sequence[Sequence[Row]], width: int) 
 
 
 def fitting(lines: Sequence[Mapping[str, str]], width: int) -> list[str]:
-    """The columns to show, in their order: those that are needed, then what finds room, empty ones never."""
-    names = [name for name in lines[0] if any(line[name] for line in lines)]
+    """The columns to show, in their order: those that are needed, then others that fit; never empty ones."""
+    names = filled(lines)
     wide = {n: max(cell_len(text) for text in (n, *(line[n] for line in lines))) + SPACE for n in names}
     chosen = [name for name in names if name in NEEDED]
     for name in names:
-        if name not in (*chosen, *TOLD) and sum(wide[n] for n in (*chosen, name)) - SPACE <= width:
+        if name not in (*chosen, *CONDITIONS) and sum(wide[n] for n in (*chosen, name)) - SPACE <= width:
             chosen.append(name)
     return [name for name in names if name in chosen]
 
@@ -64,11 +64,5 @@ def fitting(lines: Sequence[Mapping[str, str]], width: int) -> list[str]:
 def sentence(table: Sequence[Row]) -> str:
     """Under which terms the numbers were judged."""
     row = next((row for row in table if not row.failed), table[0])
-    terms = row.terms
-    said = [
-        f"{row.n_images if row.n_images is not None else 'all'} images",
-        f"tags {'given' if terms.tags_at_evaluation else 'not given'} at evaluation",
-        f"{terms.threshold_policy} threshold",
-        "dense CRF" if terms.crf else "no CRF",
-    ]
-    return "; ".join(said)
+    known = facts(row.terms, row.n_images)
+    return "; ".join(known[name] for name in ("images", "tags", "threshold", "CRF") if name in known)

@@ -5,12 +5,13 @@ Numbers of different hardware never stand in one table. Nothing here measures, a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from wsssbench.identity import content_key, plain
-from wsssbench.reporting.table_parts import grid
+from wsssbench.reporting.rows import difference, step_options
+from wsssbench.reporting.table_parts import TextTable
 from wsssbench.throughput.record import REST, BenchLine, BenchRecord, Machine
 
 STAGE = "bench"
@@ -23,25 +24,26 @@ class ThroughputTable:
     """Records of one data set and machine."""
 
     records: tuple[BenchRecord, ...]
-    apart: str = ""  # what tells this data set from one of the same name with other options
+    apart: str = ""  # what distinguishes it from a data set of the same name with other options
 
     @property
     def machine(self) -> Machine:
         return self.records[0].machine
 
-    def markdown(self) -> str:
-        """Heading, table of throughput, table of phases, sentence."""
-        heading = f"## throughput: {self.records[0].dataset}{self.apart} on {self.machine}"
+    def texts(self) -> list[TextTable]:
+        """The table of throughput, and where known that of the phases."""
+        heading = f"throughput: {self.records[0].dataset}{self.apart} on {self.machine}"
         pairs = [(record, line) for record in self.records for line in record.lines]
         if not pairs:
-            return f"{heading}\n\nNothing was measured.\n"
-        parts = [heading, grid([self._cells(*pair) for pair in pairs])]
-        told = [(record, line) for record, line in pairs if line.phases_ms]
-        if told:
-            names = _phase_names(line for _, line in told)
-            parts += ["Where the time goes (ms per step or call, share)"]
-            parts += [grid([self._phase_cells(*pair, names) for pair in told])]
-        return "\n\n".join([*parts, self.definition()]) + "\n"
+            return [TextTable(heading, (), "Nothing was measured.")]
+        parts = [TextTable(heading, [self._cells(*pair) for pair in pairs], self.definition())]
+        timed = [(record, line) for record, line in pairs if line.phases_ms]
+        if timed:
+            names = phase_names(line.phases_ms for _, line in timed)
+            lines = [self._titles(*pair) | phase_cells(pair[1].phases_ms, names, "ms") for pair in timed]
+            title = f"Where a step's time goes on {self.machine} (ms per step or call, share)"
+            parts.append(TextTable(title, lines, level=3))
+        return parts
 
     def data(self) -> dict[str, Any]:
         """JSON types: the machine, and a row for each line of each record."""
@@ -88,11 +90,6 @@ class ThroughputTable:
             "torch": _torch(record) if several else "",
         }
 
-    def _phase_cells(self, record: BenchRecord, line: BenchLine, names: Sequence[str]) -> dict[str, str]:
-        whole = sum(line.phases_ms.values())
-        shown = {name: _share(line.phases_ms.get(name), whole) for name in names}
-        return {**self._titles(record, line), "ms": f"{whole:.1f}", **shown}
-
     def _titles(self, record: BenchRecord, line: BenchLine) -> dict[str, str]:
         variant = self._variant(record)
         method = f"{record.method} ({variant})" if variant else record.method
@@ -100,9 +97,8 @@ class ThroughputTable:
 
     def _variant(self, record: BenchRecord) -> str:
         """What differs between this method's records, as this one has it."""
-        own, same = _choices(record), [_choices(r) for r in self.records if r.method == record.method]
-        names = {name for other in same for name in {**own, **other} if own.get(name) != other.get(name)}
-        return ", ".join(f"{name}={own.get(name)}" for name in sorted(names))
+        same = (_choices(other) for other in self.records if other.method == record.method)
+        return difference(_choices(record), same)
 
     def definition(self) -> str:
         """The sentence that says what the numbers are."""
@@ -111,19 +107,19 @@ class ThroughputTable:
         calls = self.records[0].protocol
         gpu = self.machine.device != "cpu"
         peak = (
-            "allocated on the GPU, for all that is loaded"
+            "what is allocated on the GPU, for everything that is loaded"
             if gpu
             else "the largest resident set of the process since its start"
         )
-        apart = " They are steps of their own, with a wait for the GPU around each phase." * gpu
+        apart = " They were measured in separate steps, with a wait for the GPU around each phase." * gpu
         return (
             f"Training: steps from one end to the next, images read and the losses checked ({counts}). "
             f"Prediction: calls of {calls.predict_batch} images or of as many as fit the memory "
-            f"({calls.warm_calls} discarded), by networks that have been trained for these steps alone: what "
-            "depends on their answers, such as how many classes a CRF is given when no tags are, is not that "
-            "of a trained one. `end to end` counts reading (of a generated data set: drawing what was not "
-            "drawn before), transfer and the steps before as well. images/s "
-            "are the images of a step or call over its median time; the quartiles are the first and the "
+            f"({calls.warm_calls} discarded), by networks that were trained for these few steps only: times "
+            "that depend on their outputs, such as that of a CRF over the classes found without tags, are "
+            "not those of a fully trained network. `end to end` includes reading (for a generated data set: "
+            "drawing what was not drawn before), transfer and the steps before. images/s are the "
+            "images of a step or call over its median time; the quartiles are the first and the "
             f"third. Peak memory: {peak}. Phases are means.{apart} "
             f"Measured with torch {', '.join(sorted({_torch(r) for r in self.records}))}."
         )
@@ -152,10 +148,8 @@ def _dataset(record: BenchRecord) -> dict[str, Any]:
 
 def _apart(record: BenchRecord, others: Iterable[BenchRecord]) -> str:
     """The options in which data sets of this name differ, as this record has them."""
-    own = _dataset(record)
-    same = [_dataset(other) for other in others if other.dataset == record.dataset]
-    names = {name for other in same for name in {**own, **other} if own.get(name) != other.get(name)}
-    shown = ", ".join(f"{name}={own.get(name)}" for name in sorted(names))
+    same = (_dataset(other) for other in others if other.dataset == record.dataset)
+    shown = difference(_dataset(record), same)
     return f" ({shown})" if shown else ""
 
 
@@ -163,12 +157,7 @@ def _choices(record: BenchRecord) -> dict[str, Any]:
     """All that was chosen for a record, by name."""
     flat: dict[str, Any] = {"seed": record.seed, **plain(record.protocol)}
     flat |= {"precision": record.precision, "filters": record.filter_backend}
-    for number, step in enumerate(record.steps):
-        twice = [s.name for s in record.steps].count(step.name) > 1
-        name = f"{step.name}#{number + 1}" if twice else step.name
-        flat[f"{name} version"] = step.version
-        flat |= {f"{name}.{key}": value for key, value in plain(step.config).items()}
-    return flat
+    return flat | step_options(record.steps)
 
 
 def _flat(line: BenchLine) -> dict[str, Any]:
@@ -183,12 +172,15 @@ def _flat(line: BenchLine) -> dict[str, Any]:
     return {**numbers, **{f"phase_ms[{name}]": value for name, value in line.phases_ms.items()}}
 
 
-def _phase_names(lines: Iterable[BenchLine]) -> list[str]:
+def phase_names(phases: Iterable[Mapping[str, float]]) -> list[str]:
     """The phases that occur, in the order of a step; the rest last."""
-    found = {name for line in lines for name in line.phases_ms}
+    found = {name for own in phases for name in own}
     known = [name for name in PHASES if name in found]
     return [*known, *sorted(found - {*PHASES, REST}), *([REST] if REST in found else [])]
 
 
-def _share(ms: float | None, whole: float) -> str:
-    return "" if ms is None or not whole else f"{ms:.1f} ({100 * ms / whole:.0f} %)"
+def phase_cells(phases: Mapping[str, float], names: Sequence[str], unit: str) -> dict[str, str]:
+    """The sum under `unit`, and of each name its part: "1500.0 (75 %)"; empty for what is not among them."""
+    whole = sum(phases.values())
+    parts = {n: f"{phases[n]:.1f} ({100 * phases[n] / whole:.0f} %)" for n in names if whole and n in phases}
+    return {unit: f"{whole:.1f}", **{name: parts.get(name, "") for name in names}}

@@ -44,7 +44,7 @@ class RunContext:
     data: Mapping[str, Any] = field(default_factory=dict)  # names what is learned from, for shared work
     say: Callable[[str], None] = print
     renewed: set[Path] | None = (
-        None  # folders made anew by this run; shared ones join them at their first use
+        None  # folders made again by this run; shared ones join them at their first use
     )
     costs: dict[Path, Cost] = field(default_factory=dict)  # of shared work, whoever did it
     away: float = 0.0  # seconds of this session inside shared work

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wsssbench.artifacts import artifact_name, most_bytes
 from wsssbench.errors import WsssError, size_text
-from wsssbench.judging.cell_judging import cell_kinds, is_tuned_elsewhere
-from wsssbench.planning.cells import Cell, PlannedStep
-from wsssbench.planning.plan import judged_step
+from wsssbench.machine.hardware import Hardware
+from wsssbench.planning.cells import Cell, PlannedStep, artifact_name
+from wsssbench.planning.plan import cell_kinds, is_tuned_elsewhere, judged_step
 from wsssbench.running.fits import chain_of, read_fit
-from wsssbench.types import Dataset, Kind
+from wsssbench.types import Dataset, DatasetCard, Kind
 
+SLOW_PX = 250  # a CRF of 100 x 100 pixels and 21 labels took 84 s by the exact filter on two cores: x 39 here
 WORDS = {"maps": "maps", "probs": "probabilities"}  # what takes room; pictures of labels are small
 
 
@@ -41,31 +41,39 @@ def judged_demands(cell: Cell) -> Iterator[Demand]:
         yield from _taken(planned, cell.split, len(ids), tags_given=stage.tags_given)
 
 
-def learned_demands(cell: Cell) -> Iterator[Demand]:
-    """What the steps learn from that are not fitted yet, and what a threshold is tuned on."""
+def learned_demands(cell: Cell, *, fitted: bool = False) -> Iterator[Demand]:
+    """What the steps learn from that are not fitted yet (or also what `fitted` ones learned from), and what
+    a threshold is tuned on."""
     card, judged = cell.trial.dataset.card, judged_step(cell.trial.steps, cell.stage)
     images = len(cell.trial.dataset.ids(card.fit_split)[: cell.identity.terms.limit])
     for planned in chain_of(judged):
-        if planned.before is not None and planned.learns_from and not read_fit(planned):
+        if planned.before is not None and planned.learns_from and (fitted or not read_fit(planned)):
             kinds = frozenset(planned.learns_from)
             yield from _whole(planned.before, kinds, card.fit_split, images, tags_given=True)
     if is_tuned_elsewhere(cell):
         maps, given = frozenset[Kind]({"maps"}), cell.stage.tags_given
-        yield from _whole(judged, maps, card.label_split, len(cell.tuned_on), tags_given=given)
+        yield from _whole(
+            judged, maps, card.label_split, len(cell.tuned_on), tags_given=given, part=cell.tuned_on
+        )
 
 
 def _whole(
-    planned: PlannedStep, kinds: frozenset[Kind], split: str, images: int, *, tags_given: bool
-) -> Iterator[Demand]:
+    planned: PlannedStep, kinds: frozenset[Kind], split: str, images: int,
+    *, tags_given: bool, part: Sequence[str] | None = None,
+) -> Iterator[Demand]:  # fmt: skip
     """`kinds` of a step, and what they are made from."""
-    yield Demand(planned, artifact_name(split, tags_given), kinds, split, tags_given, images)
-    yield from _taken(planned, split, images, tags_given=tags_given)
+    name = artifact_name(split, tags_given, part=part)
+    yield Demand(planned, name, kinds, split, tags_given, images)
+    yield from _taken(planned, split, images, tags_given=tags_given, part=part)
 
 
-def _taken(planned: PlannedStep, split: str, images: int, *, tags_given: bool) -> Iterator[Demand]:
+def _taken(
+    planned: PlannedStep, split: str, images: int, *, tags_given: bool, part: Sequence[str] | None = None
+) -> Iterator[Demand]:
     """What a step takes of the one before when it predicts."""
     if planned.before is not None and planned.takes:
-        yield from _whole(planned.before, frozenset(planned.takes), split, images, tags_given=tags_given)
+        kinds = frozenset(planned.takes)
+        yield from _whole(planned.before, kinds, split, images, tags_given=tags_given, part=part)
 
 
 # --------------------------------------------------------------------------------------------------- disk
@@ -110,6 +118,8 @@ def _bytes(dataset: Dataset, demand: Demand, kind: Kind) -> int:
         planes = demand.images * (classes + (kind == "probs"))
     else:
         planes = sum(int(dataset.tags(id).sum()) for id in dataset.ids(demand.split)[: demand.images])
+    from wsssbench.artifacts import most_bytes
+
     return most_bytes(kind, demand.images, planes, cells)
 
 
@@ -130,3 +140,11 @@ def too_little(found: Sequence[Room], runs: Path) -> list[str]:
     if free >= total:
         return []
     return [f"warning: {size_text(free)} are free in {there}; `wsssbench clean --artifacts` makes room later"]
+
+
+def slow_filter(card: DatasetCard, hardware: Hardware) -> list[str]:
+    """A warning where a filter would take an hour and more for one image of the data set."""
+    if hardware.filter_backend != "exact" or hardware.device != "cpu" or card.image_px < SLOW_PX:
+        return []
+    what = "--filter exact sums over all pairs of pixels: on a CPU the CRF of one image of"
+    return [f"warning: {what} {card.name} ({card.image_px} px) takes an hour or more; lattice takes seconds"]

@@ -51,7 +51,7 @@ from wsssbench.running.fits import (
 from wsssbench.running.isolation.marks import isolation_of, lacks_isolation
 from wsssbench.running.screen.cell_lines import cell_line, counted, reason_of
 from wsssbench.running.screen.tasks import Task
-from wsssbench.running.steps import StepRunner
+from wsssbench.running.step_runner import StepRunner
 from wsssbench.scores.counts_table import COUNTS
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Engine:
             "hashes": hashes or {},
             **({"deterministic": True} if is_deterministic() else {}),
             **({"processes": shared} if (shared := sharing_processes(cell.trial)) else {}),
-            **isolation_of(cell, judged_step(cell.trial.steps, cell.stage), self.steps.sandbox),
+            **isolation_of(cell, self.steps.sandbox),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         return Record(cell.key, status, cell.trial.method, cell.identity, scores, timing, seen, reason)

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from wsssbench.artifacts import ArtifactFolder, artifact_name
 from wsssbench.files.atomic import atomic_write_text
 from wsssbench.identity import plain
-from wsssbench.machine.timing import Cost
-from wsssbench.planning.cells import Cell, PlannedStep, Trial
+from wsssbench.planning.cells import Cell, PlannedStep, Trial, artifact_name
 from wsssbench.planning.made_by import code_hash, has_code, trial_code
 from wsssbench.planning.plan import judged_step
 from wsssbench.records.store import FITTED
+
+if TYPE_CHECKING:
+    from wsssbench.artifacts import ArtifactFolder
+    from wsssbench.machine.timing import Cost
 
 WRITTEN = {"step", "seconds", "images", "phases"}
 
@@ -91,5 +93,5 @@ def _predict_costs(cell: Cell, artifacts: ArtifactFolder) -> list[dict[str, floa
     name = artifact_name(cell.split, cell.stage.tags_given)
     while planned.before is not None and planned.takes:
         planned = planned.before
-        costs.append(ArtifactFolder(planned.folder / "artifacts" / name).cost())
+        costs.append(type(artifacts)(planned.folder / "artifacts" / name).cost())
     return costs

@@ -9,6 +9,7 @@ from typing import Any
 from wsssbench.errors import WsssError
 from wsssbench.planning.recipes import resolve_recipe
 from wsssbench.planning.settings import (
+    FIELDS,
     Settings,
     check_names,
     find_settings,
@@ -20,9 +21,13 @@ from wsssbench.plugins.options import option_names
 from wsssbench.plugins.table import Plugins
 
 
-def open_plugins(files: Iterable[Path], table: Plugins | None = None) -> Plugins:
-    """Everything installed (or `table`), and the local files."""
-    plugins = Plugins() if table is None else table
+def open_plugins(files: Iterable[Path], *, isolate: bool = False) -> Plugins:
+    """Everything installed, and the local files; with `isolate` no stranger's step is imported here."""
+    plugins = Plugins()
+    if isolate:
+        from wsssbench.running.isolation.planning import isolated_plugins
+
+        plugins = isolated_plugins()
     for path in files:
         plugins.add_file(path)
     return plugins
@@ -31,26 +36,21 @@ def open_plugins(files: Iterable[Path], table: Plugins | None = None) -> Plugins
 def open_settings(
     flags: Mapping[str, Any], config: Path | None, options: Sequence[str], weights: Sequence[str] = ()
 ) -> tuple[Settings, Plugins]:
-    """Settings (defaults < file < flags < -o, --weights) with every name checked, and the plugins.
-
-    With `isolate` no stranger's step is imported here, whatever the command.
-    """
+    """Settings (defaults < file < flags < -o, --weights) with every name checked, and the plugins."""
     settings = load_settings(find_settings(config), flags)
-    plugins = open_plugins(settings.plugins, _table(settings))
+    plugins = open_plugins(settings.plugins, isolate=settings.isolate)
     steps, datasets = plugins.names("steps"), plugins.names("datasets")
     check_names(settings, steps, datasets)
     settings = with_options(settings, options, steps, datasets)
-    return (
-        with_weights(settings, weights, taking_weights(settings, plugins)) if weights else settings
-    ), plugins
+    if weights:
+        settings = with_weights(settings, weights, taking_weights(settings, plugins))
+    return settings, plugins
 
 
-def _table(settings: Settings) -> Plugins | None:
-    if not settings.isolate:
-        return None
-    from wsssbench.running.isolation.planning import isolated_plugins
-
-    return isolated_plugins(True)
+def open_flags(flags: Mapping[str, Any]) -> tuple[Settings, Plugins]:
+    """The same of the flags of a command that has settings, options, weights and --config by these names."""
+    asked = {name: flags[name] for name in FIELDS if name in flags}
+    return open_settings(asked, flags["config"], flags["options"], flags["weights"])
 
 
 def default_runs() -> Path:

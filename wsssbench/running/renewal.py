@@ -1,4 +1,4 @@
-"""Which folders of steps a run that makes everything anew (`--rerun`) has made anew already: it may do so
+"""Which folders of steps a run that makes everything again (`--rerun`) has made again already: it may do so
 once. Where several processes make one run together, they note it on disk. What is fitted is not known."""
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from wsssbench.files.atomic import atomic_write_text
 
 
 class Renewed(set[Path]):
-    """Folders that were made anew. With `notes`, a folder, also those that other processes have noted there.
+    """Folders that were made again. With `notes`, a folder, also those that other processes have noted there.
 
     Ask and add while holding the folder that it is about: two processes must not both find it missing.
     """

@@ -26,7 +26,7 @@ TOLERANCE = 0.0075  # of the image diagonal; BSDS, and Csurka et al. for semanti
 
 
 def outline(labels: Mask) -> Bools:
-    """(H, W): pixels one of whose four neighbours has another label; the image border is no outline."""
+    """(H, W): pixels one of whose four neighbours has another label; the image border is not an outline."""
     edge = np.zeros(labels.shape, bool)
     rows, columns = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]
     edge[1:] |= rows

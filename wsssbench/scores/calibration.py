@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wsssbench.errors import BadData
+from wsssbench.masks import largest_plane
 from wsssbench.metrics import PixelMetric, per_class_percent, percent
-from wsssbench.scores.histogram import checked_scores, largest_plane, thresholds_below, truth_pixels
+from wsssbench.scores.histogram import checked_scores, thresholds_below, truth_pixels
 from wsssbench.types import IGNORE, Counts
 
 if TYPE_CHECKING:
@@ -55,8 +56,8 @@ class Calibration(PixelMetric):
         """number, hits and confidence (in 2**-20), (2, 15) each: pixels with truth whose argmax is background
         and foreground, by bin. BadData, naming `where` or `truth`, for impossible probabilities or labels."""
         truth_pixels(gold, classes, truth)
-        planes = _checked(output, classes, where)
-        label, confidence = largest_plane(planes, range(classes + 1), gold.shape, -1)
+        probs = _checked(output, classes, where)
+        label, confidence = largest_plane(probs, range(len(probs)), gold.shape, -1)
         confidence = np.clip(confidence, 0, 1)  # resizing may round to above 1
         known = gold != IGNORE
         label, confidence, gold = label[known], confidence[known], gold[known]
@@ -84,8 +85,8 @@ def _checked(probs: NDArray[np.float32], classes: int, where: object) -> NDArray
     planes = np.asarray(probs, np.float32)
     off = float(np.abs(planes.sum(0) - 1).max())
     if off > SUM_WITHIN:
-        hint = "scores that are no probabilities have no calibration"
-        raise BadData(f"probabilities miss a sum of 1 by {off:.3g}", where=where, hint=hint)
+        hint = "calibration is defined for probabilities only: leave the metric out for other scores"
+        raise BadData(f"the sum of probabilities differs from 1 by {off:.3g}", where=where, hint=hint)
     return planes
 
 

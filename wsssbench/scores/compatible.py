@@ -139,7 +139,7 @@ def voc_devkit(counts: Counts, classes: int) -> FieldScore:
 def mmseg(counts: Counts, classes: int) -> FieldScore:
     """IoUMetric of MMSegmentation with its defaults (ignore_index=255, nan_to_num=None).
 
-    Truth 255 is dropped; a predicted 255 falls out of its histograms without a word: a false negative and no
+    Truth 255 is dropped; a predicted 255 silently falls out of its histograms: a false negative and no
     false positive, as in ours. Unlike ours: a class that is predicted but has no truth enters the mean with
     0. Classes with neither are NaN, skipped. It sums in float32 and rounds to two decimals; this does not.
     """

@@ -102,7 +102,7 @@ class Activation(ConfusionMetric):
     over_activation_k = FP_k / TP_k, under_activation_k = FN_k / TP_k; the means run over the foreground
     classes, as the background's errors are the foreground's turned round. Unbounded ratios, not percentages:
     1 is as many wrong pixels as right ones. A class with truth but without any hit has no ratio: it is left
-    out of the means and listed in `never_hit`, so that a low mean with a long list is no success.
+    out of the means and listed in `never_hit`, so that a low mean with a long list is not read as a success.
     """
 
     name = "activation"

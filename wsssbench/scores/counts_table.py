@@ -125,7 +125,7 @@ class CountsTable:
     def load(cls, path: Path | str) -> CountsTable:
         """Read what `save` wrote; BadData names a missing, truncated or foreign file."""
         if not Path(path).exists():
-            raise BadData("no such counts", where=path, hint=AGAIN)
+            raise BadData("the file of counts does not exist", where=path, hint=AGAIN)
         try:
             file = read_npz(path)
             ids = tuple(str(id) for id in file["ids"])
@@ -140,7 +140,7 @@ class CountsTable:
             len(column) and not 0 <= column.min() <= column.max() <= limit
             for column, limit in zip(columns, most, strict=True)
         ):
-            raise BadData("counts disagree with themselves", where=path, hint=AGAIN)
+            raise BadData("the columns of the counts do not fit each other", where=path, hint=AGAIN)
         return cls(ids, image.astype(np.int32), gold, predicted, pixels, more)
 
 
@@ -152,9 +152,9 @@ def _check_shards(found: Sequence[str], wanted: Mapping[str, int]) -> None:
     for what, ids in (("in no shard", missing), ("in two shards", twice), ("of another split", strange)):
         if ids:
             what = f"{len(ids)} images are {what}, the first is {ids[0]}"
-            raise BadData(what, where="counts", hint="give every shard of one split once")
+            raise BadData(what, where="counts", hint="give each shard of one split exactly once")
     if not found:
-        raise BadData("no counts to put together", where="counts", hint="give the shards of a split")
+        raise BadData("there are no counts to combine", where="counts", hint="give the shards of one split")
 
 
 def _column(values: NDArray[Any]) -> NDArray[np.int64]:

@@ -7,13 +7,13 @@ histogram means, and which pixels go into it, is the business of each metric and
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.masks import resize_bilinear
+from wsssbench.masks import largest_plane
+from wsssbench.metrics import wrong_labels
 from wsssbench.types import IGNORE, Maps
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def truth_pixels(gold: Mask, classes: int, truth: object = "") -> NDArray[np.int
     pixels = np.bincount(gold.ravel(), minlength=IGNORE + 1).astype(np.int64)
     wrong = np.flatnonzero(pixels[classes + 1 : IGNORE]) + classes + 1
     if len(wrong):
-        values = ", ".join(str(v) for v in wrong[:5])
-        hint = f"labels are 0 for background, 1..{classes} for classes, {IGNORE} for none"
-        raise BadData(f"truth has label {values}, outside 0..{classes}", where=truth, hint=hint)
+        raise wrong_labels("truth", wrong, classes, truth)
     return pixels[: classes + 1]
 
 
@@ -51,7 +49,9 @@ def checked_scores(values: Floats, name: str, shape: tuple[int | None, ...], whe
         wanted = ", ".join("any" if size is None else str(size) for size in shape)
         raise BadData(f"{name} are {values.shape} {values.dtype}, not ({wanted}) floats", where=where)
     if values.size and not (values.min() >= 0 and values.max() <= 1):  # false for NaN, too
-        raise BadData(f"{name} have values outside 0..1", where=where, hint="scale them, or mend NaN")
+        raise BadData(
+            f"{name} have values outside 0..1", where=where, hint="scale the values to 0..1, and remove NaN"
+        )
     return values
 
 
@@ -70,26 +70,10 @@ def checked_maps(maps: Maps, classes: int, where: object = "") -> Maps:
 def largest_map(maps: Maps, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Class + 1 of the largest map of each pixel and its value, (H, W) each, after resizing to `shape`.
 
-    0 and 0.0 where no map is positive: the labels of `wsssbench.masks.threshold_labels` at any t >= 0 are
-    these where the value exceeds t.
+    0 and 0.0 where no map is positive. At a tie the lower class wins, as in
+    `wsssbench.masks.threshold_labels`: its labels at any t >= 0 are these where the value exceeds t.
     """
-    return largest_plane(maps.values, (maps.classes + 1).tolist(), shape, 0)
-
-
-def largest_plane(
-    planes: Floats, labels: Iterable[int], shape: tuple[int, int], above: float
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Label of the largest of the planes at each pixel and its value, (H, W) each, after resizing to `shape`.
-
-    0 and `above` where none is above that. At a tie the first wins; plane by plane, to save memory.
-    """
-    value, winner = np.full(shape, above, np.float32), np.zeros(shape, np.uint8)
-    for plane, label in zip(planes, labels, strict=True):
-        here = resize_bilinear(plane[None], shape)[0]
-        larger = here > value
-        np.copyto(value, here, where=larger)
-        winner[larger] = label
-    return winner, value
+    return largest_plane(maps.values, (int(k) + 1 for k in maps.classes), shape, 0)
 
 
 def unbroken_run(good: NDArray[np.bool_], start: int) -> tuple[int, int]:

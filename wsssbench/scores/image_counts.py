@@ -126,8 +126,8 @@ def from_members(members: Mapping[str, NDArray[Any]], images: int) -> dict[str, 
             tuple(shape.tolist()), image.astype(np.int32), cell.astype(np.int32), value.astype(np.int64)
         )
         if math.prod(arrays.shape) > MOST_CELLS:
-            raise ValueError(f"{name} claims the shape {arrays.shape}")
+            raise ValueError(f"{name} has the impossible shape {arrays.shape}")
         if len({len(image), len(cell), len(value)}) > 1 or not arrays.fits(images):
-            raise ValueError(f"{name} disagrees with itself")
+            raise ValueError(f"{name} has columns that do not fit each other")
         found.setdefault(metric, {})[part] = arrays
     return found

@@ -69,8 +69,8 @@ def outline_band(gold: Mask) -> Bools:
     """(H, W): pixels within 2 % of the image diagonal of an outline between object and background.
 
     Width, distance and void as in Boundary IoU (`wsssbench.scores.boundary`: void is filled with the nearest
-    label). Other than there, the image border is no outline, and neither is the line between two classes: to
-    err there is to swap them. An object thinner than twice the band lies in it as a whole.
+    label). Unlike there, the image border is not an outline, and neither is the line between two classes: an
+    error there swaps them. An object thinner than twice the band lies in it as a whole.
     """
     if (gold == IGNORE).all():
         return np.zeros(gold.shape, bool)
@@ -129,8 +129,8 @@ class ErrorLadder(PixelMetric):
 
     The kinds are those of `error_kinds`, the tags of an image the classes in its mask. They are disjoint and
     hold every wrong pixel, so that repairing all makes 100 %. Gains of one kind alone (TIDE's way, Bolya et
-    al., ECCV 2020) do not depend on an order and do not add up, as mIoU is no sum of errors; the steps of the
-    ladder do add up and depend on the order, which is that of KINDS. Repairing never lowers mIoU.
+    al., ECCV 2020) do not depend on an order and do not add up, as mIoU is not a sum of errors; the steps of
+    the ladder do add up and depend on the order, which is that of KINDS. Repairing never lowers mIoU.
     """
 
     name = "error_ladder"

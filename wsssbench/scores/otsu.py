@@ -46,8 +46,10 @@ def otsu(histogram: NDArray[np.int64]) -> float:
     total, whole = float(histogram.sum()), float((histogram * np.arange(n)).sum())
     divides = (low > 0) & (low < total)
     if not divides.any():
-        hint = "are the maps empty? name a threshold"
-        raise BadData("values of the maps are all alike: nothing to divide", where="otsu", hint=hint)
+        hint = "check that the maps are not empty, or choose a fixed threshold"
+        raise BadData(
+            "all values of the maps are alike, so no threshold divides them", where="otsu", hint=hint
+        )
     weights = np.where(divides, low * (total - low), 1.0)
     between = np.where(divides, (whole * low - total * mass) ** 2 / weights, -1.0)
     first, last = unbroken_run(between == between.max(), int(between.argmax()))

@@ -1,6 +1,6 @@
 """Where a method errs: IoU and recall over slices of the judged images, from their confusions alone.
 
-The truth's rows of an image's confusion tell which classes it shows and how large they are, so slices need
+The truth's rows of an image's confusion show which classes it shows and how large they are, so slices need
 the `CountsTable` of a split and no masks; which files it comes from must not enter.
 """
 
@@ -98,9 +98,9 @@ def _class_numbers(pixels: ImagePixels) -> list[SliceMembers]:
 def _sizes(table: CountsTable, pixels: ImagePixels) -> list[SliceMembers]:
     """Each class over the images in which it is small, medium or large; means over the slice's own classes.
 
-    The size of class k in an image is the area of all its truth pixels (objects are not told apart) over that
-    of the image, void included: below 5 %, 5 to 20 % (both included), above 20 %. IoU_k and recall_k pool the
-    images in which class k has that size; what is taken for k in images without it is in no slice.
+    The size of class k in an image is the area of all its truth pixels (objects are not distinguished) over
+    that of the image, void included: below 5 %, 5 to 20 % (both included), above 20 %. IoU_k and recall_k
+    pool the images in which class k has that size; what is taken for k in images without it is in no slice.
     """
     area = np.zeros(len(table.ids), np.int64)
     np.add.at(area, table.image, table.pixels)
@@ -112,7 +112,7 @@ def _sizes(table: CountsTable, pixels: ImagePixels) -> list[SliceMembers]:
 def _company(pixels: ImagePixels) -> list[SliceMembers]:
     """Each class over the images that show it alone, and over those that show other classes as well.
 
-    Co-occurring classes are what image tags cannot tell apart. The means run over the classes that are found
+    Co-occurring classes are what image tags cannot separate. The means run over the classes that are found
     in both slices, so that they differ by the company and not by the class.
     """
     others = (pixels.truth[:, 1:] > 0).sum(1) > 1

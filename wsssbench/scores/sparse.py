@@ -7,7 +7,7 @@ follows from the confusion matrix; the confidences that the labels were cut by m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from wsssbench.metrics import (
     percent,
 )
 from wsssbench.types import Counts
-
-if TYPE_CHECKING:
-    pass
 
 
 class PrecisionAtCoverage(ConfusionMetric):

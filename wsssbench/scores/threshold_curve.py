@@ -69,7 +69,9 @@ def best_threshold(counts: Counts, classes: int) -> float:
     values = curve(counts, classes)
     if np.isnan(values).any():
         hint = "choose the threshold on images with masks"
-        raise BadData("no pixel has a truth to choose a threshold by", where="threshold_curve", hint=hint)
+        raise BadData(
+            "no pixel has a truth by which a threshold could be chosen", where="threshold_curve", hint=hint
+        )
     first, last = unbroken_run(values >= values.max(), int(values.argmax()))
     return ((first + last) // 2) / STEPS
 
@@ -102,7 +104,7 @@ class ThresholdCurve(PixelMetric):
     size, the largest map's class where it exceeds t, else background; an image without maps is background at
     every t. SEAM (Wang et al., CVPR 2020) prints such a curve over 0.00 ... 0.59 to choose its threshold by
     masks. `best_miou` is therefore an oracle: what a threshold chosen on the judged images themselves would
-    reach, a ceiling that no policy without masks need attain. `plateau` tells how little the choice matters.
+    reach, a ceiling that no policy without masks need attain. `plateau` shows how little the choice matters.
     """
 
     name = "threshold_curve"

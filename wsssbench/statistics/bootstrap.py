@@ -1,4 +1,4 @@
-"""Images and seeds drawn anew, thousands of times, and how a score varies over the draws.
+"""Images and seeds resampled thousands of times, and how a score varies over the draws.
 
 Columns of numbers that add up over images come in, replicates of scores go out. What a column or a score
 means, files, records and tables must not enter.
@@ -33,7 +33,7 @@ def replicates(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Floats:
-    """(resamples, ...) scores, the mean over seeds, each of images and seeds drawn anew with replacement.
+    """(resamples, ...) scores, the mean over seeds, each of images and seeds drawn with replacement.
 
     `tables[s]` and `strata[s]` belong to training seed s. Where all seeds judge the `same_images`, these are
     drawn, the same for all seeds, within strata; then seeds are drawn. Where each seed has images of its own,
@@ -93,7 +93,7 @@ def less(score: Score) -> Score:
 
 
 def points(tables: Sequence[Columns], score: Score) -> Floats:
-    """(S, ...) the score of each seed's own images, none drawn anew."""
+    """(S, ...) the score of each seed's own images, without resampling."""
     return np.stack([score(table.sum(0, dtype=np.float64)[None])[0] for table in tables])
 
 

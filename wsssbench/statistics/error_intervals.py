@@ -1,4 +1,4 @@
-"""How sure the numbers of the error ladder and of the slices are: with images and seeds drawn anew.
+"""How sure the numbers of the error ladder and of the slices are: with images and seeds resampled.
 
 Tables of counts come in, numbers with intervals go out, by the words that name them. What is printed of them,
 records and files must not enter; how images and seeds are drawn is `wsssbench.statistics.bootstrap`.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Estimates: TypeAlias = Mapping[Name, "Estimate"]
 
 RESAMPLES = 2000  # for intervals alone: the tails need no more
-FEW = 5  # images: fewer do not tell how they vary
+FEW = 5  # images: fewer do not show how they vary
 STEPS = tuple(KINDS[: n + 1] for n in range(len(KINDS)))
 LADDER_NAMES: tuple[Name, ...] = (
     ("miou",),

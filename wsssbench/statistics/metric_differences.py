@@ -1,8 +1,8 @@
 """Differences of two methods in any metric: from what it has counted in each image, as far as that was kept,
 else from the scores of each seed alone.
 
-A metric's own `score` is asked for every resample, so that a stranger's metric has intervals too; the scores
-of `wsssbench.statistics.paired` are faster and need not be asked for here. Files must not enter.
+A metric's own `score` is called for every resample, so that a third-party metric has intervals too; the
+scores of `wsssbench.statistics.paired` are faster and need not be asked for here. Files must not enter.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Difference:
     difference: float
     low: float  # interval of 95 %
     high: float
-    p: float  # two-sided, that there is no difference
+    p: float  # two-sided, of the hypothesis of no difference
     smallest: float  # difference that such data would have shown in four of five studies
     over: str = ""  # what was drawn: images, seeds, images and seeds
     adjusted: float = float("nan")  # p for the number of methods (Holm)

@@ -6,8 +6,8 @@ method or data set is known here.
 """
 
 from wsssbench.testing.contracts import BrokenContract
-from wsssbench.testing.data import check_dataset
-from wsssbench.testing.metrics import check_metric
-from wsssbench.testing.steps import check_step
+from wsssbench.testing.dataset_contract import check_dataset
+from wsssbench.testing.metric_contract import check_metric
+from wsssbench.testing.step_contract import check_step
 
 __all__ = ["BrokenContract", "check_dataset", "check_metric", "check_step"]

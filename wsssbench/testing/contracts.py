@@ -1,4 +1,4 @@
-"""What becomes of contracts: each holds or is broken with one sentence, and all are told together."""
+"""Collects which contracts hold and which are broken, one sentence each, and reports all together."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Contracts:
         self.broken: dict[str, str] = {}
 
     def expect(self, ok: bool, contract: str, found: object) -> bool:
-        """Note whether `contract` holds; `found` says what was there instead."""
+        """Record whether `contract` holds; `found` says what was found instead."""
         if ok:
             self.held[contract] = None
         else:
@@ -44,7 +44,7 @@ class Contracts:
         """What happens inside must not raise; where it does, the rest cannot be tested."""
         try:
             yield
-        except Exception as error:  # whatever a stranger's code does
+        except Exception as error:  # whatever the code of a plugin author does
             first = next(iter(str(error).splitlines()), "")
             self.expect(False, contract, f"it raised {type(error).__name__}: {first}{_place(error)}")
             raise BrokenContract(self.name, tuple(self.broken.values())) from error

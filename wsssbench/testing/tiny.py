@@ -1,7 +1,7 @@
 """A made-up data set of a few small images, for contract tests: two classes, sizes that differ, void borders.
 
-It is no benchmark: it exists so that the harness can run a step without knowing any data set. It notes what
-is read from it.
+It is not a benchmark: it exists so that the harness can run a step without knowing any data set. It notes
+what is read from it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class TinyDataset(Dataset):
         self.forget()
 
     def forget(self) -> None:
-        """Start anew to note in `reads` which ids' images, tags and masks are read."""
+        """Empty `reads` and note there from now on which ids' images, tags and masks are read."""
         self.reads: dict[str, set[str]] = {"image": set(), "tags": set(), "mask": set()}
 
     def ids(self, split: str) -> tuple[str, ...]:

@@ -1,29 +1,20 @@
 """The clock of a measurement: laps of trainings from the calls of `progress`, and where each lap's time went.
 
 Throughput comes from laps in which nothing waits for the device but the end of the step. Where a device
-works asynchronously, phases cannot be told so: they come from laps of their own, after the measured ones, in
-which every phase begins and ends with a wait. Nothing here knows what is trained.
+works asynchronously, phases cannot be measured so: they come from laps of their own, after the measured
+ones, in which every phase begins and ends with a wait. Nothing here knows what is trained.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from wsssbench.throughput.device import Instruments
-from wsssbench.throughput.record import BenchLine, BenchProtocol, bench_line
-
-
-@dataclass(frozen=True)
-class Lap:
-    """One step of a training, or one call of a predictor."""
-
-    seconds: float
-    images: int
-    phases: Mapping[str, float]  # seconds, no more than the lap's together; empty where they are not known
+from wsssbench.throughput.record import BenchLine, BenchProtocol, Lap, bench_line
 
 
 @dataclass
@@ -95,7 +86,7 @@ class Clock:
         told = training.laps[first + count :][:count] if self.tools.asynchronous else measured
         if not measured:
             return None
-        return line_of(training.step, training.what, measured, told, training.peak)
+        return bench_line(training.step, training.what, measured, told, training.peak)
 
     # ---------------------------------------------------------------------------------------------- phases
 
@@ -117,7 +108,7 @@ class Clock:
             self._stack.pop()
 
     def take(self) -> dict[str, float]:
-        """Seconds by phase since the last call; nothing where phases cannot be told."""
+        """Seconds by phase since the last call; nothing where phases cannot be measured."""
         self._settle()
         taken = dict(self._taken) if self.phases_told else {}
         self._taken.clear()
@@ -131,9 +122,3 @@ class Clock:
         if self._stack:
             self._taken[self._stack[-1]] += now - self._mark
         self._mark = now
-
-
-def line_of(step: str, what: str, measured: list[Lap], told: list[Lap], peak: int | None) -> BenchLine:
-    """The numbers of `measured` laps, and the phases of those that tell them."""
-    seconds, images = [lap.seconds for lap in measured], [lap.images for lap in measured]
-    return bench_line(step, what, seconds, images, [(lap.seconds, lap.phases) for lap in told], peak)

@@ -5,48 +5,27 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Protocol
 
 from wsssbench.throughput.record import Machine
 
 
-class Instruments(Protocol):
-    """A clock and a memory gauge."""
+class Instruments:
+    """A clock and a memory gauge for the processor: calls return when they are done."""
 
-    asynchronous: bool  # work goes on after the call that started it has returned
+    asynchronous = False  # whether work goes on after the call that started it has returned
 
     def now(self) -> float:
         """Seconds since some moment."""
-        ...
-
-    def synchronise(self) -> None:
-        """Wait until all started work is done."""
-        ...
-
-    def reset_peak(self) -> None:
-        """Forget the largest memory so far, where that can be."""
-        ...
-
-    def peak_bytes(self) -> int | None:
-        """The largest memory since `reset_peak`; None where it is not known."""
-        ...
-
-
-class CpuInstruments:
-    """The processor: calls return when they are done. The peak is the process's, since its start."""
-
-    asynchronous = False
-
-    def now(self) -> float:
         return time.perf_counter()
 
     def synchronise(self) -> None:
-        return None
+        """Wait until all started work is done."""
 
     def reset_peak(self) -> None:
-        return None
+        """Forget the largest memory so far, where that can be; the process's is since its start."""
 
     def peak_bytes(self) -> int | None:
+        """The largest memory since `reset_peak`; None where it is not known."""
         try:
             from resource import RUSAGE_SELF, getrusage
         except ImportError:  # Windows
@@ -55,7 +34,7 @@ class CpuInstruments:
         return int(getrusage(RUSAGE_SELF).ru_maxrss) * unit
 
 
-class CudaInstruments(CpuInstruments):
+class CudaInstruments(Instruments):
     """A CUDA device: calls return at once. The peak is what torch allocated there, for whatever is loaded."""
 
     asynchronous = True
@@ -84,7 +63,7 @@ class CudaInstruments(CpuInstruments):
 
 def instruments_of(device: str) -> Instruments:
     """Those of "cpu", "cuda" or "cuda:N"."""
-    return CudaInstruments(device) if device.startswith("cuda") else CpuInstruments()
+    return CudaInstruments(device) if device.startswith("cuda") else Instruments()
 
 
 def machine_of(device: str) -> Machine:

@@ -15,11 +15,10 @@ import numpy as np
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.machine.hardware import Hardware
 from wsssbench.planning.cells import PlannedStep, Trial
-from wsssbench.planning.plan import learned_content
 from wsssbench.plugins.contract import as_predictor
 from wsssbench.throughput.chain import links_of, read_pictures, run_links
 from wsssbench.throughput.clock import Clock
-from wsssbench.throughput.context import MeasuringContext
+from wsssbench.throughput.measuring_context import MeasuringContext
 from wsssbench.types import Artifacts, Dataset, Kind, Maps, Outputs, Predictor, View
 
 BLANK_STRIDE = 8  # of blank maps and probabilities
@@ -46,21 +45,10 @@ class Fitter:
     def _fit(self, planned: PlannedStep, given: Artifacts, clock: Clock, place: str) -> Predictor:
         workdir = self.folder / place / planned.folder.name
         workdir.mkdir(parents=True, exist_ok=True)
-        ctx = MeasuringContext(
-            device=self.hardware.device,
-            precision=self.hardware.precision,
-            filter_backend=self.hardware.filter_backend,
-            card=self.trial.dataset.card,
-            workdir=workdir,
-            limit=None,
-            run_seed=self.trial.seed,
-            step=planned.name,
-            data=learned_content(self.trial.dataset),
-            say=self.say,
-            step_limit=clock.laps,
-            clock=clock,
-            owner=planned.name,
-        )
+        ctx = MeasuringContext.of(
+            self.trial, replace(planned, folder=workdir), self.hardware, None, self.say,
+            step_limit=clock.laps, clock=clock, owner=planned.name,
+        )  # fmt: skip
         return as_predictor(planned.step.fit(self._view(planned), given, ctx))
 
     def _view(self, planned: PlannedStep) -> View:

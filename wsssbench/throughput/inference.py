@@ -4,7 +4,7 @@ split that is labelled, each step of the recipe that this takes; alone, and from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -14,11 +14,9 @@ from wsssbench.planning.plan import judged_kind, judged_step, nothing_to_say, sk
 from wsssbench.planning.stages import STAGES
 from wsssbench.running.predicting import looks_up
 from wsssbench.throughput.chain import Link, links_of, read_pictures, run_link
-from wsssbench.throughput.clock import Clock, Lap, line_of
+from wsssbench.throughput.clock import Clock
+from wsssbench.throughput.record import BenchLine, Lap, bench_line
 from wsssbench.types import Outputs, Predictor
-
-if TYPE_CHECKING:
-    from wsssbench.throughput.record import BenchLine
 
 ASKED = (STAGES["seg"], STAGES["pseudo"])  # plain segmentation, and labels of training images
 
@@ -88,9 +86,9 @@ class Inference:
                 continue  # it reads what was made elsewhere
             alone, whole = ([lap[number][way] for lap in laps] for way in (0, 1))
             name = link.planned.name
-            lines.append(line_of(name, f"predict {question.where}", alone[:count], [], peak))
+            lines.append(bench_line(name, f"predict {question.where}", alone[:count], [], peak))
             told = whole[-count:]  # on the CPU the measured ones
-            lines.append(line_of(name, f"end to end {question.where}", whole[:count], told, peak))
+            lines.append(bench_line(name, f"end to end {question.where}", whole[:count], told, peak))
         return lines
 
     def _laps(self, question: Question, ids: Sequence[str], batch: int) -> list[list[tuple[Lap, Lap]]]:

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
 
 import torch
 
@@ -19,6 +15,7 @@ from wsssbench.errors import WsssError
 from wsssbench.identity import plain
 from wsssbench.machine.env import provenance
 from wsssbench.machine.hardware import Hardware
+from wsssbench.machine.interrupts import Interrupts
 from wsssbench.planning.cells import Trial
 from wsssbench.planning.made_by import trial_code
 from wsssbench.throughput.clock import Clock
@@ -40,10 +37,11 @@ def bench_trial(
     WsssError (and whatever a step raises) where it cannot be measured; nothing is left on disk in any case.
     """
     load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-    with temporary_folder() as folder:
-        lines = bench_lines(trial, hardware, protocol, folder, say, tools or instruments_of(hardware.device))
+    with Interrupts(), tempfile.TemporaryDirectory(prefix="wsssbench-bench-") as name:
+        tools, folder = tools or instruments_of(hardware.device), Path(name)
+        lines = bench_lines(trial, hardware, protocol, folder, say, tools)
     card = trial.dataset.card
-    seen = provenance(hardware.device)
+    seen, cuda = provenance(hardware.device), {"cuda": torch.version.cuda} if torch.version.cuda else {}
     return BenchRecord(
         method=trial.method,
         dataset=card.name,
@@ -55,7 +53,7 @@ def bench_trial(
         filter_backend=hardware.filter_backend,
         machine=machine_of(hardware.device),
         protocol=protocol,
-        versions={**seen["versions"], **_cuda_version()},
+        versions={**seen["versions"], **cuda},
         lines=lines,
         provenance={
             "commit": seen["commit"],
@@ -76,7 +74,7 @@ def bench_lines(
     tools: Instruments,
 ) -> tuple[BenchLine, ...]:
     """The lines of one trial, fitted below `folder`."""
-    gc.collect()  # the networks of the trial before are no part of this one's memory
+    gc.collect()  # the networks of the trial before are not part of this one's memory
     clock = Clock(protocol, tools)
     fitter = Fitter(trial, hardware, clock, folder, say)
     try:
@@ -108,24 +106,3 @@ def _training_lines(trial: Trial, clock: Clock, say: Callable[[str], None]) -> l
             told = f"has {count} step{'s' * (count != 1)}, and {warmup} are warm-up: not measured"
             say(f"{trial.method}: {training.step}: {training.what} {told}; see --warmup")
     return lines
-
-
-def _cuda_version() -> dict[str, str]:
-    return {"cuda": torch.version.cuda} if torch.version.cuda else {}
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder that is gone afterwards, after an error, Ctrl-C and SIGTERM too."""
-
-    def stop(number: int, frame: Any) -> NoReturn:
-        raise KeyboardInterrupt
-
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, stop) if main else None
-    try:
-        with tempfile.TemporaryDirectory(prefix="wsssbench-bench-") as folder:
-            yield Path(folder)
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)

@@ -15,6 +15,7 @@ from typing import Any
 
 from wsssbench.errors import BadData
 from wsssbench.files.atomic import atomic_write_text, read_json, safe_name
+from wsssbench.files.typed import read_as
 from wsssbench.identity import StepIdentity, content_key, plain
 from wsssbench.records.store import check_key, searched
 
@@ -46,6 +47,15 @@ class Machine:
     def __str__(self) -> str:
         parts = [self.name] if self.name == self.cpu else [self.name, self.cpu]
         return ", ".join([*parts, f"{self.threads} thread{'s' * (self.threads != 1)}"])
+
+
+@dataclass(frozen=True)
+class Lap:
+    """One step of a training, or one call of a predictor."""
+
+    seconds: float
+    images: int
+    phases: Mapping[str, float]  # seconds, no more than the lap's together; empty where they are not known
 
 
 @dataclass(frozen=True)
@@ -90,40 +100,33 @@ class BenchRecord:
 
 
 def bench_line(
-    step: str,
-    what: str,
-    seconds: Sequence[float],
-    images: Sequence[int],
-    phases: Sequence[tuple[float, Mapping[str, float]]] = (),
-    peak_bytes: int | None = None,
+    step: str, what: str, measured: Sequence[Lap], told: Sequence[Lap] = (), peak: int | None = None
 ) -> BenchLine:
-    """The numbers of measured steps: their seconds and images, each at least one.
-
-    `phases` are steps of which it is known where the time went: seconds in all, and by phase.
-    """
+    """The numbers of `measured` laps, at least one, and the phases of those that tell them."""
+    seconds = [lap.seconds for lap in measured]
     median = statistics.median(seconds)
     several = len(seconds) > 1
     low, _, high = statistics.quantiles(seconds, n=4, method="inclusive") if several else [median] * 3
     return BenchLine(
         step=step,
         what=what,
-        batch=round(statistics.median(images)),
-        images_per_s=round(statistics.fmean(images) / median, 3) if median else 0.0,
+        batch=round(statistics.median(lap.images for lap in measured)),
+        images_per_s=round(statistics.fmean(lap.images for lap in measured) / median, 3) if median else 0.0,
         median_ms=_ms(median),
         quartiles_ms=(_ms(low), _ms(high)),
         times_ms=tuple(_ms(s) for s in seconds),
-        peak_bytes=peak_bytes,
-        phases_ms=_mean_phases(phases),
+        peak_bytes=peak,
+        phases_ms=_mean_phases(told),
     )
 
 
-def _mean_phases(phases: Sequence[tuple[float, Mapping[str, float]]]) -> dict[str, float]:
+def _mean_phases(laps: Sequence[Lap]) -> dict[str, float]:
     """Means, not medians: they add up to the mean step."""
-    if not phases:
+    if not laps:
         return {}
-    names = dict.fromkeys(name for _, own in phases for name in own)
-    means = {name: statistics.fmean(own.get(name, 0.0) for _, own in phases) for name in names}
-    whole = statistics.fmean(seconds for seconds, _ in phases)
+    names = dict.fromkeys(name for lap in laps for name in lap.phases)
+    means = {name: statistics.fmean(lap.phases.get(name, 0.0) for lap in laps) for name in names}
+    whole = statistics.fmean(lap.seconds for lap in laps)
     return {**{n: _ms(v) for n, v in means.items()}, REST: _ms(max(0.0, whole - sum(means.values())))}
 
 
@@ -155,22 +158,10 @@ def read_bench(path: Path | str) -> BenchRecord:
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise BadData("not a bench record that this version reads", where=path, hint="measure again")
     try:
-        return bench_from_plain(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        known = {f.name: content[f.name] for f in dataclasses.fields(BenchRecord) if f.name in content}
+        return read_as(known, BenchRecord, "record")
+    except ValueError as error:
         raise BadData(f"bench record is damaged ({error})", where=path, hint="measure again") from error
-
-
-def bench_from_plain(content: Mapping[str, Any]) -> BenchRecord:
-    """The BenchRecord that `types.plain` turned into `content`; keys that it does not know are ignored."""
-    known = {f.name: content[f.name] for f in dataclasses.fields(BenchRecord)}
-    known |= {"steps": tuple(StepIdentity(**step) for step in content["steps"])}
-    known |= {"machine": Machine(**content["machine"]), "protocol": BenchProtocol(**content["protocol"])}
-    return BenchRecord(**{**known, "lines": tuple(_line_from_plain(line) for line in content["lines"])})
-
-
-def _line_from_plain(content: Mapping[str, Any]) -> BenchLine:
-    low, high = content["quartiles_ms"]
-    return BenchLine(**{**content, "quartiles_ms": (low, high), "times_ms": tuple(content["times_ms"])})
 
 
 def find_benches(root: Path | str) -> list[BenchRecord]:

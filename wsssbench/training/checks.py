@@ -119,7 +119,7 @@ def tag_frequencies(tags: Iterable[Any]) -> Tensor:
 
 
 def check_finite(values: Losses, name: str, step: int) -> None:
-    """TrainingFailed where a loss is no number."""
+    """TrainingFailed where a loss is not a number."""
     bad = [key for key, value in values.items() if not bool(torch.isfinite(value))]
     if bad:
         raise TrainingFailed(

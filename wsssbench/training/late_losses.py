@@ -1,8 +1,8 @@
 """Losses that are read late. A GPU works behind the program that gives it work; whoever asks for a number of
 the present step makes the program wait, and the GPU after it. So the losses of a step travel to the host
-beside the next steps, and are told a few steps later: each step's own, in order, none left out.
+beside the next steps, and are reported a few steps later: each step's own, in order, none left out.
 
-What is told to whom, and when a checkpoint is due, is the training's business.
+What is reported to whom, and when a checkpoint is due, is the training's business.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class StepReport:
 class LateLosses:
     """Hands every report to `tell`, `late` steps after it came, its losses then on the host.
 
-    What is still outstanding at the end of a `with` block is told there, also after an error, which came
+    What is still outstanding at the end of a `with` block is reported there, also after an error, which came
     later than these steps did; only an interruption that acts at once leaves it out.
     """
 
@@ -121,7 +121,7 @@ def with_arrived(losses: Losses, arrived: Losses) -> Losses:
 
 
 def on_its_way(tensor: Tensor) -> Tensor:
-    """`tensor` on the host, for whoever reads it when its step is told: not before that is its copy whole.
+    """`tensor` on the host, for whoever reads it when its step is reported; before, its copy is not whole.
 
     A GPU's tensor goes to page-locked memory, for which nobody has to wait here; another is given back.
     """

@@ -1,5 +1,5 @@
 """The optimizers that trainings share: which parameters learn how fast, the limit of the gradient's norm, and
-an update that is left out where that norm is no number. Losses, batches and the loop must not enter."""
+an update that is left out where that norm is not a number. Losses, batches and the loop must not enter."""
 
 from __future__ import annotations
 

@@ -81,28 +81,33 @@ def planned_as_recorded(record: Record, base: Path, steps: Sequence[Any]) -> tup
     return tuple(planned)
 
 
-def recorded_stage(terms: Terms, custom: Mapping[str, Mapping[str, Any]]) -> Stage:
+def recorded_crf(terms: Terms) -> CrfSet | None:
+    """The parameters of the stage's CRF, without the scale that the data set gives their widths."""
+    names = [f.name for f in dataclasses.fields(CrfSet)]
+    return CrfSet(**{name: terms.crf[name] for name in names}) if terms.crf else None
+
+
+def recorded_stage(terms: Terms, custom: Mapping[str, Mapping[str, Any]], judged: str = "") -> Stage:
     """The stage that a record was judged in; `custom` are the [stages.NAME] tables of today.
 
     A custom stage that nobody has defined is read off the terms. Those of before do not say what is judged:
-    without tags it is the segmentation, and with tags NotComparable is raised.
+    without tags it is the segmentation, and with tags it is `judged`; NotComparable is raised without it.
     """
     if not terms.custom and terms.stage in STAGES:
         return STAGES[terms.stage]
     if terms.stage in custom:
         return custom_stage(terms.stage, custom[terms.stage])
-    if terms.earlier and terms.tags_at_evaluation:
+    if terms.earlier and terms.tags_at_evaluation and not judged:
         hint = f"give the settings file that defines it as [stages.{terms.stage}]: --config FILE"
         raise NotComparable("this custom stage is not defined here", where=terms.stage, hint=hint)
-    names = [f.name for f in dataclasses.fields(CrfSet)]
-    judged: Any = terms.judged or "seg"
+    kind: Any = terms.judged or (judged if terms.tags_at_evaluation else "seg")
     return Stage(
         name=terms.stage,
         version=terms.stage_version,
-        judged=judged,
-        split="eval" if judged == "seg" else "label",  # as of every registered stage, which it is based on
+        judged=kind,
+        split="eval" if kind == "seg" else "label",  # as of every registered stage, which it is based on
         tags_given=terms.tags_at_evaluation,
-        crf=CrfSet(**{name: terms.crf[name] for name in names}) if terms.crf else None,
+        crf=recorded_crf(terms),
         scales=terms.scales,
         flip=terms.flip,
         custom=terms.custom,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wsssbench.artifacts import ArtifactFolder, artifact_name
+from wsssbench.artifacts import ArtifactFolder
 from wsssbench.errors import WsssError
 from wsssbench.files.file_hashes import labels_sha256
 from wsssbench.judging.cell_judging import (
@@ -25,7 +25,7 @@ from wsssbench.judging.cell_judging import (
 from wsssbench.judging.judge import counted_scores
 from wsssbench.machine.env import hardware, versions
 from wsssbench.masks import missing_masks, read_labels
-from wsssbench.planning.cells import Cell
+from wsssbench.planning.cells import Cell, artifact_name
 from wsssbench.planning.plan import judged_step
 from wsssbench.scores.counts_table import COLUMNS, COUNTS, CountsTable
 from wsssbench.scores.image_counts import COLUMNS as MORE
@@ -219,21 +219,15 @@ def _check_table(seen: Verification, kept: CountsTable, counted: CountsTable) ->
             kept.more[metric][name], counted.more[metric].get(name)
         ):
             seen.differ("counts", f"{COUNTS}, {metric} {name}", "not of masks and truth")
-    if all(np.array_equal(getattr(kept, name), getattr(counted, name)) for name in COLUMNS):
-        return
-    others = [id for at, id in enumerate(kept.ids) if not _same_image(kept, counted, at)]
-    seen.differ("counts", COUNTS, f"not of masks and truth in {some_of(others, len(kept.ids))}")
+    rows, others = (
+        set(zip(*(getattr(t, n).tolist() for n in COLUMNS), strict=True)) for t in (kept, counted)
+    )
+    if differing := sorted({row[0] for row in rows ^ others}):
+        named = some_of([kept.ids[image] for image in differing], len(kept.ids))
+        seen.differ("counts", COUNTS, f"not of masks and truth in {named}")
 
 
 def _same_arrays(kept: ImageArrays, counted: ImageArrays | None) -> bool:
     return counted is not None and all(
         np.array_equal(getattr(kept, name), getattr(counted, name)) for name in MORE
-    )
-
-
-def _same_image(kept: CountsTable, counted: CountsTable, at: int) -> bool:
-    one, other = (np.searchsorted(table.image, (at, at + 1)) for table in (kept, counted))
-    return all(
-        np.array_equal(getattr(kept, name)[slice(*one)], getattr(counted, name)[slice(*other)])
-        for name in COLUMNS
     )

@@ -18,7 +18,7 @@ NAMED = 5  # images or files that a sentence names
 
 
 @dataclass(frozen=True)
-class Difference:
+class Mismatch:
     """One thing that is recorded otherwise than it was found."""
 
     part: Part
@@ -33,7 +33,7 @@ class Verification:
 
     path: Path
     record: Record
-    differs: list[Difference] = field(default_factory=list)
+    differs: list[Mismatch] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     checked: dict[str, int] = field(default_factory=dict)  # how many images, numbers, files
@@ -46,20 +46,20 @@ class Verification:
     def compare(self, part: Part, what: str, recorded: Any, found: Any) -> None:
         """Note a difference where the two are not equal."""
         if recorded != found:
-            self.differs.append(Difference(part, what, recorded, found))
+            self.differs.append(Mismatch(part, what, recorded, found))
 
     def differ(self, part: Part, what: str, how: str) -> None:
         """Note a difference that has no two values: `how` says it."""
-        self.differs.append(Difference(part, what, None, how))
+        self.differs.append(Mismatch(part, what, None, how))
 
     def compare_scores(self, recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        """Note every number that is recorded otherwise; what was not recorded is no claim."""
+        """Note every number that is recorded otherwise; what was not recorded is not compared."""
         now = dict(flat_numbers(found))
         known = list(flat_numbers(recorded))
         self.checked["numbers"] = sum(not name.startswith(LENGTH) for name, _ in known)
         for name, value in known:
             if not is_close(value, now.get(name)):
-                self.differs.append(Difference("scores", name, value, now.get(name)))
+                self.differs.append(Mismatch("scores", name, value, now.get(name)))
 
 
 def flat_numbers(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

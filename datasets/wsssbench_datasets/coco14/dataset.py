@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from wsssbench.errors import BadData, nearest
 from wsssbench.files.image_files import FileFault
-from wsssbench.masks import refuse_overlap
+from wsssbench.split_rules import refuse_overlap
 from wsssbench.types import DatasetCard, option
 from wsssbench_datasets.class_choice import ChosenClasses, ClassOptions
 from wsssbench_datasets.coco14.classes import CLASS_NAMES

@@ -26,7 +26,7 @@ HINT = "mend it, or unpack annotations_trainval2014.zip of cocodataset.org again
 LABELS = {category: k + 1 for k, category in enumerate(CATEGORIES)}  # 1..90 with gaps -> 1..80
 STORE = "coco-catalogues-1.json"  # the number changes with the form of its entries
 FEWEST_NUMBERS = 6  # a polygon of fewer has no area; pycocotools would take four for a box
-FAR = 1e5  # coordinates beyond are no pixels
+FAR = 1e5  # coordinates beyond are not pixels
 MOST_BITS = 35  # of a run length; those of the largest image have 26
 LONGEST = 1e6  # pixels of an outline: one of a thousand long strokes would fill the memory
 
@@ -170,7 +170,7 @@ def _instance(each: Mapping[str, Any], label: int, size: tuple[int, int], path: 
     except (TypeError, ValueError, LookupError):
         area = math.nan
     if not math.isfinite(area):
-        raise _bad(each, f"its area is no number: {each.get('area')!r:.40}", path)
+        raise _bad(each, f"its area is not a number: {each.get('area')!r:.40}", path)
     return Instance(label, bool(each.get("iscrowd", 0)), area, outline)
 
 
@@ -194,9 +194,9 @@ def _polygon(given: Any) -> array[float]:
     if numbers is None and isinstance(given, list) and any(isinstance(item, list) for item in given):
         raise ValueError("a polygon of pairs [x, y]: COCO writes all its numbers in one list, [x, y, x, y]")
     if numbers is None:
-        raise ValueError("a polygon that is no list of numbers: COCO writes [[x, y, x, y], ...]")
+        raise ValueError("a polygon that is not a list of numbers: COCO writes [[x, y, x, y], ...]")
     if len(numbers) >= FEWEST_NUMBERS and not _are_points(numbers):
-        raise ValueError("numbers that are no points")
+        raise ValueError("numbers that are not points")
     return numbers
 
 
@@ -204,12 +204,12 @@ def _runs(counts: Any) -> array[int]:
     """Run lengths from a list, or from pycocotools' compressed text."""
     found = _array("L", run_lengths(counts.encode()) if isinstance(counts, str) else counts)
     if found is None:
-        raise ValueError("run lengths that are no numbers of pixels")
+        raise ValueError("run lengths that are not numbers of pixels")
     return found
 
 
 def _array(kind: str, given: Any) -> array[Any] | None:
-    """The list `given` as an array; None where it is no list, or holds what is none of its numbers."""
+    """The list `given` as an array; None where it is not a list, or holds what is none of its numbers."""
     try:
         return array(kind, given) if isinstance(given, list) else None
     except (TypeError, OverflowError):

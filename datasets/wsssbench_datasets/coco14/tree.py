@@ -41,7 +41,9 @@ def image_folders(root: str) -> dict[str, Path]:
             return found
     if below := only_below(given, _is_tree, "MSCOCO", "coco14.root"):
         return _images_in(below)
-    what = f"this is no COCO 2014 tree (no train2014 or val2014 with images, here or {DEPTH} folders below)"
+    what = (
+        f"this is not a COCO 2014 tree (no train2014 or val2014 with images, here or {DEPTH} folders below)"
+    )
     raise BadData(what if given.is_dir() else "this folder does not exist", where=given, hint=hint)
 
 

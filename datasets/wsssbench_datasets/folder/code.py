@@ -53,7 +53,7 @@ def _listed(given: Any, classes: Sequence[str], where: str) -> LabelCode:
     for key, name in given.items():
         if not isinstance(name, str) or name not in meaning:
             hint = nearest(str(name), tuple(meaning))
-            raise UnknownName(f"{name!r:.80} is no class", where=f"{where}.{key}", hint=hint)
+            raise UnknownName(f"{name!r:.80} is not a class", where=f"{where}.{key}", hint=hint)
         if key == OTHER:
             other = meaning[name]
             continue
@@ -75,7 +75,7 @@ def _of_palette(given: Any, classes: int, where: str) -> LabelCode:
     elif isinstance(given, list):
         colours = [_colour(colour, where) for colour in given]
     else:
-        raise BadData(f"{given!r:.80} is no palette", where=where, hint='"voc", or a list of [r, g, b]')
+        raise BadData(f"{given!r:.80} is not a palette", where=where, hint='"voc", or a list of [r, g, b]')
     if len(colours) != classes + 1:
         hint = "one for the background, then one for each class; the colour of ignored pixels is for `ignore`"
         raise BadData(f"{len(colours)} colours for {classes + 1} labels", where=where, hint=hint)
@@ -121,7 +121,7 @@ def _value(text: Any, where: str) -> tuple[bool, int]:
     digits = str(text) if type(text) in (int, str) else ""
     if not re.fullmatch(r"\d{1,5}", digits) or int(digits) > MOST_INDEX:
         hint = f'an index 0..{MOST_INDEX}, or a colour: "#80a000" or "128,160,0"'
-        raise BadData(f"{text!r:.80} is no value of a pixel", where=where, hint=hint)
+        raise BadData(f"{text!r:.80} is not a value of a pixel", where=where, hint=hint)
     return False, int(digits)
 
 
@@ -132,7 +132,7 @@ def _colour(given: Any, where: str) -> tuple[int, int, int]:
     texts = [str(part).strip() for part in parts] if isinstance(parts, list) else []
     if len(texts) != 3 or not all(re.fullmatch(r"\d{1,3}", text) and int(text) < 256 for text in texts):
         hint = "as [128, 160, 0] or #80a000, each of 0..255"
-        raise BadData(f"{given!r:.80} is no colour", where=where, hint=hint)
+        raise BadData(f"{given!r:.80} is not a colour", where=where, hint=hint)
     return int(texts[0]), int(texts[1]), int(texts[2])
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wsssbench.errors import BadData, nearest
-from wsssbench.masks import refuse_overlap
+from wsssbench.split_rules import refuse_overlap
 from wsssbench_datasets.folder.toml import FILE, Description, SplitPlace
 from wsssbench_datasets.image_names import PICTURES, Naming, PictureFolder, read_ids
 

@@ -173,7 +173,7 @@ def _classes(names: tuple[str, ...], where: str) -> tuple[str, ...]:
             raise BadData(f"{name!r:.80} cannot be a class", where=where, hint=hint)
         if name in (BACKGROUND, IGNORED):
             hint = f"leave it out: {BACKGROUND} is label 0, ignored pixels are {IGNORE}"
-            raise BadData(f"{name!r} is no class of its own", where=where, hint=hint)
+            raise BadData(f"{name!r} is not a class of its own", where=where, hint=hint)
         if names.count(name) > 1:
             raise BadData(f"the class {name!r} stands twice", where=where, hint="remove one")
     return names
@@ -192,7 +192,7 @@ def _suffixes(
 
 def _positive(number: int | None, where: str) -> int | None:
     if number is not None and not 0 < number <= 100_000:
-        raise BadData(f"{number} is no size of an image in pixels", where=where, hint="as image_px = 500")
+        raise BadData(f"{number} is not a size of an image in pixels", where=where, hint="as image_px = 500")
     return number
 
 
@@ -222,7 +222,9 @@ def _split(
     where = f"{path}: splits.{name}"
     listed, masks = given.get("list"), given.get("masks", table.get("masks", "masks"))
     if masks is not False and not isinstance(masks, str):
-        raise BadData(f"{masks!r:.80} is no folder of masks", where=f"{where}.masks", hint="a path, or false")
+        raise BadData(
+            f"{masks!r:.80} is not a folder of masks", where=f"{where}.masks", hint="a path, or false"
+        )
     images = given.get("images", table.get("images", "images"))
     return SplitPlace(
         name=name,

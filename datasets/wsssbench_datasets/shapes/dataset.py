@@ -17,13 +17,13 @@ from wsssbench.errors import UnknownName, nearest
 from wsssbench.identity import content_key, plain
 from wsssbench.types import Dataset, DatasetCard
 from wsssbench_datasets.shapes.forms import PATTERNS
-from wsssbench_datasets.shapes.paint import paint
-from wsssbench_datasets.shapes.scene import VERSION, Layout, draw_layout
 from wsssbench_datasets.shapes.scene_options import PRESETS, ShapesConfig
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags
+    from wsssbench_datasets.shapes.scene import Layout
 
+VERSION = "1"  # of the generator: one other byte anywhere asks for another version
 SPLITS = ("train", "val")
 CACHE_BYTES = 512 * 2**20  # drawn images are kept up to this; later ones are drawn again when asked for
 
@@ -84,6 +84,8 @@ class Shapes(Dataset):
 
     def layout(self, id: str) -> Layout:
         """The objects of an image, for whoever studies parts and bodies apart."""
+        from wsssbench_datasets.shapes.scene import draw_layout
+
         return draw_layout(self.config, *self._name(id))
 
     def fingerprint(self, split: str) -> str:
@@ -107,7 +109,9 @@ class Shapes(Dataset):
     def _draw(self, id: str) -> tuple[Image, Mask]:
         drawn = self._drawn.get(id)
         if drawn is None:
-            layout = draw_layout(self.config, *self._name(id))
+            from wsssbench_datasets.shapes.paint import paint
+
+            layout = self.layout(id)
             drawn = paint(self.config, layout, *self._name(id)), layout.mask
             if (len(self._drawn) + 1) * 4 * layout.mask.size <= CACHE_BYTES:
                 self._drawn[id] = drawn

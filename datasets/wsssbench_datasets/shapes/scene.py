@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from wsssbench_datasets.shapes.forms import Bools
     from wsssbench_datasets.shapes.scene_options import ShapesConfig
 
-VERSION = "1"  # of the generator: one other byte anywhere asks for another version
 DIAMETER = {1: (0.45, 0.65), 2: (0.40, 0.55), 3: (0.32, 0.44), 4: (0.28, 0.38)}  # of a body, by object count
 PART_SEEN, BODY_SEEN = 0.85, 0.5  # least visible share of an object's part and of its whole
 TRIES = 24

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from wsssbench.errors import BadData, nearest
-from wsssbench.masks import refuse_overlap
+from wsssbench.split_rules import refuse_overlap
 from wsssbench.types import DatasetCard, option
 from wsssbench_datasets.class_choice import ChosenClasses, ClassOptions
 from wsssbench_datasets.file_facts import cache_file, file_digests, split_fingerprint

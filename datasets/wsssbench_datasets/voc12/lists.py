@@ -32,7 +32,7 @@ def find_tree(root: str) -> Path:
             return tree
     if below := only_below(given, _is_tree, "VOC2012", "voc12.root"):
         return below
-    what = f"this is no VOC tree (no JPEGImages and ImageSets here or at most {DEPTH} folders below)"
+    what = f"this is not a VOC tree (no JPEGImages and ImageSets here or at most {DEPTH} folders below)"
     raise BadData(what if given.is_dir() else "this folder does not exist", where=given, hint=hint)
 
 

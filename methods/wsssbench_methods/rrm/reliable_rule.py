@@ -69,7 +69,7 @@ class ReliableRule(RuleOptions):
     def __post_init__(self) -> None:
         """ValueError for a fraction that no share of pixels can be; at 0 no pixel of a class is reliable."""
         if not 0 <= self.fraction <= 1:
-            raise ValueError(f"fraction = {self.fraction} is no share; it is 0 to 1")
+            raise ValueError(f"fraction = {self.fraction} is not a share; it is 0 to 1")
 
 
 def reliable_labels(

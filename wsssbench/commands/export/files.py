@@ -1,23 +1,26 @@
-"""`wsssbench export psa` and `png`: a cell's maps as PSA's dicts, its labels as palette PNGs. No torch."""
+"""`wsssbench export psa`, `png` and `records`: a cell's maps as PSA's dicts, its labels as palette PNGs, and
+the numbers of runs in one file. No torch."""
 
 from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from wsssbench.artifacts import ArtifactFolder
-from wsssbench.commands.export.cells import cell_ids, find_cell, judged_outputs, some, title
+from wsssbench.commands.export.recorded_cells import cell_ids, find_cell, judged_outputs, title
+from wsssbench.commands.named_rows import records_below
 from wsssbench.dumps.exporters import write_psa_dict
-from wsssbench.errors import BadData, WsssError
+from wsssbench.errors import BadData, WsssError, first_names
 from wsssbench.files.image_files import picture_size
 from wsssbench.masks import lacking_masks, missing_masks, read_labels, write_labels
 from wsssbench.planning.cells import PlannedStep
 from wsssbench.plugins.table import dataset_plugin
+from wsssbench.records.record_archive import SUFFIX, pack
 from wsssbench.records.store import StoredRecord
 from wsssbench.running.screen.progress import Progress
 from wsssbench.verifying.recorded import recorded_steps
@@ -54,6 +57,18 @@ def psa_command(cell: Path, out: Path, quiet: bool = False) -> None:
     click.echo(f"{len(outputs):,} files of maps of {planned.name}, {title(stored.record)}, in {out}")
 
 
+def records_command(runs: Sequence[Path], out: Path) -> None:
+    """Pack the records below `runs` into the archive `out`; BadData where there is none, or for no .zip."""
+    if out.suffix != SUFFIX:
+        hint = f"the last argument is the archive: give it a name such as {out.name or 'records'}{SUFFIX}"
+        raise BadData("an archive of records ends in .zip", where=out, hint=hint)
+    cells = records_below(runs)
+    size = pack(cells, out)
+    failed = sum(cell.record.status != "ok" for cell in cells)
+    also = f", {failed} of them of failed cells" if failed else ""
+    click.echo(f"{len(cells):,} records{also} in {out} ({size / 1e6:.1f} MB)")
+
+
 def _masks(stored: StoredRecord) -> Path:
     """The folder of the cell's labels; BadData where one of them is not there."""
     folder, ids = stored.path.parent / MASKS, cell_ids(stored)
@@ -87,7 +102,9 @@ def _check_maps(stored: StoredRecord, planned: PlannedStep, outputs: ArtifactFol
     if record.identity.terms.stage == "seed" or record.identity.threshold is not None:
         folder = stored.path.parent.name
         hint = f"removed by `wsssbench clean`? remove {folder} and run again: nothing is fitted again"
-    what = f"{len(missing):,} of {len(outputs):,} images have no maps of {planned.name}: {some(missing)}"
+    what = (
+        f"{len(missing):,} of {len(outputs):,} images have no maps of {planned.name}: {first_names(missing)}"
+    )
     raise BadData(what, where=where, hint=hint)
 
 

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsssbench.commands.export.cells import some
-from wsssbench.commands.export.competition import VOC
-from wsssbench.errors import BadData
+from wsssbench.errors import BadData, first_names
 from wsssbench.planning.plan import open_dataset
 from wsssbench.planning.settings import Settings
 from wsssbench.plugins.table import Plugins
@@ -22,14 +20,9 @@ from wsssbench.plugins.table import Plugins
 if TYPE_CHECKING:
     from wsssbench.types import Dataset
 
+VOC = "voc12"
 TEST_IMAGES = 1456  # of VOC 2012
 JPEGS = "JPEGImages"
-
-
-class ImagePaths(Protocol):
-    """What is asked of the data set beside its interface."""
-
-    def image_path(self, id: str) -> Path: ...
 
 
 def test_images(
@@ -40,8 +33,8 @@ def test_images(
     BadData where there is no list, where it has not VOC's 1,456 images and nobody named it, and where images
     are missing.
     """
-    data = None if listed and folder else open_dataset(VOC, plugins, settings, 0)
-    ids = read_ids(listed) if listed else _test_ids(cast("Dataset", data))
+    data: Any = None if listed and folder else open_dataset(VOC, plugins, settings, 0)  # has `image_path`
+    ids = read_ids(listed) if listed else _test_ids(data)
     if listed and len(ids) != TEST_IMAGES:
         short = f"{listed} names {len(ids):,} images; the server wants VOC's {TEST_IMAGES:,}"
         click.echo(short, err=True)
@@ -49,7 +42,7 @@ def test_images(
         place = folder / JPEGS if (folder / JPEGS).is_dir() else folder
         paths = {id: place / f"{id}.jpg" for id in ids}
     else:
-        paths = {id: cast("ImagePaths", data).image_path(id) for id in ids}
+        paths = {id: data.image_path(id) for id in ids}
     _check_there(paths)
     return paths
 
@@ -77,7 +70,7 @@ def read_ids(path: Path) -> tuple[str, ...]:
     ids = [word.rsplit("/", 1)[-1].removesuffix(".jpg").removesuffix(".png") for word in words]
     twice = sorted({id for id in ids if ids.count(id) > 1}) if len(set(ids)) < len(ids) else []
     if twice or not ids:
-        what = f"ids that stand twice: {some(twice)}" if twice else "this list is empty"
+        what = f"ids that stand twice: {first_names(twice)}" if twice else "this list is empty"
         raise BadData(what, where=path, hint="put one image id on each line")
     return tuple(ids)
 
@@ -85,6 +78,6 @@ def read_ids(path: Path) -> tuple[str, ...]:
 def _check_there(paths: Mapping[str, Path]) -> None:
     missing = [id for id, path in paths.items() if not path.is_file()]
     if missing:
-        what = f"{len(missing):,} of {len(paths):,} test images are missing: {some(missing)}"
+        what = f"{len(missing):,} of {len(paths):,} test images are missing: {first_names(missing)}"
         hint = "VOC's test images are an archive of their own: unpack it there, or give --images FOLDER"
         raise BadData(what, where=paths[missing[0]].parent, hint=hint)

@@ -1,10 +1,13 @@
 """`wsssbench export voc12-test`: a fitted run on VOC's test images, packed as the VOC server takes it.
 
 The images have no tags and no masks here: the steps predict as in the cell's stage, with its CRF and scales.
+The competition is comp5 for what has seen VOC data only, comp6 else. It is judged from the record alone,
+strictly: what is not known counts as outside data.
 """
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,21 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from wsssbench.commands.export.cells import find_cell, title
-from wsssbench.commands.export.competition import VOC, competition_of
-from wsssbench.commands.export.voc_images import test_images
+from wsssbench.commands.export.recorded_cells import find_cell, title
+from wsssbench.commands.export.voc_images import VOC, test_images
 from wsssbench.dumps.voc_server import Competition, verify_voc_archive, write_voc_archive
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.atomic import safe_name
 from wsssbench.files.image_files import picture_size, read_rgb
+from wsssbench.identity import Record
 from wsssbench.planning.settings import Settings
 from wsssbench.plugins.table import Plugins
 from wsssbench.records.store import StoredRecord
 from wsssbench.running.opening import open_settings
 from wsssbench.running.screen.progress import Progress
+from wsssbench.verifying.recorded import recorded_card
 
 if TYPE_CHECKING:
-    from wsssbench.commands.fitted import FittedRun
     from wsssbench.types import Mask
 
 CLASSES = (  # what the server's labels 1..20 stand for
@@ -34,6 +37,10 @@ CLASSES = (  # what the server's labels 1..20 stand for
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train"),
     "tvmonitor",
 )
+
+AUGMENTED = "SegmentationClassAug"  # masks of SBD, which VOC does not give
+OWN_PRETRAINING = ("none", "voc", "voc12")
+OWN_SUPERVISION = ("tags", "class_names", "masks")
 
 
 class WrongArchive(WsssError):
@@ -53,16 +60,17 @@ def voc12_test_command(cell: Path, flags: Mapping[str, Any]) -> None:
     out = flags["out"] or Path(_default_name(stored, competition))
     if out.is_dir():
         raise BadData("this is a folder", where=out, hint="--out names the archive, as results.tar.gz")
-    labels = _fitted(stored, flags["device"], plugins).labels(read_rgb(images[id]) for id in images)
+    from wsssbench.commands.fitted import open_fitted  # late: it needs torch
+
+    labels = open_fitted(stored.path, flags["device"], plugins).labels(read_rgb(images[id]) for id in images)
     with Progress(quiet=flags["quiet"]).task(f"{title(stored.record)}: VOC test") as task:
 
         def counted(id: str) -> Mask:  # asked in the order of `images`
-            done.append(id)
             found = next(labels)
-            task.update(len(done), len(images), 1, {})
+            task.update(next(done), len(images), 1, {})
             return found
 
-        done: list[str] = []
+        done = itertools.count(1)
         write_checked(counted, tuple(images), sizes, out, competition)
     why = f" ({'; '.join(reasons)})" if reasons else ""
     click.echo(f"{len(images):,} masks of {title(stored.record)} in {out}, for {competition}{why}")
@@ -111,16 +119,6 @@ def _check_cell(stored: StoredRecord) -> None:
         click.echo(f"this run has learned from {terms.limit:,} images only (--limit)", err=True)
 
 
-def _fitted(stored: StoredRecord, device: str, plugins: Plugins) -> FittedRun:
-    """The cell's fitted steps and terms."""
-    from wsssbench.commands.fitted import FittedRun
-
-    fitted = FittedRun(stored.path, device, plugins)
-    if fitted.stale:
-        click.echo("the code of this run's steps has changed since it was fitted", err=True)
-    return fitted
-
-
 def _settings(flags: Mapping[str, Any]) -> tuple[Settings, Plugins]:
     """Settings and plugins; WsssError for an option that would not matter."""
     for text in flags["options"]:
@@ -128,3 +126,37 @@ def _settings(flags: Mapping[str, Any]) -> tuple[Settings, Plugins]:
             hint = "a step's options stand in the record of its run"
             raise WsssError(f"only options of {VOC} matter here", where=f"-o {text}", hint=hint)
     return open_settings({"plugins": flags["plugins"]}, flags["config"], flags["options"])
+
+
+# --------------------------------------------------------------------------------------------- competition
+
+
+def competition_of(record: Record, asked: Competition | None) -> tuple[Competition, list[str]]:
+    """The competition, and what speaks against comp5; WsssError where comp5 is `asked` for all the same."""
+    reasons = outside_data(record)
+    if asked == "comp5" and reasons:
+        what = f"comp5 is for methods that have seen VOC data only, and {'; '.join(reasons)}"
+        raise WsssError(what, where="--competition", hint="leave it out: this row goes to comp6")
+    return asked or ("comp6" if reasons else "comp5"), reasons
+
+
+def outside_data(record: Record) -> list[str]:
+    """What the row has seen beside the VOC data, as far as its record tells; empty where nothing."""
+    identity, terms = record.identity, record.identity.terms
+    reasons = [] if terms.dataset == VOC else [f"it has learned from {terms.dataset}"]
+    for name in dict.fromkeys(step.name for step in identity.recipe):
+        card = recorded_card(record, name)
+        seen = card.pretraining if card and card.pretraining else "weights of unknown origin"
+        if seen not in OWN_PRETRAINING:
+            reasons.append(f"{name} starts from {seen}")
+    reasons += [f"it uses {s} supervision" for s in identity.supervision if s not in OWN_SUPERVISION]
+    if "masks" in identity.supervision and AUGMENTED in _masks_learned_from(record):
+        reasons.append("it has learned from SBD's masks")
+    return reasons
+
+
+def _masks_learned_from(record: Record) -> str:
+    """The mask folders of the split that was learned from, as the data set's options name them."""
+    card = record.provenance.get("dataset", {})
+    folders, split = card.get("options", {}).get("masks", {}), card.get("fit_split", "")
+    return str(folders.get(split, AUGMENTED) if isinstance(folders, dict) else AUGMENTED)

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wsssbench.reporting.figures.cells import Line, Table
 from wsssbench.reporting.figures.style import (
     BLUE,
     GREY,
@@ -19,6 +18,7 @@ from wsssbench.reporting.figures.style import (
     new_figure,
     styled,
 )
+from wsssbench.reporting.sections import Line, Section
 from wsssbench.scores.ladder import KINDS
 
 ROW_IN, FRAME_IN = 0.19, 0.3  # height of a line of bars, and of what is around a panel
@@ -27,21 +27,21 @@ SEEDS_APART = 0.16  # of a row: dots of seeds stand beside one another
 
 
 @styled
-def miou_figure(tables: Sequence[Table]) -> Figure | None:
+def miou_figure(sections: Sequence[Section]) -> Figure | None:
     """mIoU of each method: a mark for the mean, its interval of 95 %, a dot for each seed; a panel a table.
 
     Hollow marks are rows that are not ranked. None where no row has an mIoU.
     """
-    shown = [(table, [line for line in table.lines if "miou" in line.row.numbers]) for table in tables]
-    shown = [(table, lines) for table, lines in shown if lines]
+    known = ((section, [li for li in section.lines if "miou" in li.row.numbers]) for section in sections)
+    shown = [(section, lines) for section, lines in known if lines]
     if not shown:
         return None
     heights = [len(lines) * ROW_IN + FRAME_IN for _, lines in shown]
     figure, panels = new_figure(len(shown), height=sum(heights) + 0.35, height_ratios=heights, sharex=True)
-    for panel, (table, lines) in zip(panels, shown, strict=True):
+    for panel, (section, lines) in zip(panels, shown, strict=True):
         _miou_panel(panel, lines)
         if len(shown) > 1:
-            panel.set_title(literal(table.title, 90), loc="left")
+            panel.set_title(literal(section.heading, 90), loc="left")
     panels[-1].set_xlabel("mIoU (%)")
     panels[-1].set_xlim(right=min(100.0, panels[-1].get_xlim()[1]))
     return figure
@@ -57,21 +57,21 @@ def _miou_panel(panel: Axes, lines: Sequence[Line]) -> None:
         panel.plot(number.mean, y, "|", color=BLUE, markersize=9, markeredgewidth=1.8, zorder=4)
         if not ranked:
             panel.plot(number.mean, y, "D", color=BLUE, markerfacecolor="white", markersize=5, zorder=5)
-    panel.set_yticks(range(len(lines)), [literal(line.row.title) for line in lines])
+    panel.set_yticks(range(len(lines)), [literal(line.title) for line in lines])
     panel.set_ylim(len(lines) - 0.5, -0.5)
     panel.grid(axis="y", visible=False)
 
 
 @styled
-def class_figure(table: Table) -> Figure | None:
+def class_figure(section: Section) -> Figure | None:
     """IoU of each class as bars, one colour for each of the best methods; whiskers are intervals of 95 %.
 
     None where no class has a number; of more than eight methods the first eight are drawn.
     """
-    lines = [line for line in table.finished if any(line.row.per_class)][:MOST_LINES]
+    lines = [line for line in section.finished if any(line.row.per_class)][:MOST_LINES]
     if not lines:
         return None
-    names = ("background", *lines[0].row.terms.classes)
+    names = section.class_names
     classes = [k for k in range(len(names)) if any(line.row.per_class[k] for line in lines)]
     rows = math.ceil(len(classes) / GROUPS)
     size = math.ceil(len(classes) / rows)  # of each panel, as even as can be
@@ -93,7 +93,7 @@ def _class_panel(
         values = [line.row.per_class[k] for k in classes]
         x = np.arange(len(classes)) + (number - (len(lines) - 1) / 2) * width
         means = [0.0 if v is None else v.mean for v in values]
-        panel.bar(x, means, width, label=literal(line.row.title), **bars_of(number))
+        panel.bar(x, means, width, label=literal(line.title), **bars_of(number))
         for at, value in zip(x, values, strict=True):
             if value is not None and value.interval is not None:
                 low, high = np.clip(value.interval, 0, 100)
@@ -105,12 +105,12 @@ def _class_panel(
 
 
 @styled
-def ladder_figure(table: Table) -> Figure | None:
+def ladder_figure(section: Section) -> Figure | None:
     """From mIoU to 100 %: what is gained as one kind of error after the other is repaired, a bar a method.
 
     Means over the seeds that have the metric `error_ladder`; None without any.
     """
-    steps = [(line, ladder) for line in table.finished if len(ladder := _ladder(line))]
+    steps = [(line, ladder) for line in section.finished if len(ladder := _ladder(line))]
     if not steps:
         return None
     figure, (panel,) = new_figure(height=1.0 + (ROW_IN + 0.06) * len(steps))
@@ -121,7 +121,7 @@ def ladder_figure(table: Table) -> Figure | None:
         gained = ladders[:, number + 1] - ladders[:, number]
         label = kind.replace("_", " ")
         panel.barh(y, gained, 0.72, left=ladders[:, number], label=label, **bars_of(number))
-    panel.set_yticks(y, [literal(line.row.title) for line, _ in steps])
+    panel.set_yticks(y, [literal(line.title) for line, _ in steps])
     panel.set_ylim(len(steps) - 0.5, -0.5)
     panel.set_xlim(0, 100)
     panel.grid(axis="y", visible=False)

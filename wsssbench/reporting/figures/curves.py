@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
+from itertools import chain, takewhile
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wsssbench.identity import Record, content_key
-from wsssbench.reporting.figures.cells import Line, Table
+from wsssbench.identity import content_key
 from wsssbench.reporting.figures.style import (
     COLOURS,
     DASHES,
@@ -24,27 +23,29 @@ from wsssbench.reporting.figures.style import (
     styled,
 )
 from wsssbench.reporting.rows import configuration
+from wsssbench.reporting.sections import Line, Section
 
 THIN = {"linewidth": 0.6, "alpha": 0.35}  # single seeds
 FULL = 99.995  # % of coverage that is all of it in a table
 
 
 @styled
-def threshold_figure(table: Table) -> Figure | None:
+def threshold_figure(section: Section) -> Figure | None:
     """mIoU at each threshold of the maps: bold the mean, thin the seeds; a ring is the threshold in use.
 
     None where no record has the metric `threshold_curve`.
     """
-    lines = [line for line in table.finished if line.lists("threshold_curve", "curve").size][:MOST_LINES]
+    lines = [line for line in section.finished if line.lists("threshold_curve", "curve").size][:MOST_LINES]
     if not lines:
         return None
     figure, (panel,) = new_figure(height=2.8, width=4.6)
     for number, line in enumerate(lines):
-        curves, x = line.lists("threshold_curve", "curve"), line.lists("threshold_curve", "thresholds")[0]
+        curves = line.lists("threshold_curve", "curve", grid="thresholds")
+        x = line.lists("threshold_curve", "thresholds")[0]
         look = {**lines_of(number), "marker": ""}
         panel.plot(x, curves.T, **{**look, **THIN})
         mean = curves.mean(0)
-        panel.plot(x, mean, label=literal(line.row.title), **look)
+        panel.plot(x, mean, label=literal(line.title), **look)
         used = (line.row.identity.threshold or {}).get("value")
         if used is not None and x[0] <= used <= x[-1]:
             height = float(np.interp(used, x, mean))
@@ -60,16 +61,16 @@ def threshold_figure(table: Table) -> Figure | None:
 
 
 @styled
-def coverage_figure(table: Table) -> Figure | None:
+def coverage_figure(section: Section) -> Figure | None:
     """Precision against coverage of labels that may abstain; rows that differ in one number are joined.
 
     Each mark is the mean over seeds. None where every row labels every pixel.
     """
     key = ("precision_at_coverage.precision_of_labelled_pixels", "precision_at_coverage.coverage")
     label = "precision of the labelled pixels (%)"
-    if not any(set(key) <= set(line.row.numbers) for line in table.finished):
+    if not any(set(key) <= set(line.row.numbers) for line in section.finished):
         key, label = ("precision", "coverage"), "precision, mean over classes (%)"
-    lines = [line for line in table.finished if set(key) <= set(line.row.numbers)]
+    lines = [line for line in section.finished if set(key) <= set(line.row.numbers)]
     if all(line.row.numbers[key[1]].mean >= FULL for line in lines):
         return None
     figure, (panel,) = new_figure(height=3.2, width=4.6)
@@ -77,16 +78,11 @@ def coverage_figure(table: Table) -> Figure | None:
         y, x = ([line.row.numbers[k].mean for line in group] for k in key)
         look = lines_of(number) if len(group) > 1 else {**lines_of(number), "linestyle": ""}
         panel.plot(x, y, label=literal(name), **look)
-        ends = (0, len(group) - 1) if option else ()
-        for end in ends:
-            text, at = f"{configuration(_record(group[end]))[option]:g}", (x[end], y[end])
+        for end in (0, len(group) - 1) if option else ():
+            text = f"{configuration(group[end].records[0])[option]:g}"
+            offset, colour = (4, (4, -9)[number % 2]), look["color"]
             panel.annotate(
-                text,
-                at,
-                (4, (4, -9)[number % 2]),
-                textcoords="offset points",
-                fontsize=7,
-                color=look["color"],
+                text, (x[end], y[end]), offset, textcoords="offset points", fontsize=7, color=colour
             )
     panel.set_xlabel("coverage (% of pixels)")
     panel.set_ylabel(label)
@@ -94,16 +90,12 @@ def coverage_figure(table: Table) -> Figure | None:
     return figure
 
 
-def _record(line: Line) -> Record:
-    return Record(key="", status="ok", method=line.row.method, identity=line.row.identity)
-
-
 def _families(lines: Sequence[Line]) -> list[tuple[str, str, list[Line]]]:
     """(name, option, lines): three lines or more that differ in the number `option` alone, by its value;
     the others each alone, with "" for the option."""
     left = list(lines)
     families: list[tuple[str, str, list[Line]]] = []
-    known = {id(line): configuration(_record(line)) for line in lines}
+    known = {id(line): configuration(line.records[0]) for line in lines}
     for option in sorted({name for own in known.values() for name, v in own.items() if _is_number(v)}):
         groups: dict[str, list[Line]] = {}
         for line in (line for line in left if _is_number(known[id(line)].get(option))):
@@ -114,7 +106,7 @@ def _families(lines: Sequence[Line]) -> list[tuple[str, str, list[Line]]]:
                 group.sort(key=lambda line: float(known[id(line)][option]))
                 families.append((_common_name(group, option), option, group))
                 left = [line for line in left if line not in group]
-    return [*families, *((line.row.title, "", [line]) for line in left)]
+    return [*families, *((line.title, "", [line]) for line in left)]
 
 
 def _is_number(value: Any) -> bool:
@@ -123,7 +115,7 @@ def _is_number(value: Any) -> bool:
 
 def _common_name(group: Sequence[Line], option: str) -> str:
     """What the names begin with, and the option."""
-    letters = zip(*(line.row.title for line in group), strict=False)
+    letters = zip(*(line.title for line in group), strict=False)
     shared = "".join(some[0] for some in takewhile(lambda some: len(set(some)) == 1, letters))
     name = shared.rstrip(" -_.=(,@0123456789")
     return f"{name.removesuffix('-at')}: {option}" if option not in name else name
@@ -133,12 +125,12 @@ def _common_name(group: Sequence[Line], option: str) -> str:
 
 
 @styled
-def reliability_figure(table: Table) -> Figure | None:
+def reliability_figure(section: Section) -> Figure | None:
     """Accuracy against confidence, left over all pixels, right over those called foreground.
 
     Below: the share of pixels in each bin. Means over seeds; None where no record has `calibration`.
     """
-    known = (line for line in table.finished if np.isfinite(line.lists("calibration", "accuracy")).any())
+    known = (line for line in section.finished if np.isfinite(line.lists("calibration", "accuracy")).any())
     lines = list(known)[:MOST_LINES]
     if not lines:
         return None
@@ -152,6 +144,8 @@ def reliability_figure(table: Table) -> Figure | None:
         below.set_xlabel(f"confidence (%), {name}")
         below.set_xlim(0, 100)
         below.set_yscale("log")
+        below.yaxis.set_major_formatter("{x:g}")  # the usual one sets each number as a formula, slowly
+        below.minorticks_off()
     panels[0].set_ylabel("accuracy (%)")
     panels[2].set_ylabel("pixels (%)")
     handles, labels = panels[0].get_legend_handles_labels()
@@ -168,7 +162,7 @@ def _calibration_line(top: Axes, below: Axes, line: Line, number: int, suffix: s
         return
     x, y = np.nanmean(confidence[:, filled], axis=0), np.nanmean(accuracy[:, filled], axis=0)
     look = lines_of(number)
-    top.plot(x, y, label=literal(line.row.title), clip_on=False, **look)
+    top.plot(x, y, label=literal(line.title), clip_on=False, **look)
     below.plot(x, np.nanmean(share[:, filled], axis=0), **{**look, "linewidth": 1.0, "markersize": 2.5})
 
 
@@ -177,7 +171,7 @@ def _calibration_line(top: Axes, below: Axes, line: Line, number: int, suffix: s
 
 Log = Mapping[str, Sequence[tuple[int, float]]]  # name of a loss -> (step, value)
 Curve = np.ndarray[Any, np.dtype[np.float64]]  # (n, 2) step and value
-FEW = 3  # trainings whose seeds are still told apart
+FEW = 3  # most trainings whose seeds are shown separately
 
 
 @styled
@@ -206,19 +200,10 @@ def training_figure(trainings: Mapping[str, Sequence[Log]]) -> Figure | None:
         panel.set_xlabel("step")
         panel.tick_params(labelbottom=True)
     if len(trainings) > 1:
-        handles, labels = _all_handles(panels)
-        figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(trainings)))
+        found = [zip(*panel.get_legend_handles_labels()[::-1], strict=True) for panel in panels]
+        known = dict(chain.from_iterable(found))  # some trainings lack the first loss
+        figure.legend(known.values(), known, loc="outside upper center", ncols=min(4, len(trainings)))
     return figure
-
-
-def _all_handles(panels: Sequence[Axes]) -> tuple[list[Any], list[str]]:
-    """Legend entries of all panels, each label once: some trainings lack the first loss."""
-    found = {
-        label: handle
-        for panel in panels
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
-    }
-    return list(found.values()), list(found)
 
 
 def _training_lines(panel: Axes, curves: Sequence[Curve], label: str, number: int, *, thin: bool) -> None:
@@ -238,8 +223,8 @@ def _frame(panel: Axes) -> None:
     values = np.concatenate([np.zeros(0), *late])
     values = values[np.isfinite(values)]
     if len(values) and values.min() < values.max():
-        room = 0.08 * (values.max() - values.min())
-        panel.set_ylim(values.min() - room, values.max() + 3 * room)
+        margin = 0.08 * (values.max() - values.min())
+        panel.set_ylim(values.min() - margin, values.max() + 3 * margin)
 
 
 def _running_mean(curve: Curve) -> Curve:

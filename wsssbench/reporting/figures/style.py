@@ -28,7 +28,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oo", "++", "--")
 WIDTH_IN = 6.8  # the text of a page in one column
-MOST_LINES = len(COLOURS)  # of one panel: more could not be told apart
+MOST_LINES = len(COLOURS)  # of one panel: readers could not distinguish more
 FORMATS = ("png", "svg", "pdf")
 DPI = 200
 STYLE: dict[Any, Any] = {
@@ -47,7 +47,7 @@ UNDATED: dict[str, dict[str, Any]] = {  # of each format, what would differ from
 
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
-    """`draw` in the style of the house, whatever the user's matplotlibrc says."""
+    """`draw` in the common style of the figures, whatever the user's matplotlibrc says."""
 
     @functools.wraps(draw)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -66,11 +66,11 @@ def new_figure(
     return figure, list(panels.ravel())
 
 
-def file_bytes(figure: Figure, format: str) -> bytes:
+def file_bytes(figure: Figure, format: str, dpi: int = DPI) -> bytes:
     """The figure as "png", "svg" or "pdf": the same bytes each time (with one version of matplotlib)."""
     buffer = io.BytesIO()
     with context(STYLE, after_reset=True):
-        figure.savefig(buffer, format=format, dpi=DPI, metadata=UNDATED[format])
+        figure.savefig(buffer, format=format, dpi=dpi, metadata=UNDATED[format])
     return buffer.getvalue()
 
 

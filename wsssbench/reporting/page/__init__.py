@@ -1,23 +1,26 @@
-"""One self-contained HTML page of records: tables, curves, training and a gallery, readable offline.
+"""One self-contained HTML page of records: tables, figures, training and a gallery, readable offline.
 
-This room turns rows, records and files on disk into what `template.py` fills in; it judges and ranks nothing
-(`wsssbench.reporting.rows` does). Heavy imports stay below this page, so that `--help` never pays for them.
+This package turns rows, records and files on disk into what `template.py` fills in; it judges and ranks
+nothing (`wsssbench.reporting.rows` does).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from wsssbench.identity import Record
-    from wsssbench.records.store import StoredRecord
-    from wsssbench.reporting.page.sections import Section
-    from wsssbench.reporting.page.template import Part
-    from wsssbench.reporting.published import Published
-    from wsssbench.reporting.throughput import ThroughputTable
-    from wsssbench.throughput.record import BenchRecord
-    from wsssbench.types import Dataset
+from wsssbench.identity import Record
+from wsssbench.records.store import StoredRecord
+from wsssbench.reporting.beside import beside
+from wsssbench.reporting.figures.drawn import table_figures, training_figures
+from wsssbench.reporting.page import grids
+from wsssbench.reporting.page.figures import drawn
+from wsssbench.reporting.page.gallery import Gallery, gallery_of
+from wsssbench.reporting.page.template import Page, PageSection, fill
+from wsssbench.reporting.published import Published
+from wsssbench.reporting.sections import Section, sections_of
+from wsssbench.reporting.throughput import ThroughputTable, throughput_tables
+from wsssbench.throughput.record import BenchRecord
+from wsssbench.types import Dataset
 
 GALLERY_BYTES = 10_000_000  # of all pictures: a page stays under 15 MB
 
@@ -38,79 +41,56 @@ def html_page(
     `published` what fits stands below each table.
     BadData where counts or masks on disk are damaged.
     """
-    from wsssbench.reporting.page.sections import sections_of
-    from wsssbench.reporting.page.template import Page, fill
-    from wsssbench.reporting.throughput import throughput_tables
-
     sections = sections_of(cells, limited=limited, stale=stale)
-    parts = [*_table_parts(sections, open_data, published), *_training_parts(sections)]
+    parts = [*_table_parts(sections, open_data, published), *_training_parts(cells, sections)]
     parts += _bench_parts(throughput_tables(benches))
     hidden = 0 if sections else len({cell.record.key for cell in cells})
-    return fill(Page(tuple(parts), len({c.record.key for c in cells}), _newest(cells), hidden))
+    newest = max((str(cell.record.provenance.get("finished", "")) for cell in cells), default="")
+    return fill(Page(tuple(parts), len({cell.record.key for cell in cells}), newest, hidden))
 
 
 def _table_parts(
     sections: Sequence[Section], open_data: Callable[[Record], Dataset], published: Sequence[Published]
-) -> list[Part]:
-    """A part per table, with its charts and its gallery while there is room."""
-    from wsssbench.reporting.page import grids
-    from wsssbench.reporting.page.curves import section_charts
-    from wsssbench.reporting.page.gallery import Gallery, gallery_of
-    from wsssbench.reporting.page.reported import reported_part
-    from wsssbench.reporting.page.template import Part
-
+) -> list[PageSection]:
+    """A part per table, with its figures, and its gallery as long as the page may hold more pictures."""
     parts, spent = [], 0
     full = Gallery(
-        note=f"No gallery: those above hold the {GALLERY_BYTES / 1e6:.0f} MB that a page may have."
+        note=f"No gallery: those above fill the {GALLERY_BYTES / 1e6:.0f} MB that a page may hold."
     )
-    for section in sections:
+    for number, section in enumerate(sections):
         gallery = gallery_of(section, open_data) if spent < GALLERY_BYTES else full
         spent += gallery.size
-        classes = grids.class_grid(section)
+        rows = section.rows
         parts.append(
-            Part(
-                section.anchor,
+            PageSection(
+                f"table-{number + 1}",
                 section.heading,
-                badges=tuple(grids.protocol_badges(section.terms)),
-                grids=(grids.main_grid(section), *([classes] if classes else [])),
-                failures=tuple(grids.failures(section)),
-                reported=reported_part(section, published) if published else None,
-                charts=tuple(section_charts(section)),
+                badges=tuple(grids.protocol_badges(rows)),
+                grids=tuple(grids.section_tables(section)),
+                failures=tuple(failure for row in rows for failure in row.failures),
+                reported=beside(rows, published).text() if published else None,
+                figures=tuple(drawn(kind, figure) for kind, figure in table_figures(section)),
                 gallery=gallery,
             )
         )
     return parts
 
 
-def _training_parts(sections: Sequence[Section]) -> list[Part]:
+def _training_parts(cells: Sequence[StoredRecord], sections: Sequence[Section]) -> list[PageSection]:
     """A part per data set: curves of training, and where its time went."""
-    from wsssbench.reporting.page.template import Part
-    from wsssbench.reporting.page.training import phase_chart, training_charts
-
     parts = []
     for number, name in enumerate(dict.fromkeys(section.terms.dataset for section in sections)):
         own = [section for section in sections if section.terms.dataset == name]
-        phases = phase_chart(own)
-        charts = (*training_charts(own), *([phases] if phases else []))
-        if charts:
-            parts.append(Part(f"training-{number + 1}", f"{name}: training", charts=charts))
+        figures = tuple(drawn("training", figure, step) for _, step, figure in training_figures(cells, own))
+        phases = grids.phase_table([line for section in own for line in section.lines])
+        if figures or phases:
+            own_grids = (phases,) if phases else ()
+            title = f"{name}: training"
+            parts.append(PageSection(f"training-{number + 1}", title, grids=own_grids, figures=figures))
     return parts
 
 
-def _bench_parts(tables: Iterable[ThroughputTable]) -> list[Part]:
+def _bench_parts(tables: Iterable[ThroughputTable]) -> list[PageSection]:
     """A part per machine and data set that was measured."""
-    from wsssbench.reporting.page.grids import bench_grid
-    from wsssbench.reporting.page.template import Part
-    from wsssbench.reporting.page.training import bench_chart
-
-    parts = []
-    for number, table in enumerate(tables):
-        grid, chart = bench_grid(table), bench_chart(table)
-        charts = (chart,) if chart else ()
-        parts.append(Part(f"bench-{number + 1}", grid.caption, grids=(grid,), charts=charts))
-    return parts
-
-
-def _newest(cells: Iterable[StoredRecord]) -> str:
-    """When the last of the cells was finished, as its record says; the page depends on its records alone."""
-    return max((str(c.record.provenance.get("finished", "")) for c in cells), default="")
+    shown = [tuple(table.texts()) for table in tables]
+    return [PageSection(f"bench-{n + 1}", texts[0].title, grids=texts) for n, texts in enumerate(shown)]

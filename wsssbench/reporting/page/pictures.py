@@ -10,6 +10,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib import colormaps
 from PIL import Image as Pil
 
 from wsssbench.masks import VOID_COLOUR, voc_palette
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 SIDE_PX = 160  # longest side of a thumbnail
 STRIPE_PX = 3  # of the marks on wrong pixels: black and white, to be seen on any colour
 LEVELS = 24  # of a heat map
-# Corners of cividis (Nunez et al., PLOS ONE 2018), made for the colour-blind: dark blue to yellow.
-CIVIDIS = ((0, 34, 78), (52, 67, 108), (102, 105, 112), (148, 142, 119), (200, 182, 106), (254, 232, 56))
 
 
 def thumb_size(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -37,6 +36,11 @@ def photo_uri(image: Image) -> str:
     """The (H, W, 3) image as a small JPEG."""
     small = Pil.fromarray(image).resize(thumb_size(image.shape), Pil.Resampling.LANCZOS)
     return _uri(small, "JPEG", quality=82, optimize=True)
+
+
+def png_uri(picture: Image) -> str:
+    """The (H, W, 3) picture as PNG, pixel by pixel."""
+    return _uri(Pil.fromarray(picture), "PNG")
 
 
 def labels_uri(labels: Mask) -> str:
@@ -69,15 +73,9 @@ def heat_uri(maps: Maps) -> str:
     values = np.asarray(maps.values, np.float32)
     plane = values.max(0) if len(values) else np.zeros((2, 2), np.float32)
     index = np.rint(np.clip(np.nan_to_num(plane), 0, 1) * (LEVELS - 1)).astype(np.int64)
-    at = np.linspace(0, len(CIVIDIS) - 1, LEVELS)
-    corners = np.array(CIVIDIS, np.float64)
-    colours = np.stack([np.interp(at, range(len(CIVIDIS)), corners[:, c]) for c in range(3)], 1)
+    colours = colormaps["cividis"](np.linspace(0, 1, LEVELS))[:, :3] * 255
     picture = _palette(index, np.rint(colours), np.full(LEVELS, 255))
-    return (
-        _uri(*picture)
-        if max(index.shape) <= SIDE_PX
-        else _uri(picture[0].resize(thumb_size(index.shape)), "PNG")
-    )
+    return _uri(picture if max(index.shape) <= SIDE_PX else picture.resize(thumb_size(index.shape)), "PNG")
 
 
 def _nearest(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -85,18 +83,23 @@ def _nearest(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(small)
 
 
-def _palette(index: NDArray[Any], colours: NDArray[Any], alpha: NDArray[Any]) -> tuple[Pil.Image, str]:
+def _palette(index: NDArray[Any], colours: NDArray[Any], alpha: NDArray[Any]) -> Pil.Image:
     picture = Pil.fromarray(index.astype(np.uint8))
     picture.putpalette(colours.astype(np.uint8).tobytes())
     picture.info["transparency"] = alpha.astype(np.uint8).tobytes()
-    return picture, "PNG"
+    return picture
 
 
 def _palette_uri(index: NDArray[Any], colours: NDArray[Any], alpha: NDArray[Any]) -> str:
-    return _uri(*_palette(index, colours, alpha))
+    return _uri(_palette(index, colours, alpha), "PNG")
 
 
 def _uri(picture: Pil.Image, kind: str, **how: Any) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, format=kind, **({"optimize": True} | how))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return data_uri(buffer.getvalue(), kind.lower())
+
+
+def data_uri(content: bytes, kind: str) -> str:
+    """A picture of the kind "png" or "jpeg" as an address that holds all of it."""
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,43 +1,38 @@
 """Parts of a page -> HTML: jinja2 with escaping on, style and scripts inlined, nothing fetched from anywhere.
 
-Everything that stands in a record (names of methods, classes, options, reasons) is text of strangers: it
-reaches the page through escaping alone, or as JSON whose angle brackets are escaped.
+Whatever stands in a record (names of methods, classes, options, reasons) may come from third parties: it
+reaches the page only after escaping.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from wsssbench._version import __version__
-from wsssbench.reporting.page.charts import Chart
+from wsssbench.reporting.page.figures import Drawn
 from wsssbench.reporting.page.gallery import Gallery
-from wsssbench.reporting.page.grids import Badge, Grid
-from wsssbench.reporting.page.reported import Reported
+from wsssbench.reporting.table_parts import TextTable, filled, number_in
 
 ASSETS = Path(__file__).parent / "assets"
-VENDOR = Path(__file__).parents[1] / "vendor"
-LIBRARY = "chart.umd.min.js"
 STYLES = ("page.css", "gallery.css")
-SCRIPTS = ("theme.js", "tables.js", "charts.js", "gallery.js")
+SCRIPTS = ("theme.js", "tables.js", "gallery.js")
 
 
 @dataclass(frozen=True)
-class Part:
+class PageSection:
     """One section of the page; what is empty is not shown."""
 
     anchor: str
     heading: str
-    badges: tuple[Badge, ...] = ()
-    grids: tuple[Grid, ...] = ()
+    badges: tuple[tuple[str, bool], ...] = ()  # and whether it is a warning
+    grids: tuple[TextTable, ...] = ()
     failures: tuple[str, ...] = ()
-    reported: Reported | None = None
-    charts: tuple[Chart, ...] = ()
+    reported: TextTable | None = None
+    figures: tuple[Drawn, ...] = ()
     gallery: Gallery | None = None
 
 
@@ -45,15 +40,10 @@ class Part:
 class Page:
     """The whole page."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[PageSection, ...]
     records: int
     newest: str = ""  # when the last record was finished
     hidden: int = 0  # records that the page leaves out altogether
-
-    @property
-    def charts(self) -> dict[str, Any]:
-        """The data of all charts, by their place in the page."""
-        return {f"{p.anchor}-chart-{n}": c.data() for p in self.parts for n, c in enumerate(p.charts)}
 
 
 def fill(page: Page) -> str:
@@ -65,21 +55,17 @@ def fill(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    style = "\n".join(_asset(name) for name in STYLES)
-    scripts = [_library(), *(_asset(name) for name in SCRIPTS)] if page.charts else _scripts_without_charts()
-    inlined = {"style": Markup(style), "scripts": [Markup(script) for script in scripts]}
+    environment.filters |= {"columns": columns, "number": number_in}
+    style = Markup("\n".join(_asset(name) for name in STYLES))
+    inlined = {"style": style, "scripts": [Markup(_asset(name)) for name in SCRIPTS]}
     return environment.get_template("page.html.j2").render(page=page, version=__version__, **inlined)
 
 
-def _scripts_without_charts() -> list[str]:
-    return [_asset(name) for name in SCRIPTS if name != "charts.js"]
+def columns(table: TextTable) -> list[tuple[str, bool]]:
+    """The columns with content, the method first where there is one, and whether they hold numbers."""
+    names = sorted(filled(table.lines), key=lambda name: name != "method")
+    return [(n, n != names[0] and any(number_in(line[n]) is not None for line in table.lines)) for n in names]
 
 
 def _asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
-
-
-def _library() -> str:
-    """The chart library without the line that would make a browser's inspector look for its source map."""
-    text = (VENDOR / LIBRARY).read_text(encoding="utf-8")
-    return re.sub(r"^//# sourceMappingURL=.*$", "", text, flags=re.MULTILINE)

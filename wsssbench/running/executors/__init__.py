@@ -4,6 +4,6 @@
 A trial is one method on one data set with one seed. What it needs is written to runs/.jobs/<trial>/job.json
 (`request`) and carried out by `worker`, a process that ends with an exit code and finds the records that a
 run in one process finds. Here trials are cut out of a plan (`jobs`), put in an order (`schedule`), started
-and waited for (`local`, `slurm`), and their ends are told (`outcome`). Nothing is trained or judged in this
-room, and nothing heavy is imported by this module: a worker imports it first.
+and waited for (`local`, `slurm`), and how they ended is reported (`outcome`).
+Nothing is trained or judged here, and nothing heavy is imported: a worker imports this module first.
 """

@@ -42,12 +42,12 @@ class Job:
         return trial.dataset.card.name, trial.seed
 
     def unfitted(self, renewed: Renewed) -> frozenset[Path]:
-        """Folders of its steps that are to be fitted, or fitted anew."""
-        anew = self.settings.rerun == "all"
+        """Folders of its steps that are to be fitted, or fitted again."""
+        again = self.settings.rerun == "all"
         return frozenset(
             step.folder
             for step in self.cells[0].trial.steps
-            if not read_fit(step) or (anew and step.folder not in renewed)
+            if not read_fit(step) or (again and step.folder not in renewed)
         )
 
 

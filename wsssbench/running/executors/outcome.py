@@ -19,7 +19,7 @@ LONGEST = 200  # characters of such a line
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial that runs no more. `code` is its exit code, None where it ended without a word."""
+    """A trial that runs no more. `code` is its exit code, None where it ended without saying why."""
 
     code: int | None
     how: str  # what is known of its end: killed by SIGKILL, CANCELLED
@@ -43,11 +43,11 @@ def read_end(folder: Path) -> int | None:
         return None
 
 
-def told(title: str, ended: Ended) -> str:
+def end_text(title: str, ended: Ended) -> str:
     """What is said of a trial that did not end well: what, the end of its log, and where that is."""
     what = "some of its cells failed" if ended.code == 1 else "it could not be run"
     if ended.code is None:
-        what = f"its process ended without a word ({ended.how})"
+        what = f"its process ended without saying why ({ended.how})"
     lines = [f"FAILED {title}: {what}"]
     lines += [f"  | {line}" for line in tail(ended.log)]
     return "\n".join([*lines, f"  log: {ended.log}", "  next: the same command runs it again"])

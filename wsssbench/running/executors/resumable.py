@@ -1,39 +1,48 @@
-"""What submitit pickles: a command line, run in a process that is interrupted where the job has to leave its
-node, and goes on when the job runs again. Imported on the node; nothing of a trial is known here."""
+"""`python -m wsssbench.running.executors.resumable FOLDER TIMEOUTS WORDS...`: what a job of Slurm runs.
+
+WORDS are a command that is interrupted where the job has to leave its node, and goes on when the job runs
+again: at most TIMEOUTS times after its limit of time. Nothing of a trial is known here.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from wsssbench.running.executors.outcome import status_text
+from wsssbench.running.executors.slurm_queue import QueueSilent, queue_states
 
 if TYPE_CHECKING:
     from types import FrameType
 
-    from submitit.helpers import DelayedSubmission
-
 TICK = 0.2  # seconds between two looks at the process
 INTERRUPTED = (130, -signal.SIGINT)  # the latter while Python itself starts
-LEAVE = (signal.SIGTERM, signal.SIGUSR2)  # Slurm's, and submitit's before the limit of time
+LEAVE = (
+    signal.SIGTERM,
+    signal.SIGUSR2,
+)  # Slurm's own, and what it was asked to send before the limit of time
+TIMEOUTS = "timeouts.txt"  # in a job's folder: a line each time that it has run into its limit
 
 
 class Resumable:
-    """Runs `words`, and ends the job as they end: their exit code is the job's.
+    """Runs `words`; their exit code is the job's.
 
     Slurm signals every process of a job. The worker is deaf to that: it is this object that interrupts it,
     once, so that it can save what it has in peace.
     """
 
-    def __init__(self, words: list[str]) -> None:
-        self.words = words
+    def __init__(self, folder: Path, timeouts: int, words: Sequence[str]) -> None:
+        self.folder, self.timeouts, self.words = folder, timeouts, words
         self.asked = 0  # the signal that came
 
-    def __call__(self) -> int:
-        requeue = signal.getsignal(signal.SIGUSR2)  # submitit's
+    def run(self) -> int:
+        """The exit code of the job."""
         for number in LEAVE:
             signal.signal(number, self._note)
         with subprocess.Popen(self.words, stdin=subprocess.PIPE, preexec_fn=_deaf) as process:
@@ -45,27 +54,27 @@ class Resumable:
                 process.wait()
         code = process.returncode
         if self.asked and code in INTERRUPTED:
-            self._leave(requeue)
+            self._leave()
+            return 130
         if code < 0:
             print(f"the trial's process was {status_text(code)}", flush=True)
-        if code:
-            raise SystemExit(code if code > 0 else 1)
-        return code
+        return code if code >= 0 else 1
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = self.asked or number
 
-    def _leave(self, requeue: Any) -> NoReturn:
-        """Back to the queue by submitit, unless Slurm has ended the job or queued it again by itself."""
-        if self.asked == signal.SIGUSR2 or _state() == "RUNNING":
-            requeue(signal.SIGUSR2, None)  # counts time-outs, asks for `checkpoint`, exits
-        raise SystemExit(130)
-
-    def checkpoint(self) -> DelayedSubmission:
-        """What is submitted again: the same command line."""
-        from submitit.helpers import DelayedSubmission
-
-        return DelayedSubmission(Resumable(self.words))
+    def _leave(self) -> None:
+        """Back to the queue, unless Slurm has ended the job or queued it again by itself."""
+        if self.asked == signal.SIGUSR2:
+            with (self.folder / TIMEOUTS).open("a+") as notes:
+                notes.write(f"{time.time():.0f}\n")
+                notes.seek(0)
+                if len(notes.readlines()) > self.timeouts:
+                    print(f"it has run into its limit of time more than {self.timeouts} times", flush=True)
+                    return
+        elif _state() != "RUNNING":
+            return
+        subprocess.run(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]], check=False)
 
 
 def _deaf() -> None:
@@ -74,9 +83,11 @@ def _deaf() -> None:
 
 def _state() -> str:
     """The state of this job: not RUNNING where it was cancelled, or where Slurm itself queues it again."""
-    from wsssbench.running.executors.slurm_queue import QueueSilent, queue_states
-
     try:
         return queue_states().get(os.environ.get("SLURM_JOB_ID", ""), ("", ""))[0]
     except QueueSilent:
         return ""
+
+
+if __name__ == "__main__":
+    sys.exit(Resumable(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]).run())

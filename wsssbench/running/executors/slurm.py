@@ -1,4 +1,4 @@
-"""The executor `slurm`: one job a trial, submitted by submitit, found again by the next command, waited for.
+"""The executor `slurm`: one job a trial, submitted by sbatch, found again by the next command, waited for.
 
 A job that has to leave its node saves, goes back to the queue and goes on from there (`resumable`). Its state
 comes from `slurm_queue`, how its trial ended from the note of the worker; both may be late by seconds.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,11 +24,12 @@ from wsssbench.files.atomic import atomic_write_text
 from wsssbench.files.locks import hold
 from wsssbench.running.executors.jobs import Job
 from wsssbench.running.executors.outcome import ENDED, Ended, read_end
-from wsssbench.running.executors.resumable import Resumable
+from wsssbench.running.executors.resumable import TIMEOUTS
 from wsssbench.running.executors.slurm_options import SlurmConfig
 from wsssbench.running.executors.slurm_queue import QueueSilent, is_going_on, last_state, queue_states
 from wsssbench.running.screen.progress import Progress
 
+CORES = "${{SLURM_CPUS_PER_TASK:+{}$SLURM_CPUS_PER_TASK}}"  # in the shell of a job: where it was given some
 SUBMITTED = "slurm.json"  # in a job's folder: its id, the last one counts
 SETTLE_SECONDS = 10.0  # after which what another node has written is seen here
 States = dict[str, tuple[str, str]]
@@ -45,12 +47,7 @@ class Submitted:
 
 
 def check_slurm() -> None:
-    """WsssError where submitit or Slurm's commands are absent."""
-    try:
-        import submitit  # noqa: F401
-    except ImportError:
-        hint = "pip install 'wsssbench[slurm]'"
-        raise WsssError("submitit is not installed", where="--executor slurm", hint=hint) from None
+    """WsssError where Slurm's commands are absent."""
     missing = [name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None]
     if missing:
         what = f"Slurm's commands are not here ({', '.join(missing)})"
@@ -130,7 +127,7 @@ class Cluster:
     def _ended(self, one: Submitted, states: States | None) -> Ended | None:
         """How the trial ended; None while it goes on."""
         with suppress(OSError):
-            os.utime(one.job.folder)  # what a network file system remembers of it is asked for anew
+            os.utime(one.job.folder)  # what a network file system remembers of it is asked for again
         code = read_end(one.job.folder)
         if code is not None:
             return Ended(code, "", one.log)
@@ -157,33 +154,35 @@ def find(job: Job, states: States) -> Submitted | None:
 
 def submit(job: Job, config: SlurmConfig, after: Sequence[str]) -> Submitted:
     """Submit the trial, to start when the jobs `after` have ended. WsssError where Slurm refuses."""
-    from submitit import SlurmExecutor
-
     folder = job.folder.absolute()
-    words = [sys.executable, "-u", "-m", "wsssbench.running.executors.worker", str(folder), "--lifeline"]
-    if config.cpus_per_task:
-        words += ["--threads", str(config.cpus_per_task)]
-    given = config.parameters()
+    words = sbatch_words(folder, config, after)
+    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        said = [line.removeprefix("sbatch: ").removeprefix("error: ") for line in done.stderr.splitlines()]
+        hint = "look at the options -o slurm.KEY=VALUE and at `sinfo`"
+        raise WsssError(f"Slurm refuses this job ({'; '.join(said)})", where=job.title, hint=hint)
+    number = done.stdout.strip().partition(";")[0]  # the name of the cluster may follow
+    (folder / TIMEOUTS).unlink(missing_ok=True)
+    log = folder / f"{number}.log"
+    atomic_write_text(folder / SUBMITTED, json.dumps({"id": number, "log": str(log)}))
+    return Submitted(job, number, log)
+
+
+def sbatch_words(folder: Path, config: SlurmConfig, after: Sequence[str]) -> list[str]:
+    """The command that submits the worker of the job in `folder`."""
+    python = [sys.executable, "-u", "-m"]
+    resumable = [*python, "wsssbench.running.executors.resumable", str(folder), str(config.max_num_timeout)]
+    worker = [*python, "wsssbench.running.executors.worker", str(folder), "--lifeline"]
+    start = "exec"  # Slurm signals the shell of a job alone where there is no srun
+    if config.use_srun:
+        start = f"srun {CORES.format('--cpus-per-task=')} {shlex.join(config.srun_args)}"
+    command = f"{start} {shlex.join([*resumable, *worker])} {CORES.format('--threads=')}"
     waits = [f"afterany:{':'.join(after)}"] if after else []
-    given["dependency"] = ",".join([*waits, *([config.dependency] if config.dependency else [])]) or None
-    try:
-        executor = SlurmExecutor(folder, max_num_timeout=config.max_num_timeout)
-        executor.update_parameters(job_name=f"wsssbench-{job.folder.name}", **given)
-        done = executor.submit(Resumable(words))
-    except (OSError, RuntimeError, ValueError, subprocess.SubprocessError) as error:
-        raise WsssError(
-            f"Slurm refuses this job ({_reason(error)})", where=job.title, hint=REFUSED
-        ) from error
-    log = Path(done.paths.stdout)
-    atomic_write_text(folder / SUBMITTED, json.dumps({"id": done.job_id, "log": str(log)}))
-    return Submitted(job, done.job_id, log)
-
-
-REFUSED = "look at the options -o slurm.KEY=VALUE and at `sinfo`"
-
-
-def _reason(error: Exception) -> str:
-    """What sbatch said, out of what submitit makes of it."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    said = [line for line in lines if line.startswith("sbatch: error:")]
-    return "; ".join(line.removeprefix("sbatch: error: ") for line in said) or (lines or [repr(error)])[-1]
+    waits += [config.dependency] if config.dependency else []
+    receiver = "" if config.use_srun else "B:"
+    return [
+        "sbatch", "--parsable", "--requeue", "--open-mode=append", f"--job-name=wsssbench-{folder.name}",
+        f"--output={folder}/%j.log", f"--signal={receiver}USR2@{config.signal_delay_s}",
+        *([f"--dependency={','.join(waits)}"] if waits else []), *config.sbatch,
+        "--wrap", "\n".join([*config.setup, command]),
+    ]  # fmt: skip

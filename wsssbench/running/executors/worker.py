@@ -19,7 +19,7 @@ with ended_by_signals():  # Ctrl-C and SIGTERM may come early
     import json
     import signal
     import threading
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import contextmanager
     from pathlib import Path
     from typing import TYPE_CHECKING, TextIO
@@ -31,14 +31,13 @@ with ended_by_signals():  # Ctrl-C and SIGTERM may come early
 
 if TYPE_CHECKING:
     from wsssbench.planning.cells import Cell
-    from wsssbench.running.executors.request import Request
 
 # before torch and numba are imported: see wsssbench.cli.main
 os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
-class Telling(Progress):
+class LogReporter(Progress):
     """Writes all to stderr, which is a log; what is said of cells, without the counting between, also to the
     stream `events`."""
 
@@ -73,7 +72,7 @@ def main() -> int:
     folder = given.folder.absolute()
     with ended_by_signals(), _stream(given.events) as events:
         try:
-            code = run_trial(folder, given.threads, Telling(events))
+            code = run_trial(folder, given.threads, LogReporter(events))
         except WsssError as error:
             print(f"error: {error}", file=sys.stderr, flush=True)
             code = error.code
@@ -102,42 +101,32 @@ def _stop_with_parent() -> None:
 def run_trial(folder: Path, threads: int, progress: Progress) -> int:
     """Run the trial of folder/job.json: 0, or 1 where a cell failed. WsssError for what cannot be planned."""
     from wsssbench.machine.hardware import compute_deterministically
-    from wsssbench.running.cells import run_cells
     from wsssbench.running.executors.request import read_request
+    from wsssbench.running.opening import open_plugins
+    from wsssbench.running.plan_run import plan_run, run_plan
     from wsssbench.running.renewal import Renewed
-    from wsssbench.running.screen.board import open_board
 
     request = read_request(folder)
     os.chdir(request.place)
     sys.argv[1:] = request.command  # records and locks name the command that was typed
     if request.switches.deterministic:
         compute_deterministically()
-    cells = plan_trial(request)
-    settings, switches = request.settings, request.switches
-    board = open_board(settings.runs, progress.say) if switches.tensorboard else None
-    failed = run_cells(
-        cells, settings, progress, board,
-        isolate=settings.isolate, threads=threads, renewed=Renewed(request.renewed),
-    )  # fmt: skip
+    plugins = open_plugins(request.settings.plugins, isolate=request.settings.isolate)
+    plan = plan_run(request.settings, plugins, progress)
+    _check_keys(plan.cells, request.keys)
+    failed = run_plan(
+        plan, progress, request.switches, threads=threads or None, renewed=Renewed(request.renewed)
+    )
     return 1 if failed else 0
 
 
-def plan_trial(request: Request) -> list[Cell]:
-    """The cells of the trial; WsssError where they are not those that were planned when it was started."""
-    from wsssbench.planning.plan import make_plan
-    from wsssbench.running.isolation.planning import isolated_cells, isolated_plugins
-    from wsssbench.running.opening import open_plugins
-
-    settings = request.settings
-    cells = make_plan(settings, open_plugins(settings.plugins, isolated_plugins(settings.isolate)))
-    cells = isolated_cells(cells, settings) if settings.isolate else cells
-    planned = {cell.key for cell in cells if cell.state != "skip"}
-    if planned != set(request.keys):
+def _check_keys(cells: Sequence[Cell], keys: Sequence[str]) -> None:
+    """WsssError where the cells of the trial are not those that were planned when it was started."""
+    if {cell.key for cell in cells if cell.state != "skip"} != set(keys):
         hint = (
             "start the run again: data, code or settings were changed since; or name --device and --precision"
         )
         raise WsssError("this machine plans other cells than the one that the run was started on", hint=hint)
-    return cells
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
-"""One sandbox with a worker in it: started, asked, interrupted, closed. What is asked is not known here."""
+"""One process in a sandbox that does what it is asked, once: started, listened to, interrupted, ended.
+
+The request goes in as one line of JSON; what comes out are lines of JSON, each the name of an event and what
+belongs to it, and on stderr whatever the step prints. Neither side can make the other execute anything. What
+is asked is not known here.
+"""
 
 from __future__ import annotations
 
-import queue
+import json
 import shutil
 import signal
 import subprocess
@@ -13,149 +18,129 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from queue import Empty, SimpleQueue
+from typing import IO, Any
 
 from wsssbench import _version
-from wsssbench.errors import WsssError
+from wsssbench.errors import WsssError, printable
 from wsssbench.machine.interrupts import Interrupts
-from wsssbench.running.isolation.frames import receive, send
 from wsssbench.running.isolation.sandbox import Inside, Mount, command_line
 
-if TYPE_CHECKING:
-    from wsssbench.running.isolation.frames import Arrays
-
 PACKAGE = Path(_version.__file__).absolute().parent
-WORDS = ("-P", "-B", "-m", "wsssbench.running.isolation.worker")
-TAIL = 12  # lines of what a worker said last, for a message
-Answer = tuple[dict[str, Any], dict[str, Any]]
+WORDS = ("-P", "-B", "-m", "wsssbench.running.isolation.sandbox_worker")
+TICK = 0.1  # seconds between two looks at whether the process still runs
+TAIL = 3  # lines of what a process printed last, for a message
+Events = Mapping[str, Callable[..., object]]
 
 
-class Box:
-    """A worker in a sandbox. What it prints goes to `say`, line by line."""
+def ask(inside: Inside, request: Mapping[str, Any], events: Events) -> Any:
+    """What a process in the sandbox answers to a request; `events` are called as it reports them.
 
-    def __init__(self, inside: Inside, say: Callable[[str], None] | None = None) -> None:
-        self.say = say or (lambda line: None)
-        self.tail: list[str] = []
-        # compiled loops are kept beside their source, where numba wants to write: each box gets a copy
-        self._cache = tempfile.TemporaryDirectory(prefix="wsssbench-")
+    What it prints is the event `say`. Raises what was raised there, KeyboardInterrupt at Ctrl-C or SIGTERM
+    (after the step has saved what it saves then; a second one ends it at once), and WsssError where the
+    process ended without an answer.
+    """
+    # compiled loops are kept beside their source, where numba wants to write: each box gets a copy
+    with tempfile.TemporaryDirectory(prefix="wsssbench-") as copies:
         caches = tuple(
-            Mount(Path(shutil.copytree(folder, Path(self._cache.name) / str(n))), folder, writable=True)
+            Mount(Path(shutil.copytree(folder, Path(copies) / str(n))), folder, writable=True)
             for n, folder in enumerate(compiled_folders())
         )
         inside = replace(inside, packages=(PACKAGE, *inside.packages), mounts=(*caches, *inside.mounts))
-        self._process = subprocess.Popen(
-            command_line(inside, WORDS),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        self._to = _there(self._process.stdin)
-        self._heard: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
-        # read by a thread of its own: Ctrl-C must not cut a message in two
-        self._ears = [
-            threading.Thread(target=self._receive, args=(_there(self._process.stdout),), daemon=True),
-            threading.Thread(target=self._listen, args=(_there(self._process.stderr),), daemon=True),
-        ]
-        for ear in self._ears:
-            ear.start()
-
-    def __enter__(self) -> Box:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def ask(
-        self,
-        request: Mapping[str, Any],
-        arrays: Arrays | None = None,
-        heard: Callable[[dict[str, Any]], None] | None = None,
-    ) -> Answer:
-        """The answer to a request; what is reported meanwhile goes to `heard`.
-
-        Raises what the step raised there, KeyboardInterrupt at Ctrl-C or SIGTERM (after the step has saved
-        what it saves then), and WsssError where the worker is gone.
-        """
+        box = _Box(command_line(inside, WORDS), events)
         try:
-            with Interrupts():  # SIGTERM too, so that the step in the sandbox can save what it has
-                send(self._to, request, arrays)
-                return self._answer(heard)
-        except OSError as error:
-            raise self._gone() from error
+            with Interrupts():  # SIGTERM too
+                return box.answer(request)
+        finally:
+            box.end()
 
-    def _answer(self, heard: Callable[[dict[str, Any]], None] | None) -> Answer:
-        while True:
-            header, arrays = self._next()
-            kind = header.get("kind")
-            if kind == "done":
-                return header, arrays
-            if kind == "interrupted":
-                raise KeyboardInterrupt
-            if kind == "error":
-                raise as_error(header)
-            if kind == "say":
-                self.say(str(header.get("text", "")))
-            elif heard is not None:
-                heard(header)
 
-    def _next(self) -> Answer:
-        """The next message; at Ctrl-C the worker is told, and its next message awaited: the last one."""
-        try:
-            message = self._heard.get()
-        except KeyboardInterrupt:
-            send(self._to, {"do": "interrupt"})
-            message = self._heard.get()
-            while message and message[0].get("kind") not in ("done", "error", "interrupted"):
-                message = self._heard.get()
-            raise
-        if message is None:
-            raise self._gone()
-        return message
+class _Box:
+    def __init__(self, words: list[str], events: Events) -> None:
+        self.events = events
+        self.ends: list[tuple[str, Any]] = []  # how it ended, as far as it has said so
+        self.tail: list[str] = []
+        self.process = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        self._heard: SimpleQueue[tuple[bool, bytes]] = SimpleQueue()
+        # read by threads of their own: Ctrl-C must not cut a line in two
+        streams = ((True, _there(self.process.stdout)), (False, _there(self.process.stderr)))
+        self._readers = [threading.Thread(target=self._read, args=each, daemon=True) for each in streams]
+        for reader in self._readers:
+            reader.start()
 
-    def close(self) -> None:
-        """End the worker and all that it has started; wait until they are gone."""
-        with suppress(OSError):
-            self._to.close()
-        with suppress(ProcessLookupError):
-            self._process.kill()  # bwrap's death is that of every process in the sandbox
-        self._process.wait()
-        for ear in self._ears:
-            ear.join(5)
-        self._cache.cleanup()
+    def _read(self, is_event: bool, stream: IO[bytes]) -> None:
+        with stream, suppress(OSError):
+            for line in stream:
+                self._heard.put((is_event, line))
 
-    def _receive(self, stdout: IO[bytes]) -> None:
-        with stdout:
+    def answer(self, request: Mapping[str, Any]) -> Any:
+        """Send the request, and listen until the process is gone."""
+        pipe, interrupted = _there(self.process.stdin), False
+        with suppress(OSError):  # gone already
+            pipe.write(json.dumps(request).encode() + b"\n")
+            pipe.flush()
+        while any(reader.is_alive() for reader in self._readers) or not self._heard.empty():
             try:
-                while True:
-                    self._heard.put(receive(stdout))
-            except (EOFError, OSError, ValueError, KeyError):  # gone, or what it sends is no message
-                self._heard.put(None)
+                self._hear()
+            except KeyboardInterrupt:
+                if interrupted:
+                    raise
+                interrupted = True
+                pipe.close()  # its end interrupts the process
+        if interrupted:
+            raise KeyboardInterrupt
+        return self._ended()
 
-    def _listen(self, stderr: IO[bytes]) -> None:
-        with stderr:
-            for raw in stderr:
-                line = "".join(c for c in raw.decode(errors="replace").rstrip() if c.isprintable())
-                self.tail = [*self.tail[-TAIL + 1 :], line]
-                if line:
-                    self.say(line)
+    def _hear(self) -> None:
+        try:
+            is_event, line = self._heard.get(timeout=TICK)
+        except Empty:
+            return
+        if not is_event:
+            self._say(line.decode(errors="replace").rstrip())
+            return
+        name, *said = json.loads(line)
+        if name in ("done", "error"):
+            self.ends.append((name, said))
+            self.process.kill()  # and with it every process in the sandbox
+        elif name in self.events:
+            self.events[name](*said)
 
-    def _gone(self) -> WsssError:
-        self.close()
-        status = self._process.returncode
+    def _say(self, text: str) -> None:
+        if text:
+            self.tail = [*self.tail[1 - TAIL :], printable(text)]
+            self.events.get("say", str)(self.tail[-1])
+
+    def _ended(self) -> Any:
+        for name, said in self.ends[:1]:
+            if name == "done":
+                return said[0]
+            raise as_error(*said)
+        status = self.process.wait()
         how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-        said = f"; it said last: {' | '.join(self.tail[-3:])}" if self.tail else ""
+        printed = f"; it said last: {' | '.join(self.tail)}" if self.tail else ""
         hint = "run without --isolate to see whether it is the step or the sandbox"
-        return WsssError(f"the process in the sandbox ended {how}{said}", where="--isolate", hint=hint)
+        raise WsssError(f"the process in the sandbox ended {how}{printed}", where="--isolate", hint=hint)
+
+    def end(self) -> None:
+        """End the process and all that it has started; wait until they are gone."""
+        self.process.kill()
+        self.process.wait()
+        for reader in self._readers:
+            reader.join(5)
+        with suppress(OSError):
+            _there(self.process.stdin).close()
 
 
-def as_error(told: Mapping[str, Any]) -> BaseException:
-    """The error that a worker told of, with its own class's name and traceback in words."""
-    known = told.get("wsss")
-    error: Exception
+def as_error(kind: str, text: str, known: Mapping[str, Any] | None, trace: str) -> Exception:
+    """The error that was raised in a sandbox, with its own class's name and its traceback in words."""
+    error: Exception = type(kind, (Exception,), {})(text)
     if known:
         error = WsssError(known["what"], where=known["where"], hint=known["hint"])
         error.code = known["code"]
-    else:
-        error = type(str(told["type"]), (Exception,), {})(told["text"])
-    error.add_note(f"in the sandbox:\n{told.get('trace', '')}")
+    error.add_note(f"in the sandbox:\n{trace}")
     return error
 
 
@@ -167,5 +152,4 @@ def _there(pipe: IO[bytes] | None) -> IO[bytes]:
 @cache
 def compiled_folders() -> tuple[Path, ...]:
     """Folders with compiled loops of this package."""
-    found = {path.parent for path in PACKAGE.rglob("*.nbi")}
-    return tuple(sorted(found))
+    return tuple(sorted({path.parent for path in PACKAGE.rglob("*.nbi")}))

@@ -1,227 +1,219 @@
-"""Steps in boxes: the engine asks them to fit and to predict as ever, and a sandbox does it.
-
-One box is open at a time. A step is fitted in one and asked in another, so that what it has learned is what
+"""Steps in sandboxes: fitted in one, asked for outputs in another, so that what a step has learned is what
 lies in its folder.
+
+What it says is written to a folder that is shown to the sandbox, and is read here when the sandbox is gone,
+by the readers of files from strangers. Links are refused: they would be followed by a process that may read
+the masks.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
-import sys
+import stat
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
 from wsssbench.artifacts import ArtifactFolder
-from wsssbench.files.locks import hold
-from wsssbench.identity import content_key, plain
+from wsssbench.errors import BadData
+from wsssbench.files.locks import HOLDER, LOCK, hold
+from wsssbench.identity import Stage, content_key, plain
 from wsssbench.machine.hardware import is_deterministic
 from wsssbench.machine.timing import Cost
 from wsssbench.planning.cells import PlannedStep, Trial
 from wsssbench.planning.plan import learned_content
+from wsssbench.records.store import FITTED, KEY
 from wsssbench.running.fits import chain_of
-from wsssbench.running.isolation.box import Box
-from wsssbench.running.isolation.folders import Folders, refuse_links
-from wsssbench.running.isolation.frames import packed_outputs, unpacked_outputs
-from wsssbench.running.isolation.marks import ARTIFACTS
-from wsssbench.running.isolation.places import STAGED
-from wsssbench.running.isolation.sandbox import Inside, Mount
-from wsssbench.running.isolation.sources import source_of
-from wsssbench.running.isolation.staging import StagedTree
-from wsssbench.running.isolation.telling import file_mounts, plugin_mounts, step_told
-from wsssbench.types import Kind, Outputs, Predictor, View
+from wsssbench.running.isolation.box import Events, ask
+from wsssbench.running.isolation.marks import ARTIFACTS, MARK, SHARED, STAGED
+from wsssbench.running.isolation.sandbox import Mount
+from wsssbench.running.isolation.staging import IMAGES, MASKS, TAGS, stage_images
+from wsssbench.running.isolation.strangers import source_of, step_told
+from wsssbench.types import Kind, View
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from wsssbench.running.context import RunContext
+    from wsssbench.running.screen.tasks import Task
 
-SHOWN, GIVEN = Path("/staged"), Path("/given")  # of a sandbox
+SHOWN, GIVEN, MADE = Path("/staged"), Path("/given"), Path("/made")  # of a sandbox
+OURS = (LOCK, HOLDER, KEY, MARK, FITTED, "cost.json")  # in a step's folder; a sandbox may not write them
+NEW = ".made"  # in a folder of outputs: those that a sandbox has made and that are not read yet
+TOLD = ("device", "precision", "filter_backend", "card", "limit", "run_seed", "step", "data")  # of a context
 
 
 class Isolation:
-    """The boxes of one run, and the images that were staged for them; `with` it both are gone at the end."""
+    """The sandboxes of one run, and the images that are staged for them until the end of `with`."""
 
     def __init__(self, sandbox: str, say: Callable[[str], None]) -> None:
         self.sandbox, self.say = sandbox, say  # name and version, for records
-        self._open: tuple[str, Box] | None = None  # key of the step, and its box
-        self._trees: dict[str, StagedTree] = {}
+        self._trees: dict[str, Path] = {}
         self._held = ExitStack()  # their folders, so that nobody takes them for left behind
 
     def __enter__(self) -> Isolation:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.close()
-        for tree in self._trees.values():
-            shutil.rmtree(tree.root, ignore_errors=True)
+        for root in self._trees.values():
+            shutil.rmtree(root, ignore_errors=True)
         self._held.close()
 
-    def box(self, key: str, inside: Callable[[], Inside]) -> tuple[Box, bool]:
-        """The box of the step with that key, and whether it is new; another step's box is closed."""
-        if self._open is not None and self._open[0] == key:
-            return self._open[1], False
-        self.close()
-        self._open = (key, Box(inside(), self.say))
-        return self._open[1], True
+    def step(self, trial: Trial, planned: PlannedStep) -> BoxedStep:
+        """What fits a planned step in a sandbox, and asks it for outputs in another."""
+        return BoxedStep(self, trial, planned)
 
-    def close(self) -> None:
-        """Close the box that is open."""
-        if self._open is not None:
-            self._open[1].close()
-            self._open = None
-
-    def staged(self, trial: Trial, view: View, base: Path) -> tuple[StagedTree, tuple[str, ...]]:
-        """The staged tree of a trial's fit split with what `view` shows, and the kinds that it shows."""
-        key = content_key([learned_content(trial.dataset), list(view.ids)])
+    def staged(self, trial: Trial, ids: Sequence[str], kinds: Sequence[str], base: Path) -> Iterator[Mount]:
+        """Folders with those `kinds` (images, tags, masks) of the images `ids`, written where they lack."""
+        key = content_key([learned_content(trial.dataset), list(ids)])
         if key not in self._trees:
             base.mkdir(parents=True, exist_ok=True)
-            root = Path(tempfile.mkdtemp(prefix=STAGED, dir=base))
-            self._held.enter_context(hold(root, self.say))
-            self._trees[key] = StagedTree(root)
-        return self._trees[key], self._trees[key].stage(view)
+            self._trees[key] = Path(tempfile.mkdtemp(prefix=STAGED, dir=base))
+            self._held.enter_context(hold(self._trees[key], self.say))
+        stage_images(self._trees[key], trial.dataset, ids, kinds)
+        yield from (Mount(self._trees[key] / kind, SHOWN / kind) for kind in kinds)
 
 
 class BoxedStep:
-    """A step of which `fit` and `restore` run in a sandbox."""
+    """A step of which `fit` and the predictions run in sandboxes."""
 
     def __init__(self, isolation: Isolation, trial: Trial, planned: PlannedStep) -> None:
         self.isolation, self.trial, self.planned = isolation, trial, planned
-
-    def fit(self, train: View, given: ArtifactFolder, ctx: RunContext) -> Predictor:
-        """As `Step.fit`, on staged images; BadData where the step leaves links in its folder."""
-        folders = self._folders(ctx)
-        tree, kinds = self.isolation.staged(self.trial, train, folders.shared.parent)
-        mounts = [Mount(tree.root / kind, SHOWN / kind) for kind in kinds]
-        for kind in given.kinds if len(given) else ():
-            refuse_links(given.folder / kind)
-            mounts.append(Mount((given.folder / kind).resolve(), GIVEN / kind))
-        request = {
-            "do": "fit", "staged": str(SHOWN), "split": train.split, "ids": list(train.ids),
-            "supervision": sorted(train.supervision), "given": str(GIVEN), "given_ids": list(given.ids),
-            "given_kinds": list(given.kinds), "print": self.trial.dataset.fingerprint(train.split),
-        }  # fmt: skip
-        self.isolation.close()
-        box, _ = self.isolation.box(self.planned.key, lambda: self._inside(ctx, folders, mounts))
-        try:
-            box.ask({**self._told(ctx, folders), **request}, heard=lambda said: _heard(said, ctx))
-        finally:
-            self.isolation.close()
-            refuse_links(folders.work)
-            refuse_links(folders.shared)
-        return self.restore(ctx)
-
-    def restore(self, ctx: RunContext) -> Predictor:
-        """As `Step.restore`."""
-        predictor = BoxedPredictor(self, ctx)
-        return BoxedSource(predictor) if predictor.looks_up else predictor  # type: ignore[return-value]
-
-    def restored_box(self, ctx: RunContext) -> tuple[Box, dict[str, Any]]:
-        """A box with the fitted step in it, and what it said when it was restored; empty if it was before."""
-        folders = self._folders(ctx)
-        box, new = self.isolation.box(self.planned.key, lambda: self._inside(ctx, folders, ()))
-        if not new:
-            return box, {}
-        return box, box.ask({**self._told(ctx, folders), "do": "restore"})[0]
-
-    def _folders(self, ctx: RunContext) -> Folders:
         # a step also knows what the steps before it knew
-        seen = {name for planned in chain_of(self.planned) for name in planned.step.card.supervision}
-        return Folders(ctx.workdir.resolve(), "+".join(sorted(seen)) or "nothing")
+        seen = {name for before in chain_of(planned) for name in before.step.card.supervision}
+        self.work = planned.folder.resolve()
+        self.shared = self.work.parent / SHARED / ("+".join(sorted(seen)) or "nothing")
 
-    def _inside(self, ctx: RunContext, folders: Folders, mounts: Sequence[Mount]) -> Inside:
-        step = self.planned.step
-        source = source_of(step)
-        files = (*plugin_mounts(source), *file_mounts(type(step), step.config))
-        return Inside(
-            mounts=(*folders.mounts(), *files, *mounts),
-            hidden=(folders.work / ARTIFACTS,),
-            packages=source.packages(),
-            device=ctx.device,
-            start=folders.work,
-        )
+    def fit(self, view: View, given: ArtifactFolder, ctx: RunContext) -> None:
+        """As `Step.fit`, on staged images; BadData where the step leaves links in its folder."""
+        kinds = [IMAGES, *(kind for kind in (TAGS, MASKS) if kind in view.supervision)]
+        request = {"do": "fit", "split": view.split, "supervision": view.supervision}
+        events = {"spent": lambda *spent: _count(ctx, *spent)}
+        self._ask(ctx, request, events, view.ids, kinds, given if len(given) else None)
 
-    def _told(self, ctx: RunContext, folders: Folders) -> dict[str, Any]:
-        told: dict[str, Any] = {
-            name: getattr(ctx, name)
-            for name in ("device", "precision", "filter_backend", "limit", "run_seed", "step")
-        }
-        shared = None if ctx.renewed is None else sorted(str(path.resolve()) for path in ctx.renewed)
-        told |= {"workdir": str(folders.work), "data": plain(ctx.data), "renewed": shared}
-        return {
-            **step_told(self.planned.step), "context": told, "card": plain(ctx.card),
-            "threads": torch.get_num_threads(), "deterministic": is_deterministic(),
-            "keep_memory": sys.platform.startswith("linux"), "board": ctx.board is not None,
+    def predict(
+        self, ctx: RunContext, split: str, folder: ArtifactFolder, before: ArtifactFolder | None,
+        kinds: Sequence[Kind], task: Task, *, tags_given: bool, stage: Stage | None,
+    ) -> None:  # fmt: skip
+        """As `predict_missing`; what is done is kept, also after an interruption."""
+        made = ArtifactFolder(folder.folder / NEW, folder.ids)
+        if made.folder.exists():  # of a run that was killed
+            _take(made, folder, kinds)
+        todo = folder.missing(kinds)
+        request = {
+            "do": "predict", "split": split, "kinds": kinds, "todo": todo, "tags_given": tags_given,
+            "stage": stage,
         }  # fmt: skip
+        shown = (IMAGES, TAGS) if tags_given else (IMAGES,)
+        made.folder.mkdir()
+        ctx.task = task
+        try:
+            self._ask(ctx, request, {}, folder.ids, shown, before, Mount(made.folder, MADE, writable=True))
+        finally:
+            _take(made, folder, kinds)
+
+    def _ask(
+        self, ctx: RunContext, request: Mapping[str, Any], events: Events, ids: Sequence[str],
+        kinds: Sequence[str], given: ArtifactFolder | None, *mounts: Mount,
+    ) -> None:  # fmt: skip
+        step, source = self.planned.step, source_of(self.planned.step)
+        inside = source.inside(step.config, type(step))
+        data = self.isolation.staged(self.trial, ids, kinds, self.shared.parent)
+        before = [Mount((given.folder / k).resolve(), GIVEN / k) for k in given.kinds] if given else []
+        inside = replace(
+            inside, mounts=(*self._folders(), *inside.mounts, *data, *before, *mounts),
+            hidden=(self.work / ARTIFACTS,), device=ctx.device, start=self.work,
+        )  # fmt: skip
+        told = {**request, **step_told(step), **_told(ctx), "ids": ids, "given": given.kinds if given else ()}
+        told["context"]["workdir"] = self.work
+        if ctx.task is not None:
+            events = {**events, "task": ctx.task.update}
+        if ctx.board is not None:
+            events = {**events, "board": ctx.board.progress}
+        try:
+            ask(inside, plain(told), {"say": self.isolation.say, **events})
+        finally:
+            refuse_links(self.work)
+            refuse_links(self.shared)
+
+    def _folders(self) -> Iterator[Mount]:
+        """The shared folder lies where steps have their folders, the step's own in its place there."""
+        self.shared.mkdir(parents=True, exist_ok=True)
+        refuse_links(self.work)
+        refuse_links(self.shared)
+        (self.work / ARTIFACTS).mkdir(parents=True, exist_ok=True)
+        yield Mount(self.shared, self.work.parent, writable=True)
+        yield Mount(self.work, self.work, writable=True)
+        for name in OURS:
+            if (self.work / name).is_file():
+                yield Mount(self.work / name, self.work / name)
 
 
-class BoxedPredictor:
-    """The predictor of a step in a box; where that was closed since, the step is restored in a new one."""
+def _told(ctx: RunContext) -> dict[str, Any]:
+    import torch
 
-    def __init__(self, step: BoxedStep, ctx: RunContext) -> None:
-        self.step, self.ctx = step, ctx
-        self.step.isolation.close()
-        said = step.restored_box(ctx)[1]
-        self.looks_up = bool(said.get("looks_up"))
-        if said.get("images_per_call"):
-            self.images_per_call = int(said["images_per_call"])
-
-    def __call__(
-        self,
-        images: Sequence[torch.Tensor],
-        tags: NDArray[np.bool_] | None,
-        given: Sequence[Outputs],
-        want: frozenset[Kind],
-    ) -> list[Outputs]:
-        return self.ask([""] * len(images), images, tags, given, want)
-
-    def ask(
-        self,
-        ids: Sequence[str],
-        images: Sequence[torch.Tensor],
-        tags: NDArray[np.bool_] | None,
-        given: Sequence[Outputs],
-        want: frozenset[Kind],
-    ) -> list[Outputs]:
-        """Outputs of the images; `ids` reach a step only where it looks labels up."""
-        box, _ = self.step.restored_box(self.ctx)
-        arrays = {f"image.{n}": image.cpu().numpy() for n, image in enumerate(images)}
-        arrays |= {f"given.{name}": array for name, array in packed_outputs(given).items()}
-        if tags is not None:
-            arrays["tags"] = tags
-        request = {"do": "predict", "ids": list(ids), "count": len(images), "want": sorted(want)}
-        said, found = box.ask(request, arrays)
-        return unpacked_outputs(found, int(said["count"]))
+    context = {name: getattr(ctx, name) for name in TOLD}
+    context["renewed"] = None if ctx.renewed is None else [path.resolve() for path in ctx.renewed]
+    return {
+        "context": context, "board": ctx.board is not None, "threads": torch.get_num_threads(),
+        "deterministic": is_deterministic(),
+    }  # fmt: skip
 
 
-class BoxedSource:
-    """The same of a step that looks its labels up by the ids of images."""
+def _count(
+    ctx: RunContext, images: int, away: float, costs: Mapping[str, Any], phases: Mapping[str, float],
+    renewed: Sequence[str],
+) -> None:  # fmt: skip
+    """What a fit has cost in its sandbox, into the context of the run."""
+    ctx.images += images
+    ctx.away += away
+    ctx.costs |= {Path(folder): Cost(**cost) for folder, cost in costs.items()}
+    ctx.timer.seconds.update(phases)
+    if ctx.renewed is not None:
+        ctx.renewed |= set(map(Path, renewed))
 
-    def __init__(self, predictor: BoxedPredictor) -> None:
-        self.predictor = predictor
 
-    def look_up(self, ids: Sequence[str], images: Sequence[torch.Tensor]) -> list[Outputs]:
-        """As `LabelSource.look_up`."""
-        nothing = [Outputs()] * len(ids)
-        return self.predictor.ask(ids, images, None, nothing, frozenset())
+def _take(made: ArtifactFolder, folder: ArtifactFolder, kinds: Sequence[Kind]) -> None:
+    """Read the outputs that a sandbox has made, keep those that `folder` lacks, and remove the rest."""
+    try:
+        refuse_links(made.folder)
+        for id in folder.missing(kinds):
+            if not made.lacking(id, kinds):
+                folder.write(id, made.read(id, kinds), folder.lacking(id, kinds))
+        cost = made.cost()
+        if cost["images"]:
+            folder.add_cost(int(cost["images"]), float(cost["seconds"]))
+    finally:
+        shutil.rmtree(made.folder)
 
 
-def _heard(said: Mapping[str, Any], ctx: RunContext) -> None:
-    """What a step reports from its box, into the context of the run."""
-    if said["kind"] == "task" and ctx.task is not None:
-        ctx.task.update(*said["update"])
-    elif said["kind"] == "board" and ctx.board is not None:
-        ctx.board.progress(*said["progress"])
-    elif said["kind"] == "cost":
-        ctx.images += int(said["images"])
-        ctx.away += float(said["away"])
-        ctx.costs |= {Path(folder): Cost(**cost) for folder, cost in said["costs"].items()}
-        for name, seconds in said["phases"].items():
-            ctx.timer.seconds[name] += float(seconds)
-        if ctx.renewed is not None and said["renewed"] is not None:
-            ctx.renewed |= {Path(folder) for folder in said["renewed"]}
+def refuse_links(folder: Path) -> None:
+    """BadData where anything but files and folders lies below `folder`: a link may lead to the masks.
+
+    What is found is removed: nobody has followed it.
+    """
+    bad = [path for path in _entries(folder) if not _is_plain(path)]
+    for path in bad:
+        with suppress(OSError):
+            path.unlink()
+    if bad:
+        what = f"a step left something that is not a plain file in its folder: {bad[0].name}"
+        hint = "it is removed; a step in a sandbox may write files and folders alone"
+        raise BadData(what, where=bad[0].parent, hint=hint)
+
+
+def _entries(folder: Path) -> Iterator[Path]:
+    if folder.is_symlink():
+        yield folder
+        return
+    for place, folders, files in os.walk(folder):  # does not follow links
+        if Path(place) == folder and ARTIFACTS in folders and not (folder / ARTIFACTS).is_symlink():
+            folders.remove(ARTIFACTS)  # the engine's own, and of no box
+        yield from (Path(place) / name for name in (*folders, *files))
+
+
+def _is_plain(path: Path) -> bool:
+    mode = path.lstat().st_mode
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)

@@ -8,22 +8,21 @@ a sandbox may have written it. Whoever has to convince others starts with an emp
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wsssbench.artifacts import artifact_name
 from wsssbench.files.atomic import atomic_write_text
 from wsssbench.files.locks import HOLDER, LOCK, clear
-from wsssbench.judging.cell_judging import is_tuned_elsewhere
 from wsssbench.records.store import read_record
+from wsssbench.running.demands import judged_demands, learned_demands
 
 if TYPE_CHECKING:
-    from wsssbench.identity import Record, Stage
-    from wsssbench.planning.cells import Cell, PlannedStep
+    from wsssbench.planning.cells import Cell
 
 MARK = "isolated.json"
 ARTIFACTS = "artifacts"
+SHARED = ".isolated"  # in the folder of steps: what isolated steps share, by supervision
+STAGED = ".staged-"  # begins the name of a folder there, of images written for the sandboxes of one run
 
 
 def begin(folder: Path, sandbox: str) -> None:
@@ -50,41 +49,15 @@ def is_foreign(folder: Path) -> bool:
     return folder.is_dir() and not is_marked(folder) and any(p.name not in kept for p in folder.iterdir())
 
 
-def used_folders(cell: Cell, judged: PlannedStep) -> set[Path]:
-    """The fits and the outputs that a cell's scores come from."""
-    stage, card = cell.stage, cell.trial.dataset.card
-    found = set(_outputs(judged, cell.split, stage.tags_given, stage, card.fit_split))
-    if is_tuned_elsewhere(cell):
-        tuned = (judged, card.label_split, stage.tags_given, None, card.fit_split, cell.tuned_on)
-        found |= set(_outputs(*tuned))
-    return found
-
-
-def _outputs(
-    planned: PlannedStep, split: str, tags_given: bool, stage: Stage | None, fit_split: str,
-    part: Sequence[str] | None = None,
-) -> Iterator[Path]:  # fmt: skip
-    yield planned.folder / ARTIFACTS / artifact_name(split, tags_given, stage, part)
-    yield planned.folder
-    before = planned.before
-    if before is not None and planned.learns_from:
-        yield from _outputs(before, fit_split, True, None, fit_split)
-    if before is not None and planned.takes:
-        yield from _outputs(before, split, tags_given, None, fit_split, part)
-
-
-def isolation_of(cell: Cell, judged: PlannedStep, sandbox: str) -> dict[str, Any]:
-    """What the record says: `isolation` with the sandbox, where every part was made in one; else nothing."""
-    if not sandbox or not all(map(is_marked, used_folders(cell, judged))):
-        return {}
-    return {"isolation": {"sandbox": sandbox}}
-
-
-def was_isolated(record: Record) -> bool:
-    """Whether every step of the record's row ran in a sandbox."""
-    return bool(record.provenance.get("isolation"))
+def isolation_of(cell: Cell, sandbox: str) -> dict[str, Any]:
+    """What the record says: `isolation` with the sandbox, where every fit and all outputs that the scores
+    come from were made in one; else nothing."""
+    demands = (*judged_demands(cell), *learned_demands(cell, fitted=True))
+    fits = {demand.planned.folder for demand in demands}
+    made = {demand.planned.folder / ARTIFACTS / demand.name for demand in demands}
+    return {"isolation": {"sandbox": sandbox}} if sandbox and all(map(is_marked, fits | made)) else {}
 
 
 def lacks_isolation(folder: Path) -> bool:
     """Whether the cell in `folder` was judged, and not all of it was made in a sandbox."""
-    return not was_isolated(read_record(folder))
+    return not read_record(folder).provenance.get("isolation")

@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from wsssbench.running.isolation.boxed import Isolation
 
 
-def isolated_plugins(wanted: bool) -> Plugins | None:
-    """The plugins of an isolated run; None where none is wanted. WsssError where there is no sandbox."""
-    if not wanted:
-        return None
+def isolated_plugins() -> Plugins:
+    """The plugins of an isolated run. WsssError where there is no sandbox."""
     check_sandbox()
     return IsolatedPlugins()
 

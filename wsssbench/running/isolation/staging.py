@@ -6,6 +6,7 @@ Files are named by numbers, hold pixels and nothing of what the originals carrie
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from PIL import Image as PilImage
 
 from wsssbench.errors import BadData
 from wsssbench.masks import read_labels, write_labels
-from wsssbench.types import Dataset, DatasetCard, View
+from wsssbench.types import Dataset, DatasetCard
 
 if TYPE_CHECKING:
     from wsssbench.types import Image, Mask, Tags
@@ -23,48 +24,32 @@ QUICK = 1  # of zlib's levels: these files live as long as the run
 IMAGES, TAGS, MASKS = "images", "tags", "masks"
 
 
-class StagedTree:
-    """The folder of one data set's fit split."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.there: set[str] = set()
-
-    def stage(self, view: View) -> tuple[str, ...]:
-        """Write what `view` shows and is not there yet; the kinds that it shows."""
-        shown = [kind for kind in (TAGS, MASKS) if kind in view.supervision]
-        kinds = (IMAGES, *shown)
-        todo = [kind for kind in kinds if kind not in self.there]
-        for kind in todo:
-            (self.root / kind).mkdir(parents=True, exist_ok=True)
-        if IMAGES in todo or MASKS in todo:
-            for number, sample in enumerate(view):
-                if IMAGES in todo:
-                    picture = PilImage.fromarray(np.ascontiguousarray(sample.image))
-                    picture.save(_file(self.root, IMAGES, number), compress_level=QUICK)
-                if MASKS in todo and sample.mask is not None:
-                    write_labels(_file(self.root, MASKS, number), sample.mask)
-        if TAGS in todo:
-            table = np.stack([view.tags(id) for id in view.ids]) if len(view) else np.zeros((0, 0), bool)
-            np.save(self.root / TAGS / "tags.npy", table, allow_pickle=False)
-        self.there |= set(todo)
-        return kinds
+def stage_images(root: Path, data: Dataset, ids: Sequence[str], kinds: Collection[str]) -> None:
+    """Write those `kinds` of the images `ids` that are not in the folder `root` yet."""
+    for kind in (kind for kind in kinds if not (root / kind).exists()):
+        (root / kind).mkdir(parents=True)
+        for number, id in enumerate(ids):
+            if kind == IMAGES:
+                picture = PilImage.fromarray(np.ascontiguousarray(data.image(id)))
+                picture.save(_file(root, kind, number), compress_level=QUICK)
+            elif kind == MASKS:
+                write_labels(_file(root, kind, number), data.mask(id))
+            else:
+                np.save(_file(root, kind, number).with_suffix(".npy"), data.tags(id), allow_pickle=False)
 
 
 class StagedData(Dataset):
-    """The staged images as a data set: what `View` in a sandbox reads. LookupError for what is not there."""
+    """The staged images of one split as a data set: what `View` in a sandbox reads."""
 
-    def __init__(self, root: Path, card: DatasetCard, split: str, ids: tuple[str, ...], print_: str) -> None:
-        self.root, self.card, self.split, self._ids, self._fingerprint = root, card, split, ids, print_
+    def __init__(self, root: Path, card: DatasetCard, split: str, ids: Sequence[str]) -> None:
+        self.root, self.card, self.split = root, card, split
         self._number = {id: number for number, id in enumerate(ids)}
-        tags = root / TAGS / "tags.npy"
-        self._tags = np.load(tags, allow_pickle=False) if tags.exists() else None
 
     def ids(self, split: str) -> tuple[str, ...]:
         """The ids of the split that was staged; of no other."""
         if split != self.split:
             raise BadData(f"there is no split {split!r} in a sandbox", where=self.card.name)
-        return self._ids
+        return tuple(self._number)
 
     def image(self, id: str) -> Image:
         """(H, W, 3) uint8 RGB."""
@@ -72,19 +57,18 @@ class StagedData(Dataset):
             return np.array(picture)
 
     def tags(self, id: str) -> Tags:
-        """(K,) bool."""
-        if self._tags is None:
-            raise LookupError("no tags were staged: the step does not declare them")
-        found: Tags = self._tags[self._number[id]].copy()
+        """(K,) bool. FileNotFoundError where no tags were staged."""
+        file = _file(self.root, TAGS, self._number[id]).with_suffix(".npy")
+        found: Tags = np.load(file, allow_pickle=False)
         return found
 
     def mask(self, id: str) -> Mask:
-        """(H, W) uint8."""
+        """(H, W) uint8. BadData where no masks were staged."""
         return read_labels(_file(self.root, MASKS, self._number[id]))
 
     def fingerprint(self, split: str) -> str:
-        """That of the data set that was staged."""
-        return self._fingerprint
+        """Not known here: it covers the masks."""
+        raise BadData("a sandbox knows no fingerprint of its data", where=self.card.name)
 
 
 def _file(root: Path, kind: str, number: int) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,44 +106,40 @@ class Board:
 
 
 class TrainingBoard:
-    """The numbers of one trial's trainings, each told apart by its folder of work."""
+    """The numbers of one trial's trainings, each distinguished by its folder of work."""
 
     def __init__(self, board: Board, place: str) -> None:
         self.board, self.place = board, place
-        self._parts: dict[str, Part] = {}
+        self._parts: dict[str, list[TrainingProgress]] = {}
 
     def progress(
         self, work: str, done: int, images: int, losses: Mapping[str, float], rate: float | None
     ) -> None:
         """`done` units are done, `images` seen since the last call; `rate` is the learning rate."""
-        part = self._parts.get(work)
-        if part is None or done < part.last:  # a training that counts from the start again is another part
-            number = part.number + 1 if part else 1
-            part = self._parts[work] = Part(number, done, time.perf_counter())
+        parts = self._parts.setdefault(work, [])
+        if not parts or done < parts[-1].last:  # a training that counts from the start again is another part
+            parts.append(TrainingProgress(done, done, time.perf_counter()))
+        part = parts[-1]
         numbers = {f"loss/{name}": value for name, value in losses.items()}
         if rate is not None:
             numbers["learning_rate"] = rate
-        numbers |= part.pace(done, images)
-        name = f"{self.place}/{work}" + (f"-part{part.number}" if part.number > 1 else "")
+        part.last, part.images = done, part.images + images
+        passed = time.perf_counter() - part.since
+        if passed >= PACE_SECONDS and part.images:
+            numbers["images_per_s"] = part.images / passed
+            part.since, part.images = time.perf_counter(), 0
+        name = f"{self.place}/{work}" + (f"-part{len(parts)}" if len(parts) > 1 else "")
         self.board.numbers(name, done, numbers, part.first)
 
 
-class Part:
-    """Where one training stands in this session."""
+@dataclass
+class TrainingProgress:
+    """Where one training stands in this session: units done, and images since the pace was last counted."""
 
-    def __init__(self, number: int, first: int, now: float) -> None:
-        self.number, self.first, self.last, self.since, self.images = number, first, first, now, 0
-
-    def pace(self, done: int, images: int) -> dict[str, float]:
-        """Images per second, where enough time has passed to tell."""
-        self.last = done
-        self.images += images
-        passed = time.perf_counter() - self.since
-        if passed < PACE_SECONDS or not self.images:
-            return {}
-        found = {"images_per_s": self.images / passed}
-        self.since, self.images = time.perf_counter(), 0
-        return found
+    first: int
+    last: int
+    since: float
+    images: int = 0
 
 
 def place_of(trial: Trial) -> str:

@@ -1,16 +1,20 @@
 """The live area of a terminal: three lines about the present task, below what is said line by line.
 
 It is drawn twice a second and at no other time, never moves what stands above it, and leaves nothing behind.
-What is done and measured comes from `wsssbench.running.screen.progress`; nothing is counted here.
+What is done and measured comes from `wsssbench.running.screen.tasks`; nothing is counted here.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from wsssbench.running.screen.tasks import clock
@@ -18,12 +22,10 @@ from wsssbench.running.screen.tasks import clock
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from wsssbench.running.screen.tasks import ShownTask
+    from wsssbench.running.screen.tasks import Task
 
 DRAWINGS = 2  # a second
-BAR = (8, 30)  # least and greatest width of the bar, in cells; none where there is no room
-GAP = "  "
-LEAST = 14  # cells for a title
+BAR = 30  # greatest width of the bar, in cells
 SPARE = 3  # cells at the right, so that a ^C that the terminal echoes breaks no line
 
 
@@ -39,7 +41,7 @@ class LiveView:
 
     def __init__(self, stream: TextIO) -> None:
         self.console = _Console(file=stream, highlight=False)
-        self.task: ShownTask | None = None
+        self.task: Task | None = None
         self.live = Live(self, console=self.console, refresh_per_second=DRAWINGS, transient=True)
         self.begin("starting", "")
 
@@ -56,53 +58,47 @@ class LiveView:
         """Something new is worked on, for which the clock starts: `text`, at `place` of the whole."""
         self.text, self.place, self.start = text, place, time.perf_counter()
 
-    def show(self, task: ShownTask | None) -> None:
-        """Draw this task from now on; None for no task."""
-        self.task = task
+    @contextmanager
+    def showing(self, task: Task) -> Iterator[None]:
+        """Draw this task while inside, then the one before."""
+        before, self.task = self.task, task
+        try:
+            yield
+        finally:
+            self.task = before
 
     def say(self, text: str) -> None:
-        """A line that stays, above the area."""
-        self.console.print(text, markup=False, soft_wrap=True, style="red" if is_failure(text) else None)
+        """A line that stays, above the area; red where a cell has failed."""
+        style = "red" if text.startswith("FAILED ") else None
+        self.console.print(text, markup=False, soft_wrap=True, style=style)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width, task = max(options.max_width - SPARE, 1), self.task
         passed = clock(time.perf_counter() - self.start)
-        yield ends(Text(self.text, style="bold"), GAP.join(filter(None, (self.place, passed))), width)
-        yield Text() if task is None else task_line(task, self.text, width, ascii=options.ascii_only)
-        yield ends(Text(GAP + task.numbers if task else "", style="dim"), "", width)
+        yield line(width, Text(self.text, style="bold"), Text(f"{self.place}  {passed}".strip(), style="dim"))
+        yield Text() if task is None else self._task_line(task, width)
+        yield line(width, Text(f"  {task.numbers}" if task else "", style="dim"))
+
+    def _task_line(self, task: Task, width: int) -> Table:
+        """Title, bar, count, speed and time left; a narrow line drops the speed, then the bar."""
+        title = Text("  " + task.title.removeprefix(self.text).lstrip(": "))
+        if not task.total:
+            return line(width, title)
+        count, rest = f"{task.done}/{task.total}", str(task.meter)
+        if len(f"{title.plain}  {count}  {rest}") > width:
+            rest = task.meter.ending
+        facts = Text(f"{count}  {rest}".rstrip())
+        room = width - title.cell_len - facts.cell_len - 4
+        bar = [ProgressBar(task.total, task.done, width=min(room, BAR))] if room >= 8 else []
+        return line(width, title, *bar, facts)
 
 
-def task_line(task: ShownTask, heading: str, width: int, *, ascii: bool) -> Text:
-    """Title, bar, count, speed and time left in one line of `width`; what finds no room is left out."""
-    line = Text(GAP + task.title.removeprefix(heading).lstrip(": "))
-    if not task.total:
-        return ends(line, "", width)
-    count = f"{task.done}/{task.total}"
-    known = (f"{count}{GAP}{task.meter}", f"{count}{GAP}{task.meter.ending}".rstrip(), count)
-    facts = next((text for text in known if len(text) + LEAST <= width), count)
-    room = width - line.cell_len - len(facts) - 2 * len(GAP)
-    if room >= BAR[0]:
-        line.append(GAP).append_text(bar(task.done / task.total, min(room, BAR[1]), ascii=ascii))
-        return line.append(GAP + facts)
-    return ends(line, facts, width)
-
-
-def bar(share: float, cells: int, *, ascii: bool) -> Text:
-    """A bar of so many cells, of which `share` in [0, 1] is full."""
-    full = round(min(max(share, 0.0), 1.0) * cells)
-    mark, rest = ("=", "-") if ascii else ("\u2501", "\u2500")
-    return Text(mark * full, style="green").append(rest * (cells - full), style="dim")
-
-
-def ends(left: Text, right: str, width: int) -> Text:
-    """One line of at most `width` cells: `left`, cut where it must be, and `right` at its end."""
-    room = max(width - len(right) - len(GAP), 0) if right else width
-    left.truncate(room, overflow="ellipsis", pad=bool(right))
-    line = left.append(GAP + right, style="not bold dim") if right else left
-    line.truncate(width, overflow="crop")
-    return line
-
-
-def is_failure(text: str) -> bool:
-    """Whether a line says that a cell has failed."""
-    return text.startswith("FAILED ")
+def line(width: int, first: RenderableType, *others: RenderableType) -> Table:
+    """One line of `width` cells: `first` is cut where there is no room for all."""
+    grid = Table.grid(padding=(0, 2), expand=True)
+    grid.width = width
+    grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    for _ in others:
+        grid.add_column(no_wrap=True, overflow="crop")
+    grid.add_row(first, *others)
+    return grid

@@ -1,15 +1,16 @@
-"""What a person sees while a run goes on: one quiet area in a terminal (`wsssbench.running.screen`),
-plain lines elsewhere. Never on stdout."""
+"""What a person sees while a run goes on: one quiet area in a terminal (`live_view`), plain lines
+elsewhere. Never on stdout."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from wsssbench.running.screen.tasks import ShownTask, Task
+from wsssbench.running.screen.tasks import Task
 
 if TYPE_CHECKING:
     from wsssbench.running.screen.live_view import LiveView
@@ -23,6 +24,7 @@ class Progress:
     def __init__(self, stream: TextIO | None = None, *, quiet: bool = False) -> None:
         self.stream = stream or sys.stderr
         self.quiet = quiet
+        logging.getLogger("wsssbench").setLevel(logging.ERROR if quiet else logging.NOTSET)
         self.fancy = not quiet and self.stream.isatty() and os.environ.get("TERM", "dumb") not in BARE
         self.view: LiveView | None = None
 
@@ -62,8 +64,12 @@ class Progress:
         """A unit of work called `title`; update it through the yielded task."""
         alone = self.view is None
         with self.live():
-            task = Task(title, self.say) if self.view is None else ShownTask(title, self.view.show)
-            with task:
+            view = self.view
+            task = Task(title, self.say if view is None else None)
+            if view is None:
                 yield task
-        if alone and isinstance(task, ShownTask) and task.shown:
-            self.say(task.shown)
+            else:
+                with view.showing(task):
+                    yield task
+        if alone and task.unsaid:
+            self.say(str(task))

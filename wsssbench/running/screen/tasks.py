@@ -9,50 +9,30 @@ LINE_SECONDS = 10.0  # between two plain lines of one task
 
 
 class Task:
-    """Plain lines: at most one every LINE_SECONDS, and one at the end."""
+    """A unit of work called `title`.
 
-    def __init__(self, title: str, say: Callable[[str], None]) -> None:
+    With `say` it writes plain lines, at most one every LINE_SECONDS; without, a live area draws it.
+    """
+
+    def __init__(self, title: str, say: Callable[[str], None] | None = None) -> None:
         self.title, self.say = title, say
         self.meter = Meter()
-        self.last = time.perf_counter()
-        self.shown = ""
-
-    def __enter__(self) -> Task:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.shown and error[0] is None:
-            self.say(self.shown)
-
-    def update(self, done: int, total: int, images: int, numbers: dict[str, float]) -> None:
-        self.meter.add(done, total, images)
-        self.shown = f"{self.title}: {done}/{total}  {self.meter}  {show_numbers(numbers)}".rstrip()
-        if time.perf_counter() - self.last >= LINE_SECONDS:
-            self.say(self.shown)
-            self.shown, self.last = "", time.perf_counter()
-
-
-class ShownTask(Task):
-    """The same in a live area, which looks at it when it is drawn."""
-
-    def __init__(self, title: str, show: Callable[[ShownTask | None], None]) -> None:
-        self.title, self.show = title, show
-        self.meter = Meter()
-        self.shown = ""
         self.done = self.total = 0
         self.numbers = ""
+        self.last = time.perf_counter()
+        self.unsaid = False  # something was done since the last line
 
-    def __enter__(self) -> Task:
-        self.show(self)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.show(None)
+    def __str__(self) -> str:
+        return f"{self.title}: {self.done}/{self.total}  {self.meter}  {self.numbers}".rstrip()
 
     def update(self, done: int, total: int, images: int, numbers: dict[str, float]) -> None:
+        """`done` of `total` units are done, `images` seen since the last call; `numbers` are losses."""
         self.meter.add(done, total, images)
         self.done, self.total, self.numbers = done, total, show_numbers(numbers)
-        self.shown = f"{self.title}: {done}/{total}  {self.meter}  {self.numbers}".rstrip()
+        self.unsaid = True
+        if self.say is not None and time.perf_counter() - self.last >= LINE_SECONDS:
+            self.say(str(self))
+            self.unsaid, self.last = False, time.perf_counter()
 
 
 class Meter:

@@ -20,7 +20,6 @@
 
   function show() {
     button.textContent = isDark() ? "Light colours" : "Dark colours";
-    document.dispatchEvent(new Event("themechange"));
   }
 
   button.addEventListener("click", () => {
