@@ -13,7 +13,7 @@ from wsssbench.plugins.table import Plugins
 from wsssbench.scores.counts_table import CountsTable
 from wsssbench.scores.ladder import KINDS, ErrorLadder
 from wsssbench.scores.slices import all_slices
-from wsssbench.statistics.paired import ImageCounts, compare_counts
+from wsssbench.statistics.paired import compare_counts
 
 K = 2
 HIT, MISSED, FALSE = 25_000_000_001, 3_000_000_019, 7_000_000_033  # of class 1, each beyond 2**31 - 1
@@ -75,7 +75,7 @@ def test_the_ladder_adds_up_beyond_32_bits() -> None:
 
 def test_differences_of_large_counts_are_right_to_a_thousandth_of_a_point() -> None:
     many = [counts() for _ in range(40)]
-    one = ImageCounts.of(CountsTable.of([f"i{n}" for n in range(40)], many), K)
+    one = CountsTable.of([f"i{n}" for n in range(40)], many).by_image(K)
     found = compare_counts([one], [one], ("background", "a", "b"), same_images=True, resamples=100)
     assert found[0].first == pytest.approx(Iou().score(counts(), K)["miou"], abs=1e-3)
     assert max(abs(found[0].low), abs(found[0].high)) < 1e-3  # columns are float32

@@ -8,11 +8,11 @@ from scipy import stats
 
 from wsssbench.metrics import Iou, confusion_counts
 from wsssbench.scores.confusion import Accuracy, ErrorRatios
-from wsssbench.scores.counts_table import CountsTable
+from wsssbench.scores.counts_table import CountsTable, ImagePixels
 from wsssbench.scores.images import score_images
 from wsssbench.scores.sparse import PrecisionAtCoverage
 from wsssbench.statistics.bootstrap import image_weights, rarest_class, widening
-from wsssbench.statistics.paired import SUMMARIES, Difference, ImageCounts, compare_counts, holm
+from wsssbench.statistics.paired import SUMMARIES, Difference, compare_counts, holm
 
 K = 4
 NAMES = ("background", "a", "b", "c", "d")
@@ -39,7 +39,7 @@ def by_name(found: list[Difference]) -> dict[str, Difference]:
 def test_scores_are_those_of_the_metric() -> None:
     draw = np.random.default_rng(0)
     one, other = table(draw), table(draw, agree=0.4)
-    counts = [ImageCounts.of(t, K) for t in (one, other)]
+    counts = [t.by_image(K) for t in (one, other)]
     found = by_name(compare_counts([counts[0]], [counts[1]], NAMES, same_images=True, resamples=100))
     for side, tabled in (("first", one), ("second", other)):
         others = (PrecisionAtCoverage(), Accuracy(), ErrorRatios())
@@ -54,7 +54,7 @@ def test_scores_are_those_of_the_metric() -> None:
 
 
 def test_a_method_does_not_differ_from_itself() -> None:
-    counts = [ImageCounts.of(table(np.random.default_rng(s)), K) for s in range(3)]
+    counts = [table(np.random.default_rng(s)).by_image(K) for s in range(3)]
     for d in compare_counts(counts, counts, NAMES, same_images=False, resamples=200):
         assert (d.difference, d.low, d.high, d.smallest) == (0, 0, 0, 0)
         assert d.p == 1
@@ -62,7 +62,7 @@ def test_a_method_does_not_differ_from_itself() -> None:
 
 
 def test_a_class_of_one_image_stays_in_every_resample() -> None:
-    counts = ImageCounts.of(table(np.random.default_rng(1)), K)
+    counts = table(np.random.default_rng(1)).by_image(K)
     stratum = rarest_class(counts.truth)
     assert np.bincount(stratum, minlength=5)[4] == 1
     weights = image_weights(stratum, 300, np.random.default_rng(0))
@@ -74,8 +74,8 @@ def test_a_class_of_one_image_stays_in_every_resample() -> None:
 
 def test_the_same_draws_give_the_same_numbers_and_others_nearly_so() -> None:
     draw = np.random.default_rng(2)
-    a, b = [ImageCounts.of(table(draw, 40), K)], [ImageCounts.of(table(draw, 40, 0.5), K)]
-    b = [ImageCounts(b[0].hit, a[0].truth, b[0].said)]
+    a, b = [table(draw, 40).by_image(K)], [table(draw, 40, 0.5).by_image(K)]
+    b = [ImagePixels(b[0].hit, a[0].truth, b[0].said)]
     first, again, other = (
         compare_counts(a, b, NAMES, same_images=True, resamples=1000, seed=s)[0] for s in (0, 0, 1)
     )
@@ -86,13 +86,13 @@ def test_the_same_draws_give_the_same_numbers_and_others_nearly_so() -> None:
 
 def gaussian_seeds(
     draw: np.random.Generator, seeds: int, spread: float
-) -> list[tuple[ImageCounts, ImageCounts]]:
+) -> list[tuple[ImagePixels, ImagePixels]]:
     """Pairs of one image whose IoU differs by a normal number of points with mean zero."""
     pairs = []
     for shift in draw.normal(0, spread, seeds):
         truth = np.full((1, 2), 100_000, np.float32)
         hits = [np.array([[50_000, 50_000 + round(x)]], np.float32) for x in (1000 * shift, 0)]
-        pairs.append(tuple(ImageCounts(hit, truth, hit) for hit in hits))
+        pairs.append(tuple(ImagePixels(hit, truth, hit) for hit in hits))
     return pairs  # type: ignore[return-value]
 
 
@@ -119,7 +119,7 @@ def test_an_interval_over_images_covers_the_truth_as_often_as_it_says() -> None:
     truth = np.full((n, 2), 1000, np.float32)
     for _ in range(studies):  # both methods equally good, each image an independent draw of errors
         hits = [draw.integers(300, 900, (n, 2)).astype(np.float32) for _ in range(2)]
-        a, b = (ImageCounts(hit, truth, hit) for hit in hits)
+        a, b = (ImagePixels(hit, truth, hit) for hit in hits)
         d = compare_counts([a], [b], ("background", "a"), same_images=True, resamples=400)[0]
         covered += d.low <= 0 <= d.high
     assert 0.9 < covered / studies <= 0.99
@@ -131,7 +131,7 @@ def test_the_smallest_difference_is_found_in_four_of_five_studies() -> None:
 
     def study(gain: float) -> Difference:
         hits = [(draw.integers(300, 800, (n, 2)) + extra).astype(np.float32) for extra in (gain, 0)]
-        a, b = (ImageCounts(hit, truth, hit) for hit in hits)
+        a, b = (ImagePixels(hit, truth, hit) for hit in hits)
         return compare_counts([a], [b], ("background", "a"), same_images=True, resamples=300)[0]
 
     points_per_pixel = study(100).difference / 100
@@ -152,7 +152,7 @@ def test_holm_takes_the_smallest_times_their_number_and_never_falls() -> None:
 
 
 def test_a_score_without_truth_is_not_a_number_and_does_not_stop_the_others() -> None:
-    counts = ImageCounts.of(table(np.random.default_rng(6)), K + 1)  # a class that no image has
+    counts = table(np.random.default_rng(6)).by_image(K + 1)  # a class that no image has
     found = by_name(compare_counts([counts], [counts], (*NAMES, "e"), same_images=True, resamples=100))
     assert np.isnan(found["e"].difference)
     assert np.isfinite(found["miou"].first)

@@ -25,7 +25,6 @@ from wsssbench.statistics.metric_differences import Judged, metric_differences
 from wsssbench.statistics.paired import (
     SUMMARIES,
     Difference,
-    ImageCounts,
     compare_counts,
     holm,
     what_is_drawn,
@@ -180,7 +179,7 @@ def _compare(first: list[StoredRecord], second: list[StoredRecord], resamples: i
         )
     count = len(one.classes)
     pairs = [_paired(mine[s], theirs[s], count) for s in seeds]
-    counts = [tuple(ImageCounts.of(side.table, count) for side in pair) for pair in pairs]
+    counts = [tuple(side.table.by_image(count) for side in pair) for pair in pairs]
     truth = [a.truth for a, _ in pairs]
     same = all(t.shape == truth[0].shape and (t == truth[0]).all() for t in truth)
     drawn: dict[str, Any] = {"same_images": same, "resamples": resamples, "seed": seed}
@@ -232,7 +231,7 @@ def _paired(first: StoredRecord, second: StoredRecord, classes: int) -> tuple[Ju
 
 def _judged(cell: StoredRecord, classes: int) -> Judged:
     table = CountsTable.load(cell.path.parent / COUNTS)
-    return Judged(table, ImageCounts.of(table, classes).truth, cell.record.scores)
+    return Judged(table, table.by_image(classes).truth, cell.record.scores)
 
 
 # -------------------------------------------------------------------------------------------------- output

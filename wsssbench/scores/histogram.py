@@ -76,6 +76,14 @@ def largest_map(maps: Maps, shape: tuple[int, int]) -> tuple[NDArray[np.uint8], 
     return largest_plane(maps.values, (int(k) + 1 for k in maps.classes), shape, 0)
 
 
+def unbroken_run(good: NDArray[np.bool_], start: int) -> tuple[int, int]:
+    """First and last index of the unbroken run of `good` around `start`."""
+    bad = np.flatnonzero(~good)
+    cut = int(np.searchsorted(bad, start))
+    first = int(bad[cut - 1]) + 1 if cut else 0
+    return first, int(bad[cut]) - 1 if cut < len(bad) else len(good) - 1
+
+
 @functools.cache
 def _grid(steps: int) -> NDArray[np.float32]:
     """i / steps for i in 0..steps-1 in float32, as thresholds are compared; infinity for the rest."""

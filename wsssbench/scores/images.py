@@ -71,12 +71,12 @@ def score_images(table: CountsTable, classes: int, worst_percent: int = WORST_PE
     with_truth = present.any(1)
     of_image = np.array([iou[i, present[i]].mean() for i in np.flatnonzero(with_truth)])
     of_class = [iou[present[:, k], k] for k in range(classes + 1)]
-    means = [_average(values) for values in of_class]
-    worst = [_average(_lowest(values, worst_percent)) for values in of_class]
+    means = [mean(values) for values in of_class]
+    worst = [mean(_lowest(values, worst_percent)) for values in of_class]
     ids = [table.ids[i] for i in np.flatnonzero(with_truth)]
     return {
-        "image_miou": _average(of_image),
-        "image_miou_worst": _average(_lowest(of_image, worst_percent)),
+        "image_miou": mean(of_image),
+        "image_miou_worst": mean(_lowest(of_image, worst_percent)),
         "class_miou": mean(means),
         "class_miou_worst": mean(worst),
         "image_per_class": means,
@@ -98,7 +98,3 @@ def image_iou(table: CountsTable, classes: int) -> tuple[Floats, NDArray[np.bool
 def _lowest(values: Floats, percent: int) -> Floats:
     """The lowest `percent` % of values, rounded up: in integers, as 0.1 * 30 is more than 3."""
     return np.sort(values)[: -(-len(values) * percent // 100)]
-
-
-def _average(values: Floats) -> float | None:
-    return float(values.mean()) if len(values) else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wsssbench.errors import BadData
-from wsssbench.scores.histogram import FINE, largest_map, thresholds_below
+from wsssbench.scores.histogram import FINE, largest_map, thresholds_below, unbroken_run
 from wsssbench.types import Maps
 
 if TYPE_CHECKING:
@@ -52,7 +52,5 @@ def otsu(histogram: NDArray[np.int64]) -> float:
         )
     weights = np.where(divides, low * (total - low), 1.0)
     between = np.where(divides, (whole * low - total * mass) ** 2 / weights, -1.0)
-    first = int(between.argmax())
-    after = np.flatnonzero(between[first:] != between[first])
-    last = first + (int(after[0]) if len(after) else n - 1 - first) - 1
+    first, last = unbroken_run(between == between.max(), int(between.argmax()))
     return ((first + last) // 2 + 1) / n

@@ -14,7 +14,13 @@ import numpy as np
 
 from wsssbench.errors import BadData
 from wsssbench.metrics import PixelMetric
-from wsssbench.scores.histogram import checked_maps, largest_map, thresholds_below, truth_pixels
+from wsssbench.scores.histogram import (
+    checked_maps,
+    largest_map,
+    thresholds_below,
+    truth_pixels,
+    unbroken_run,
+)
 from wsssbench.types import IGNORE, Counts, Maps
 
 if TYPE_CHECKING:
@@ -66,21 +72,13 @@ def best_threshold(counts: Counts, classes: int) -> float:
         raise BadData(
             "no pixel has a truth by which a threshold could be chosen", where="threshold_curve", hint=hint
         )
-    first, last = _run(values >= values.max(), int(values.argmax()))
+    first, last = unbroken_run(values >= values.max(), int(values.argmax()))
     return ((first + last) // 2) / STEPS
 
 
 def _above(histogram: Ints) -> Ints:
     """(..., BINS) pixels by bin -> (..., STEPS): how many exceed each threshold."""
     return np.cumsum(histogram[..., ::-1], axis=-1)[..., ::-1][..., 1:]
-
-
-def _run(good: NDArray[np.bool_], start: int) -> tuple[int, int]:
-    """First and last index of the unbroken run of `good` around `start`."""
-    bad = np.flatnonzero(~good)
-    cut = int(np.searchsorted(bad, start))
-    first = int(bad[cut - 1]) + 1 if cut else 0
-    return first, int(bad[cut]) - 1 if cut < len(bad) else len(good) - 1
 
 
 def _histogram(
@@ -138,7 +136,7 @@ class ThresholdCurve(PixelMetric):
             nothing: dict[str, Any] = dict.fromkeys(("best_miou", "best_threshold", "plateau"))
             return {**nothing, "curve": [None] * STEPS, "thresholds": grid}
         best = best_threshold(counts, classes)
-        first, last = _run(values >= values.max() - NEAR, round(best * STEPS))
+        first, last = unbroken_run(values >= values.max() - NEAR, round(best * STEPS))
         return {
             "best_miou": float(values.max()),
             "best_threshold": best,

@@ -7,7 +7,7 @@ means, files, records and tables must not enter.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -109,7 +109,7 @@ def image_weights(stratum: NDArray[np.int64], count: int, draw: np.random.Genera
     return weights
 
 
-def rarest_class(truth: Columns) -> NDArray[np.int64]:
+def rarest_class(truth: NDArray[Any]) -> NDArray[np.int64]:
     """(n,) for each image the class of (n, C) that the fewest images show, among those it shows itself.
 
     Strata by it keep a class of few images in every draw.

@@ -36,7 +36,7 @@ class Judged:
     """One seed of a method: its counts, the truth of its images (n, C), and its recorded scores by metric."""
 
     table: CountsTable
-    truth: Columns
+    truth: NDArray[np.int64]
     scores: Mapping[str, Mapping[str, Any]]
 
 

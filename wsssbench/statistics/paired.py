@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from wsssbench.scores.counts_table import CountsTable
+    from wsssbench.scores.counts_table import ImagePixels
     from wsssbench.statistics.bootstrap import Columns, Floats, Score
 
     Ints: TypeAlias = NDArray[np.int64]
@@ -44,29 +44,6 @@ SUMMARIES = (
     *("fp_ratio", "fn_ratio", "fp_ratio_foreground", "fn_ratio_foreground", "image_miou"),
 )  # each is called as in the scores of its metric
 LOWER = ("fp_ratio", "fn_ratio", "fp_ratio_foreground", "fn_ratio_foreground")  # of which less is better
-
-
-@dataclass(frozen=True)
-class ImageCounts:
-    """What is counted in each of n images for each of C classes, background first; pixels, (n, C) float32."""
-
-    hit: NDArray[np.float32]  # TP
-    truth: NDArray[np.float32]  # TP + FN, abstained pixels among them
-    said: NDArray[np.float32]  # TP + FP
-
-    @classmethod
-    def of(cls, table: CountsTable, classes: int) -> ImageCounts:
-        """The counts of a table of triples; pixels without truth are left out."""
-        hit, truth, said = (part.astype(np.float32) for part in table.by_image(classes))
-        return cls(hit, truth, said)
-
-    def columns(self) -> NDArray[np.float32]:
-        """(n, 3 C + 2): the three side by side, then whether the image has truth and its own mIoU (0..1)."""
-        known = np.asarray(self.truth.any(1))
-        parts = (part[known].astype(np.float64) for part in (self.hit, self.truth, self.said))
-        own = np.zeros((len(known), 2), np.float32)
-        own[known, 0], own[known, 1] = 1, mean_known(class_iou(*parts))
-        return np.concatenate([self.hit, self.truth, self.said, own], axis=1)
 
 
 @dataclass(frozen=True)
@@ -92,8 +69,8 @@ class Difference:
 
 
 def compare_counts(
-    first: Sequence[ImageCounts],
-    second: Sequence[ImageCounts],
+    first: Sequence[ImagePixels],
+    second: Sequence[ImagePixels],
     class_names: Sequence[str],
     *,
     same_images: bool,
@@ -106,7 +83,7 @@ def compare_counts(
     first. Images and seeds are drawn as `replicates` says, the same for both methods, images within strata of
     the rarest class that they show, so that no class is lost.
     """
-    pairs = [np.concatenate([a.columns(), b.columns()], axis=1) for a, b in zip(first, second, strict=True)]
+    pairs = [np.concatenate([_columns(a), _columns(b)], axis=1) for a, b in zip(first, second, strict=True)]
     strata = [rarest_class(a.truth) for a in first]
     names, how = [*SUMMARIES, *class_names], {"resamples": resamples, "seed": seed}
     found = differences(names, pairs, strata, _scores, same_images=same_images, **how)
@@ -125,6 +102,14 @@ def student_interval(sample: Sequence[float]) -> tuple[float, float]:
     values = np.asarray(sample, np.float64)
     half = stdtrit(len(values) - 1, (1 + LEVEL) / 2) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
+
+
+def _columns(pixels: ImagePixels) -> Columns:
+    """(n, 3 C + 2): hit, truth, said, then whether the image has truth, and its mIoU (0..1)."""
+    known = np.asarray(pixels.truth.any(1))
+    own = np.zeros((len(known), 2), np.float32)
+    own[known, 0], own[known, 1] = 1, mean_known(class_iou(*(part[known].astype(float) for part in pixels)))
+    return np.concatenate([*(part.astype(np.float32) for part in pixels), own], axis=1)
 
 
 def _scores(sums: Columns | Floats) -> Floats:
