@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 
-from wsssbench.errors import BadData, WsssError
-from wsssbench.identity import Stage
+from wsssbench.errors import WsssError
+from wsssbench.identity import Record, Stage
 from wsssbench.metrics import Iou
 from wsssbench.plugins.table import Plugins
-from wsssbench.records.store import read_record
 from wsssbench.types import KINDS, Kind, Metric
 
 
@@ -43,10 +41,6 @@ def check_used(asked: Sequence[str], judged: Sequence[Sequence[Metric]], plugins
             )
 
 
-def judged_before(folder: Path, plugins: Plugins) -> list[str]:
-    """Metrics of the cell's record that are installed: judging again must not lose them."""
-    try:
-        scores = read_record(folder).scores if (folder / "record.json").exists() else {}
-    except BadData:
-        return []
-    return sorted(set(scores) & set(plugins.names("metrics")))
+def judged_before(record: Record | None, plugins: Plugins) -> list[str]:
+    """Metrics of the cell's `record` that are installed: judging again must not lose them."""
+    return sorted(set(record.scores if record else ()) & set(plugins.names("metrics")))

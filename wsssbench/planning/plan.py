@@ -10,7 +10,7 @@ from typing import Any
 
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.atomic import safe_name
-from wsssbench.identity import RowIdentity, Stage, StepIdentity, content_key, plain
+from wsssbench.identity import Record, RowIdentity, Stage, StepIdentity, content_key, plain
 from wsssbench.machine.hardware import Hardware, resolve_hardware
 from wsssbench.planning.cells import Cell, PlannedStep, State, Trial, chosen_kinds
 from wsssbench.planning.made_by import is_of_today, judging_code
@@ -160,10 +160,11 @@ def plan_cell(trial: Trial, stage: Stage, settings: Settings, hardware: Hardware
     key = content_key(identity)
     folder = cell_folder(settings.runs, card.name, trial.method, trial.seed, stage.name, terms.split, key)
     reason = skip_reason(judged, stage) or nothing_to_say(judged, trial.dataset, terms.split, settings.limit)
-    asked = load_metrics((*settings.metrics, *judged_before(folder, plugins)), plugins)
+    record = kept_record(folder)
+    asked = load_metrics((*settings.metrics, *judged_before(record, plugins)), plugins)
     metrics = applicable(asked, judged.gives, stage)
     names, code = [metric.name for metric in metrics], judging_code(trial.dataset, stage, metrics)
-    state: State = "skip" if reason else cell_state(folder, key, trial, settings.rerun, names, code)
+    state: State = "skip" if reason else cell_state(folder, record, key, trial, settings.rerun, names, code)
     ids = judged_ids(trial.dataset, terms.split, settings.limit, tuned_on)
     split, rerun = terms.split, settings.rerun
     return Cell(trial, stage, split, ids, tuned_on, identity, key, folder, state, reason, rerun, metrics)
@@ -239,19 +240,24 @@ def threshold_of(
     return policy, planned_threshold(planned.step, planned.name, policy, tuned_on), tuned_on
 
 
+def kept_record(folder: Path) -> Record | None:
+    """The record in a cell's folder; None where there is none, or a damaged one."""
+    try:
+        return read_record(folder) if (folder / RECORD).exists() else None
+    except BadData:
+        return None
+
+
 def cell_state(
-    folder: Path, key: str, trial: Trial, rerun: str, metrics: Sequence[str], judged_by: Mapping[str, str]
-) -> State:
-    """What the store knows of a cell: done, stale (its code has changed), failed or missing.
+    folder: Path, record: Record | None, key: str, trial: Trial, rerun: str, metrics: Sequence[str],
+    judged_by: Mapping[str, str],
+) -> State:  # fmt: skip
+    """What the `record` in a cell's folder says of it: done, stale (its code has changed), failed or missing.
 
     One that was judged without some of the `metrics` is missing too, or failed where the last attempt to add
     them did: its labels are judged again. `judged_by` is the code that would judge it today. WsssError where
     the folder holds the record of another key.
     """
-    try:
-        record = read_record(folder) if (folder / RECORD).exists() else None
-    except BadData:
-        record = None
     if record is None:
         return "missing"
     check_key(folder, record.key, key)
@@ -274,16 +280,16 @@ def refreshed(cells: Sequence[Cell]) -> list[Cell]:
 def state_of(cell: Cell) -> State:
     """The state that the store has for the cell now, whatever was asked for when it was planned."""
     names = [metric.name for metric in cell.metrics]
-    return cell_state(cell.folder, cell.key, cell.trial, "", names, cell.judged_by)
+    record = kept_record(cell.folder)
+    return cell_state(cell.folder, record, cell.key, cell.trial, "", names, cell.judged_by)
 
 
 def is_judged_otherwise(cell: Cell) -> bool:
     """Whether a cell's record was judged by code of the harness that has changed since."""
-    try:
-        record = read_record(cell.folder)
-    except BadData:  # there is none
-        return False
-    return bool(record.provenance.get("judged_by", {}).get("judge") != cell.judged_by["judge"])
+    record = kept_record(cell.folder)
+    return (
+        record is not None and record.provenance.get("judged_by", {}).get("judge") != cell.judged_by["judge"]
+    )
 
 
 def _check_step(name: str, step: Step, before: PlannedStep | None) -> None:
