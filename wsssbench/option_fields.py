@@ -84,7 +84,7 @@ def option(
 def range_of(metadata: Mapping[str, Any]) -> Range:
     """The range that `option` has put into a field's `metadata`; a field made by other means has none.
 
-    ValueError for bounds that cannot be any (a stranger's).
+    ValueError for bounds that are not possible (a plugin's mistake).
     """
     return Range(**{name: metadata[name] for name in Range.__dataclass_fields__ if name in metadata})
 

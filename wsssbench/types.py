@@ -136,7 +136,7 @@ class Predictor(ABC):
 
 
 class Step(ABC):
-    """One object per configuration; the unit that strangers write."""
+    """One object per configuration; the unit that plugin authors write."""
 
     card: StepCard
     Config: ClassVar[type] = NoConfig  # a frozen dataclass of `option`s; `threshold` turns maps into labels

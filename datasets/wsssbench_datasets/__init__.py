@@ -1,1 +1,1 @@
-"""Built-in data sets. They arrive by the same entry points as a stranger's plugin."""
+"""Built-in data sets. They arrive by the same entry points as a third-party plugin."""

@@ -1,4 +1,4 @@
-"""Files of a stranger's data set: paths that stay in its root, pictures by image id, lists of ids.
+"""Files of a user's data set: paths that stay in its root, pictures by image id, lists of ids.
 
 What a file holds (pixels, tags) is read elsewhere. An image id names files of ours too, so it is the path
 below the folder of images, without the suffix and with "__" for "/".

@@ -1,8 +1,8 @@
 """Image tags as users have them: `cls_labels.npy` (a pickled dict) and VOC's Annotations XML.
 
-Both come from strangers, so nothing in them is executed: of the pickle only its data is rebuilt, by inert
-stand-ins for the numpy names that such files need (`wsssbench.dumps.safe_pickle`); an XML file that declares
-a document type is refused.
+Both are files of other people, so nothing in them is executed: only the data of the pickle is rebuilt, by
+inert stand-ins for the numpy names that such files need (`wsssbench.dumps.safe_pickle`); an XML file that
+declares a document type is refused.
 """
 
 from __future__ import annotations

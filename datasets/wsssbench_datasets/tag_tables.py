@@ -1,7 +1,7 @@
-"""Image tags of a stranger's data set from csv, json or npy: id -> multi-hot vector, and what is wrong.
+"""Image tags of a user's data set from csv, json or npy: id -> multi-hot vector, and what is wrong.
 
 A file that cannot be read at all is refused at once; a fault of one image stays with that image, so that
-`wsssbench prepare folder` can list all of them. Tags that are the classes of masks have no room here.
+`wsssbench prepare folder` can list all of them. Tags that are the classes of masks are not read here.
 """
 
 from __future__ import annotations

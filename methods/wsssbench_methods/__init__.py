@@ -1,1 +1,1 @@
-"""Built-in steps and recipes. They arrive by the same entry points as a stranger's plugin."""
+"""Built-in steps and recipes. They arrive by the same entry points as a third-party plugin."""

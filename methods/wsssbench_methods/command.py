@@ -3,7 +3,7 @@
 So a method that pins another torch enters the table. It is handed a staged folder (`program_folder`) and
 leaves one file per image, of any format that `wsssbench score` reads. The images to predict come under
 made-up names (0000, 0001, ...), since a predictor does not get their ids. Nothing keeps the program from
-reading what its user may read: that no masks are handed to it is discipline, not a wall.
+reading what its user may read: that no masks are handed to it is not enforced.
 
 Cost: the program starts again for every `images_per_run` images, which are in memory until it ends (500 VOC
 images: 0.3 GB). What it has written is kept: after an interruption the images of finished runs are not given

@@ -28,7 +28,7 @@ from wsssbench.api.arguments import (
     as_texts,
     as_tuples,
 )
-from wsssbench.api.publishing import export_labels, export_records, paper, plot  # noqa: F401 (of this room, too)
+from wsssbench.api.publishing import export_labels, export_records, paper, plot  # noqa: F401 (part of this module, too)
 from wsssbench.api.results import (
     Benches,
     Cells,
@@ -207,7 +207,7 @@ def merge(folders: Place | Sequence[Place], runs: Place | None = None) -> Rows:
 def predict(
     images: Place | Sequence[Place], run: Place, *, device: str = "auto", plugins: Sequence[Place] = ()
 ) -> Predictions:
-    """The labels that the fitted cell in the folder `run` gives to picture files of one's own, without tags.
+    """The labels that the fitted cell in the folder `run` gives to your own picture files, without tags.
 
     BadData for a picture that cannot be read and a cell whose steps are not on disk any more.
     """

@@ -155,7 +155,7 @@ class Prediction:
 
 
 class Predictions(Table["Prediction"]):
-    """Labels of images of one's own; a notebook shows them laid over the images."""
+    """Labels of your own images; a notebook shows them laid over the images."""
 
     def write(self, folder: Place) -> Path:
         """Write <folder>/<name>.png, palette PNGs with class indices."""

@@ -1,6 +1,6 @@
 """`wsssbench paper`: tables, protocol, figure, commands and hashes of a paper, in one folder.
 
-Each file is made by the room that knows it (`wsssbench.reporting`); here they are put together and named.
+Each file is made by `wsssbench.reporting`; here they are put together and named.
 """
 
 from __future__ import annotations

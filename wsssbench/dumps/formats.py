@@ -1,4 +1,4 @@
-"""Any file that another repository has written for one image, read into house types.
+"""Any file that another repository has written for one image, read into the types of wsssbench.
 
 A file becomes labels, maps or probabilities, with its values as they were: nothing is rescaled unless asked.
 Formats are recognised by content, never by a file's name; where content cannot tell, the user must. Nothing

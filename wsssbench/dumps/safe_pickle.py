@@ -1,4 +1,4 @@
-"""Pickles from strangers, read as data: Python's unpickler in Python, with harmless opcodes alone.
+"""Pickles of other people, read as data: Python's unpickler in Python, with harmless opcodes alone.
 
 Nothing is ever imported: a name that a pickle asks for is looked up in a table of stand-ins, and one that is
 not there is refused. The unpickler in C, even with its names fenced in, can be made to allocate gigabytes by

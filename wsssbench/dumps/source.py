@@ -1,4 +1,4 @@
-"""One foreign file on its way to house types: what is asked of it, and the checks that all kinds share.
+"""One file of another repository: what is asked of it, and the checks that all kinds share.
 
 Every check is an error of the file's (BadData with its name); no value is changed here.
 """

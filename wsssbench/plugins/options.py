@@ -1,7 +1,7 @@
 """A plugin owns its options: its frozen `Config` dataclass is the only list of names, types and defaults.
 
 Here raw values (TOML, command line, presets) become a checked instance of that class, a row's key and the
-lines of `wsssbench show`. No option of any plugin is known in this room.
+lines of `wsssbench show`. No option of any plugin is known here.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ def _config_class(plugin: str, cls: type) -> type:
 def _kinds(plugin: str, config_class: type) -> dict[str, Any]:
     try:
         return get_type_hints(config_class)
-    except Exception as error:  # a stranger's annotation may name anything
+    except Exception as error:  # a plugin's annotation may name anything
         hint = "import the types of the options outside of `if TYPE_CHECKING`"
         raise WsssError(f"cannot read the types of Config: {error}", where=plugin, hint=hint) from error
 

@@ -1,4 +1,4 @@
-"""The context that the engine hands to a step: device, seeds, a private folder, a clock and a voice."""
+"""The context that a step is handed: device, seeds, a private folder, a clock, where progress is shown."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from wsssbench.plugins.table import Plugins
 
 
 def open_plugins(files: Iterable[Path], *, isolate: bool = False) -> Plugins:
-    """Everything installed, and the local files; with `isolate` no stranger's step is imported here."""
+    """Everything installed, and the local files; with `isolate` no third-party step is imported here."""
     plugins = Plugins()
     if isolate:
         from wsssbench.running.isolation.planning import isolated_plugins

@@ -1,4 +1,4 @@
-"""`dataset.toml`, the description of a stranger's data set, read and checked key by key.
+"""`dataset.toml`, the description of a user's data set, read and checked key by key.
 
 Only what the file says: which folders, lists, classes and codes. No list and no picture is opened here. Every
 error names the file, the key and the next step; a path that leaves the root is refused.

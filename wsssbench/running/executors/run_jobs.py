@@ -1,4 +1,4 @@
-"""From a plan to the end of its trials, whatever runs them: the one way into this room for a command."""
+"""From a plan to the end of its trials, whatever runs them; commands call this module alone."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 lies in its folder.
 
 What it says is written to a folder that is shown to the sandbox, and is read here when the sandbox is gone,
-by the readers of files from strangers. Links are refused: they would be followed by a process that may read
+by the readers for files of other tools. Links are refused: they would be followed by a process that may read
 the masks.
 """
 
