@@ -18,7 +18,7 @@ import pytest
 
 from wsssbench.cli.main import main
 from wsssbench.identity import Record, RowIdentity, StepIdentity, Terms
-from wsssbench.planning.recipes import resolve_recipe
+from wsssbench.planning.recipe_loading import resolve_recipe
 from wsssbench.planning.settings import load_settings
 from wsssbench.plugins.options import PRESET, build_config, option_names
 from wsssbench.plugins.table import Plugins

@@ -22,7 +22,7 @@ from wsssbench.dumps import read_dump
 from wsssbench.errors import BadData, WsssError
 from wsssbench.files.atomic import read_json
 from wsssbench.nets.weights import read_safetensors, read_state_dict
-from wsssbench.planning.recipes import resolve_recipe
+from wsssbench.planning.recipe_loading import resolve_recipe
 from wsssbench.planning.settings import Settings, load_settings
 from wsssbench.plugins.table import Entry, Plugins
 from wsssbench.records.finding import find_records

@@ -21,7 +21,7 @@ from wsssbench.identity import Record
 from wsssbench.judging.judge import score_folder
 from wsssbench.masks import read_labels, threshold_labels, voc_palette, write_labels
 from wsssbench.planning.plan import make_plan, open_dataset
-from wsssbench.planning.recipes import resolve_recipe
+from wsssbench.planning.recipe_loading import resolve_recipe
 from wsssbench.planning.settings import Settings
 from wsssbench.plugins.options import build_config, key_options
 from wsssbench.plugins.table import Plugins

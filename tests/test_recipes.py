@@ -10,7 +10,7 @@ import pytest
 
 from wsssbench.errors import UnknownName, WsssError
 from wsssbench.identity import StepIdentity
-from wsssbench.planning.recipes import batches_of, parse_recipe, resolve_recipe
+from wsssbench.planning.recipe_loading import batches_of, parse_recipe, resolve_recipe
 from wsssbench.planning.settings import Settings
 from wsssbench.plugins.table import Plugins
 

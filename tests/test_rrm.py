@@ -24,8 +24,8 @@ from wsssbench.training.crops import MEAN_COLOUR, Batch, CropBatches, CropRule
 from wsssbench.types import View
 from wsssbench_methods.classifier import trained_classifier
 from wsssbench_methods.rrm.joint import joint_losses, mine, truncated
-from wsssbench_methods.rrm.options import TRAPS, RrmConfig
 from wsssbench_methods.rrm.reliable_rule import ReliableRule
+from wsssbench_methods.rrm.rrm_options import TRAPS, RrmConfig
 from wsssbench_methods.rrm.step import Rrm, RrmPredictor, several_views
 
 TINY = {"preset": "tiny"}

@@ -18,7 +18,7 @@ from wsssbench.train import make_optimizer, one_step
 from wsssbench.training.crops import Batch, CropBatches
 from wsssbench.types import Dataset, View
 from wsssbench_methods.rrm import joint
-from wsssbench_methods.rrm.options import RrmConfig
+from wsssbench_methods.rrm.rrm_options import RrmConfig
 
 
 def new_net(config: RrmConfig, classes: int, dropout: float = 0.0) -> JointNet:

@@ -48,7 +48,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 LATER = {
     **dict.fromkeys(("bench", "run"), "running"),
     **dict.fromkeys(("compare", "errors", "gate", "merge", "verify"), "judging"),
-    **dict.fromkeys(("paper", "plot"), "publishing"),
+    **dict.fromkeys(("paper", "plot"), "paper_figures"),
     "completion": "shells",
     "export": "export",
     "new": "new",

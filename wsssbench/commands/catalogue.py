@@ -114,7 +114,7 @@ def _contract_tests(
     name: str, settings: Settings, plugins: Plugins
 ) -> list[tuple[str, tuple[type, type], Callable[[], Sequence[str]]]]:
     """A title, a class with its contract, and a test for everything called `name`, each step of a recipe."""
-    from wsssbench.planning.recipes import resolve_recipe
+    from wsssbench.planning.recipe_loading import resolve_recipe
     from wsssbench.testing import check_dataset, check_metric, check_step
 
     tests: list[tuple[str, tuple[type, type], Callable[[], Sequence[str]]]] = []

@@ -54,7 +54,7 @@ def _sections(name: str, settings: Settings, plugins: Plugins) -> Iterator[str]:
 
 
 def _recipe(name: str, settings: Settings, plugins: Plugins) -> str:
-    from wsssbench.planning.recipes import resolve_recipe
+    from wsssbench.planning.recipe_loading import resolve_recipe
 
     entry = plugins.find("methods", name)
     origin = f"{entry.value}, {entry.origin}" if entry and name not in settings.recipes else settings.source

@@ -15,7 +15,7 @@ from wsssbench.machine.hardware import Hardware, resolve_hardware
 from wsssbench.planning.cells import Cell, PlannedStep, State, Trial, chosen_kinds
 from wsssbench.planning.made_by import is_of_today, judging_code
 from wsssbench.planning.metric_choice import applicable, check_used, judged_before, load_metrics
-from wsssbench.planning.recipes import RecipeSpec, batches_of, resolve_recipe
+from wsssbench.planning.recipe_loading import RecipeSpec, batches_of, resolve_recipe
 from wsssbench.planning.settings import Policy, Settings
 from wsssbench.planning.stages import resolve_stages
 from wsssbench.planning.terms import terms_of

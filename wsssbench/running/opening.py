@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wsssbench.errors import WsssError
-from wsssbench.planning.recipes import resolve_recipe
+from wsssbench.planning.recipe_loading import resolve_recipe
 from wsssbench.planning.settings import (
     FIELDS,
     Settings,

@@ -23,8 +23,8 @@ from wsssbench.train import (
 from wsssbench.training.crops import Batch, CropBatches
 from wsssbench.types import Context, View
 from wsssbench_methods.rrm.losses import balanced_cross_entropy, energy_of, energy_plan
-from wsssbench_methods.rrm.options import RrmConfig
 from wsssbench_methods.rrm.reliable_rule import ReliableRule, reliable_labels_batch
+from wsssbench_methods.rrm.rrm_options import RrmConfig
 
 
 def train_jointly(net: JointNet, view: View, c: RrmConfig, ctx: Context) -> None:

@@ -34,7 +34,7 @@ from wsssbench_methods.network_options import ClassifierPlan
 from wsssbench_methods.predictors import NetPredictor, TagRows
 from wsssbench_methods.presets import RRM_PRESETS, TUNED_ON
 from wsssbench_methods.rrm.joint import mine, train_jointly
-from wsssbench_methods.rrm.options import RrmConfig
+from wsssbench_methods.rrm.rrm_options import RrmConfig
 
 
 class Rrm(ClassifierStep):
