@@ -430,6 +430,20 @@ def test_what_other_code_has_judged_is_stale_and_judged_again_without_training(
     assert fake.plan(tmp_path, "first", **asked)[1][0].state == "done"
 
 
+def test_what_one_stage_has_made_again_stays_for_the_record_while_the_next_is_judged_again(
+    tmp_path: Path,
+) -> None:
+    asked: dict[str, Any] = {"stages": ("seg", "pseudo")}
+    _, cells = fake.run(tmp_path / "runs", "bright", plugins=with_plugin(tmp_path, PLUGIN), **asked)
+    for cell in cells:
+        judged_by(cell, "judge")
+    plugins = with_plugin(tmp_path, PLUGIN + "\nNEW = 1\n")  # so step and judge are of older code
+    fake.run(tmp_path / "runs", "bright", plugins=plugins, rerun="stale", **asked)
+    kept = cells[0].trial.steps[0].folder / "artifacts"
+    assert sorted(place.name for place in kept.iterdir()) == ["train-tags", "val"]
+    assert all(list(place.glob("maps/*.npz")) for place in kept.iterdir())
+
+
 def test_rerun_all_fits_each_step_once_more_and_shared_work_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,7 @@ class StepRunner:
         for planned in cell.trial.steps:
             if cell.rerun == "all" or (cell.rerun == "stale" and is_stale(planned)):
                 self._clear_once(planned, planned.folder)
-            elif otherwise:  # the code that keeps outputs is the judge's
+            elif otherwise and planned.folder not in self._renewed:  # outputs are kept by the judge's code
                 self._clear_once(planned, planned.folder / ARTIFACTS)
 
     def _clear_once(self, planned: PlannedStep, folder: Path) -> None:
