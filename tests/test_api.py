@@ -166,7 +166,7 @@ def test_a_failed_cell_is_a_row_with_its_reason(here: Path, tmp_path: Path) -> N
         ({"methods": "brigt"}, "unknown method 'brigt'"),
         ({"datasets": ["shape"]}, "unknown dataset 'shape'"),
         ({"seed": 3}, "unknown key 'seed'"),
-        ({"device": "tpu"}, "no device 'tpu'"),
+        ({"device": "tpu"}, "unknown device 'tpu'"),
         ({"options": {"bright.stride": "wide"}}, "'wide' is not int"),
         ({"options": {"bright": 3}}, "not an option"),
         ({"weights": {"bright": "a.pth"}}, "no step of these methods takes weights"),

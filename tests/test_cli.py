@@ -90,7 +90,7 @@ def test_version_is_the_packages_own() -> None:
         ("CAM --stages sag", ("unknown stage 'sag'", "seg")),
         ("CAM --seeds 0,x", ("'0,x'",)),
         ("CAM --seeds 0,0", ("seeds",)),
-        ("CAM --device gpu", ("no device 'gpu'", "cuda")),
+        ("CAM --device gpu", ("unknown device 'gpu'", "cuda")),
         ("CAM --filter fast", ("--filter", "lattice")),
         ("run --method crf --dataset shapes", ("crf needs probs or maps", "cam > crf")),
         ("run --method cam", ("no dataset is named", "shapes")),

@@ -317,6 +317,6 @@ def _values(
 def _check_values(settings: Settings) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", settings.device):
         hint = "auto, cpu, cuda or cuda:N"
-        raise WsssError(f"no device {settings.device!r}", where="device", hint=hint)
+        raise WsssError(f"unknown device {settings.device!r}", where="device", hint=hint)
     if len(set(settings.seeds)) < len(settings.seeds):
         raise WsssError("seeds must be distinct integers, 0 or larger", where="seeds", hint="--seeds 0,1,2")

@@ -49,7 +49,7 @@ def unknown_names(cls: type, base: type) -> list[str]:
 
     Names of classes that lie in other modules (a framework's) are not listed.
     """
-    known = {name for name in (*dir(base), *_annotated(base)) if not name.startswith("_")}
+    known = {name for name in (*dir(base), *_annotated(base), "config") if not name.startswith("_")}
     own = {name for c in cls.__mro__ if c.__module__ == cls.__module__ for name in vars(c)}
     return [
         f"{name} (did you mean {close[0]}?)" if (close := get_close_matches(name, known, 1, 0.75)) else name
