@@ -323,7 +323,7 @@ def test_a_dataclass_config_of_a_local_file_can_be_read(tmp_path: Path) -> None:
 
 def test_settings_and_plugins_import_nothing_heavy() -> None:
     code = (
-        "import sys; from wsssbench.planning import settings, recipes;"
+        "import sys; from wsssbench.planning import settings, recipe_loading;"
         "from wsssbench.plugins.table import Plugins;"
         "p = Plugins(); p.entries('steps'); settings.load_settings(None, {});"
         "print(sorted({'torch', 'pandas', 'scipy', 'numpy'} & set(sys.modules)))"
