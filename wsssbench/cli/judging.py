@@ -1,5 +1,5 @@
-"""`wsssbench compare`, `errors`, `gate`, `merge` and `verify`: arguments and options alone, so that --help
-imports nothing heavy."""
+"""`wsssbench compare`, `errors`, `gate`, `merge`, `score` and `verify`: arguments and options alone, so that
+--help imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from typing import Any
 
 import click
 
-from wsssbench.cli.completion import complete_rows, complete_stages
+from wsssbench.cli.completion import (
+    complete_datasets,
+    complete_metrics,
+    complete_rows,
+    complete_stages,
+    complete_supervision,
+)
 from wsssbench.cli.option_groups import (
     A_PATH,
     DATA_HELP,
+    listed,
     options,
     runs_argument,
     runs_option,
@@ -158,3 +165,73 @@ def verify(**flags: Any) -> None:
     from wsssbench.commands.verifying import verify_command
 
     sys.exit(verify_command(**flags))
+
+
+@click.command()
+@click.argument("folder", type=A_PATH)
+@click.option(
+    "--dataset",
+    required=True,
+    help="The data set that the labels belong to.",
+    shell_complete=complete_datasets,
+)
+@click.option(
+    "--stage",
+    default="seg",
+    show_default=True,
+    help="The protocol that they were made under.",
+    shell_complete=complete_stages,
+)
+@click.option("--as", "name", required=True, help="Name of the row in the tables.")
+@listed("--supervision", "What the method learned from, as tags.", complete_supervision)
+@listed("--metrics", "Metrics beside iou, as compatible,boundary_iou.", complete_metrics)
+@click.option("--format", default="auto", show_default=True, help="Their format; --format help lists all.")
+@click.option(
+    "--coding",
+    type=click.Choice(["classes", "truth"]),
+    help="How label pictures are coded: by class numbers (the default), or as the data set's masks.",
+)
+@click.option("--threshold", type=float, help="For class maps: the value above which a pixel is foreground.")
+@click.option("--class-index", type=int, help="For files with one bare map: its class, from 0.")
+@click.option("--rescale", is_flag=True, help="For maps beyond 0..1: divide each by its largest.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Training seed; draws a generated data set.",
+)
+@click.option("--runs", type=A_PATH, help="Folder for the records.")
+@click.option("--limit", type=int, help="Only the first N images of the split.")
+@click.option(
+    "--shard", metavar="N/M", help="Only part N of M of the images; `wsssbench merge` adds them up."
+)
+@options()
+@settings_file
+@click.option("--json", "as_json", is_flag=True, help="Print the scores as JSON.")
+def score(folder: Path, **flags: Any) -> None:
+    """Score a FOLDER with one file per image, named by its id, and record it as a row.
+
+    Label PNGs, or what other repositories write: class maps, probabilities, logits (.npy, .npz, .pt).
+    Pickles in them are read without executing anything.
+
+    Examples:
+      wsssbench score masks --dataset voc12 -o voc12.root=FOLDER --as irn --supervision tags
+      wsssbench score out/cam --dataset voc12 --stage seed --as irn --threshold 0.15
+      wsssbench score out --dataset voc12 --as irn --format help
+
+    Next: `wsssbench report` has the row beside those of `run`.
+    """
+    if flags["format"] == "help":
+        from wsssbench.dumps import list_formats
+
+        click.echo("\n".join(map(str, list_formats())))
+        return
+    if flags["shard"]:
+        from wsssbench.commands.shards import shard_command
+
+        shard_command(folder, flags)
+        return
+    from wsssbench.commands.scoring import score_command
+
+    score_command(folder, flags)
