@@ -132,6 +132,17 @@ def test_a_metric_of_sums_scores_a_table_by_its_sum() -> None:
     assert Pixels().score_table(Table(), 1) == {"n": 7}
 
 
+def test_an_index_error_of_a_data_set_ends_no_view_early() -> None:
+    from wsssbench.testing.tiny import TinyDataset
+
+    class Broken(TinyDataset):
+        def image(self, id: str) -> Any:
+            return super().image(id) if id == "val_0" else [][0]
+
+    with pytest.raises(IndexError):
+        list(View(Broken(), "val", ("tags",)))
+
+
 def test_a_view_iterates_over_its_samples_and_ends() -> None:
     from wsssbench.testing.tiny import TinyDataset
 

@@ -108,6 +108,8 @@ Predict: TypeAlias = """Callable[
     [Sequence[Tensor], NDArray[np.bool_] | None, Sequence[Outputs], frozenset[Kind]], Sequence[Outputs]
 ]"""  # what `Step.fit` returns: a `Predictor`, or a function that is called as one
 
+Counts: TypeAlias = "Mapping[str, NDArray[np.int64]]"  # what a metric counts: arrays that add up, by name
+
 
 class Artifacts(Protocol):
     """What the step before gave, on disk: `given[id]` reads one image's outputs (image size included)."""

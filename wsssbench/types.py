@@ -8,13 +8,13 @@ samples, outputs with their shapes, a step's context) stands in `wsssbench.excha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 # isort: off
 from wsssbench.exchange import (
-    IGNORE, KINDS, SUPERVISION, Artifacts, Context, DatasetCard, Kind, Maps, Outputs, Predict,
+    IGNORE, KINDS, SUPERVISION, Artifacts, Context, Counts, DatasetCard, Kind, Maps, Outputs, Predict,
     Sample, StepCard,
 )  # fmt: skip
 
@@ -35,8 +35,6 @@ __all__ = [
     "Maps", "Metric", "NoConfig", "Outputs", "Predict", "Predictor", "Sample", "Step", "StepCard", "View",
     "option",
 ]  # fmt: skip
-
-Counts: TypeAlias = "Mapping[str, NDArray[np.int64]]"
 
 
 class Dataset(ABC):
@@ -96,6 +94,9 @@ class View(Sequence[Sample]):
             return [self[i] for i in range(*index.indices(len(self)))]
         return self.sample(self.ids[index])
 
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self.sample, self.ids)  # by ids: an IndexError of the data set must not end it
+
     def tags(self, id: str) -> Tags:
         """The (K,) tags of the image `id`, which is not read; LookupError where tags are not declared."""
         if "tags" not in self.supervision:
@@ -125,9 +126,8 @@ class Predictor(ABC):
     ) -> Sequence[Outputs]:
         """Outputs of `images`, uint8 tensors (3, H, W) on the context's device.
 
-        `tags` (B, K) are given when training images are labelled; None asks for plain segmentation. `given`
-        holds what the step before said of the same images (empty for a first step). `want` names the kinds
-        that will be kept: others may be left out.
+        `tags` (B, K) are given when training images are labelled, else None. `given` holds what the step
+        before said of these images (empty for a first step), `want` names the kinds that will be kept.
         """
 
     def look_up(self, ids: Sequence[str], images: Sequence[Tensor]) -> Sequence[Outputs] | None:

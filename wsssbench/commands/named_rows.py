@@ -45,8 +45,8 @@ def named_rows(
         else:
             hint = nearest(word, sorted(known)) if known else RUN_FIRST
             raise UnknownName(f"no results of {word!r}", where=command, hint=hint)
-        for cell in cells:
+        found[word] = [c for c in cells if stage in (None, c.record.identity.terms.stage)]
+        for cell in found[word]:
             if cell.record.status != "ok":
                 raise BadData(f"this cell failed: {cell.record.reason}", where=cell.path, hint="run it again")
-        found[word] = [c for c in cells if stage in (None, c.record.identity.terms.stage)]
     return found

@@ -14,9 +14,7 @@ from wsssbench.identity import Stage
 from wsssbench.judging.judge import score_folder, score_outputs, tagged_outputs
 from wsssbench.masks import tagged_maps
 from wsssbench.planning.cells import Cell
-from wsssbench.planning.plan import cell_kinds as cell_kinds
-from wsssbench.planning.plan import is_tuned_elsewhere as is_tuned_elsewhere
-from wsssbench.planning.plan import label_kind as label_kind
+from wsssbench.planning.plan import cell_kinds, is_tuned_elsewhere
 from wsssbench.planning.stages import sigma_scale
 from wsssbench.planning.thresholds import chosen_threshold
 from wsssbench.scores.counts_table import CountsTable

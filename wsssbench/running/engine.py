@@ -11,22 +11,14 @@ import traceback
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.errors import WsssError
 from wsssbench.files.file_hashes import write_sums
 from wsssbench.files.locks import hold
 from wsssbench.identity import Record, plain
-from wsssbench.judging.cell_judging import (
-    cell_kinds,
-    cell_labels,
-    cell_scores,
-    cell_threshold,
-    is_tuned_elsewhere,
-    judged_files,
-    label_kind,
-)
+from wsssbench.judging.cell_judging import cell_labels, cell_scores, cell_threshold, judged_files
 from wsssbench.judging.kept_scores import MASKS, is_judged_alike, kept_scores
 from wsssbench.judging.tag_agreement import check_tagged
 from wsssbench.machine.env import provenance
@@ -34,7 +26,7 @@ from wsssbench.machine.hardware import is_deterministic
 from wsssbench.machine.process import forget_frames
 from wsssbench.masks import write_labels
 from wsssbench.planning.cells import Cell
-from wsssbench.planning.plan import judged_step, state_of
+from wsssbench.planning.plan import cell_kinds, is_tuned_elsewhere, judged_step, label_kind, state_of
 from wsssbench.records.store import (
     TRACE,
     forget_failure,
@@ -43,20 +35,12 @@ from wsssbench.records.store import (
     write_failure,
     write_record,
 )  # fmt: skip
-from wsssbench.running.fits import (
-    cell_timing,
-    code_of_fits,
-    sharing_processes,
-)
+from wsssbench.running.fits import cell_timing, code_of_fits, sharing_processes
 from wsssbench.running.isolation.marks import isolation_of, lacks_isolation
 from wsssbench.running.screen.cell_lines import cell_line, counted, reason_of
 from wsssbench.running.screen.tasks import Task
 from wsssbench.running.step_runner import StepRunner
 from wsssbench.scores.counts_table import COUNTS
-
-if TYPE_CHECKING:
-    pass
-
 
 TOGETHER = 64  # images whose labels are made together: of real photographs a few sizes are common
 

@@ -19,17 +19,10 @@ from wsssbench.machine.hardware import Hardware
 from wsssbench.planning.cells import Cell, PlannedStep, Trial, artifact_name
 from wsssbench.planning.plan import is_judged_otherwise, judged_step
 from wsssbench.plugins.contract import as_predictor
-from wsssbench.records.store import (
-    claim,
-)  # fmt: skip
+from wsssbench.records.store import claim
 from wsssbench.running.context import RunContext
 from wsssbench.running.demands import judged_demands
-from wsssbench.running.fits import (
-    chain_of,
-    is_stale,
-    read_fit,
-    write_fit,
-)
+from wsssbench.running.fits import chain_of, is_stale, read_fit, write_fit
 from wsssbench.running.isolation.marks import ARTIFACTS, begin, is_foreign
 from wsssbench.running.predicting import predict_missing
 from wsssbench.running.renewal import Renewed
@@ -57,9 +50,8 @@ class StepRunner:
         # steps whose fit failed: their other cells fail at once
         self._broken: dict[str, Exception | SystemExit] = {}
         self._demands: dict[tuple[str, str], set[Kind]] = {}
-        self._renewed = (
-            Renewed() if renewed is None else renewed
-        )  # folders of steps that this run has cleared
+        # folders of steps that this run has cleared
+        self._renewed = Renewed() if renewed is None else renewed
 
     def note_demands(self, cell: Cell) -> None:
         """Remember what each stage will want, so that one pass of a predictor serves them all."""

@@ -15,18 +15,12 @@ import numpy as np
 from wsssbench.artifacts import ArtifactFolder
 from wsssbench.errors import WsssError
 from wsssbench.files.file_hashes import labels_sha256
-from wsssbench.judging.cell_judging import (
-    cell_labels,
-    cell_scores,
-    cell_threshold,
-    is_tuned_elsewhere,
-    label_kind,
-)
+from wsssbench.judging.cell_judging import cell_labels, cell_scores, cell_threshold
 from wsssbench.judging.judge import counted_scores
 from wsssbench.machine.env import hardware, versions
 from wsssbench.masks import missing_masks, read_labels
 from wsssbench.planning.cells import Cell, artifact_name
-from wsssbench.planning.plan import judged_step
+from wsssbench.planning.plan import is_tuned_elsewhere, judged_step, label_kind
 from wsssbench.scores.counts_table import COLUMNS, COUNTS, CountsTable
 from wsssbench.scores.image_counts import COLUMNS as MORE
 from wsssbench.scores.image_counts import ImageArrays
