@@ -62,6 +62,7 @@ def test_dependencies_state_lower_bounds() -> None:
 def test_every_command_in_the_readme_exists() -> None:
     from wsssbench.cli.main import main
 
+    main.load()
     named = set(re.findall(r"wsssbench ([a-z]+)\b", " ".join(re.findall(r"`{1,3}[^`]+`{1,3}", README))))
     assert {"run", "report", "gate", "score", "predict", "clean", "doctor", "prepare", "check"} <= named
     assert named <= set(main.commands)

@@ -67,7 +67,7 @@ def test_the_first_stride_is_the_default(name: str) -> None:
 def test_a_held_stride_keeps_features_aligned_with_the_native_network(name: str, stride: int) -> None:
     # Dilation makes every layer see what it saw before (Chen et al., DeepLab): at the places of the native
     # grid the dense features are the native ones, borders included.
-    native = BACKBONES[name].native_stride
+    native = max(BACKBONES[name].strides)
     torch.manual_seed(2)
     coarse = Backbone(name, stride)
     with torch.device("meta"):

@@ -69,7 +69,7 @@ def test_a_layer_that_a_backbone_has_not_is_told_before_anything_trains(key: str
 
 
 def weights_of(name: str) -> Path:
-    path, state = Path(f"{name}.pth"), BACKBONES[name].build().state_dict()
+    path, state = Path(f"{name}.pth"), BACKBONES[name].build(8).state_dict()
     moved = {k: v + 0.1 if k.endswith("running_mean") else v for k, v in state.items()}  # as if trained
     torch.save(moved, path)
     return path

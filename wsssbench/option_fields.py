@@ -66,18 +66,20 @@ class Range:
 def option(
     default: Any, help: str, *, origin: str = "", key: bool = True, file: bool = False, folder: bool = False,
     low: float | None = None, above: float | None = None, high: float | None = None,
-    below: float | None = None, filled: bool = False,
+    below: float | None = None, filled: bool = False, added: bool = False,
 ) -> Any:  # fmt: skip
     """A field of a plugin's frozen Config dataclass, with what `wsssbench show` prints about it.
 
     `origin` says where the value comes from (paper, code, tuned on which ids); `key=False` marks an option
     that cannot change a result (workers, evaluation batch) and stays out of the row's key; `file=True` marks
     a path that enters the key by the sha256 of what it points to, `folder=True` of the dumps in it.
+    `added=True` marks an option that earlier versions lacked: at its default, which does what they did, it
+    stays out of the key, so that their rows keep theirs.
 
     `low <= value <= high`, or `above < value < below`, is checked before anything runs; of a list each
     element, and `filled=True` says that a list (or a text) may not be empty.
     """
-    known = {"help": help, "origin": origin, "key": key, "file": file, "folder": folder}
+    known = {"help": help, "origin": origin, "key": key, "file": file, "folder": folder, "added": added}
     return field(default=default, metadata={**known, **asdict(Range(low, above, high, below, filled))})
 
 

@@ -16,10 +16,10 @@ from torch import Tensor
 from wsssbench.errors import WsssError
 from wsssbench.masks import tagged_maps
 from wsssbench.nets.batching import by_size
-from wsssbench.nets.heads import normalise_cam, resize
+from wsssbench.nets.heads import resize
 from wsssbench.planning.stages import sigma_scale
 from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, Predictor, Step, StepCard, View
-from wsssbench_methods.rrm.reliable_rule import ReliableRule, RuleOptions, reliable_labels_batch
+from wsssbench_methods.rrm.reliable_rule import ReliableRule, RuleOptions, labels_at_scale
 
 
 class ReliablePredictor(Predictor):
@@ -49,17 +49,14 @@ class ReliablePredictor(Predictor):
             chosen = torch.from_numpy(maps.classes.astype(np.int64))
             if len(chosen):
                 planes = torch.from_numpy(maps.values.astype(np.float32))
-                cams[i, chosen] = normalise_cam(resize(planes[None], size)[0])
+                cams[i, chosen] = resize(planes[None], size)[0]
                 tagged[i, chosen] = True
-        labels = reliable_labels_batch(
-            stack.permute(0, 2, 3, 1).contiguous(),
-            cams.to(stack.device),
-            tagged,
-            self.rule,
-            backend=self.ctx.filter_backend,
-            scale=sigma_scale(self.ctx.card),
+        every = torch.ones_like(stack[:, 0], dtype=torch.bool)
+        labels = labels_at_scale(
+            stack, cams.to(stack.device), tagged, self.rule, every,
+            backend=self.ctx.filter_backend, scale=sigma_scale(self.ctx.card),
             most_tags=max(len(maps.classes) for maps in given),
-        )
+        )  # fmt: skip
         return [Outputs(labels=mask) for mask in labels.cpu().numpy()]
 
 

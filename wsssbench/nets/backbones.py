@@ -1,8 +1,8 @@
 """Backbones by name, each with its output stride, input normalisation and BatchNorm policy.
 
 The description belongs to the network, not to the method: whoever asks for `mobilenet_v2_folded` gets the
-pixel range and the frozen BatchNorm that its weights were made for. Weights come from files that the user
-names; nothing is downloaded.
+pixel range and the frozen BatchNorm that its weights were made for. `timm:NAME` is any convolutional network
+of the package timm, see `timm_nets`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from wsssbench.errors import UnknownName, WsssError, nearest
 from wsssbench.nets.lean import drop_folded_norms, ease_depthwise
 from wsssbench.nets.matching import load_backbone_weights
 from wsssbench.nets.residual import SmallResNet
+from wsssbench.nets.timm_nets import LITE, PREFIX, lite_network, timm_facts, timm_features, timm_network
 from wsssbench.nets.wrn38 import WideResNet38
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # torchvision's training recipe, in 0..255
@@ -31,16 +33,16 @@ HALF_STD = (64.0, 64.0, 64.0)
 class BackboneInfo:
     """What a backbone is. `strides` are the output strides it can be given; the first is the default."""
 
-    build: Callable[[], nn.Module]
-    parts: Callable[[Any], nn.Sequential]
+    build: Callable[[int], nn.Module]  # the whole network, its classifier included, at an output stride
+    parts: Callable[[Any], nn.Module]  # of it what makes features of images
     channels: int
     strides: tuple[int, ...] = (16, 8, 32)
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     frozen_norm: bool = True  # BatchNorm stays in eval mode with fixed affine parameters
     folded: bool = False  # its BatchNorm layers are the identity, folded into the convolutions
-    native_stride: int = 32
     classifier: str = ""  # what the keys of `build`'s network begin with that `parts` leaves out
+    package: str = ""  # that it is built from, where that is an extra
 
 
 class Backbone(nn.Module):
@@ -54,11 +56,10 @@ class Backbone(nn.Module):
         info = backbone_info(name)
         stride = stride or info.strides[0]
         check_stride(name, stride)
-        net = info.build()
+        net = info.build(stride)
         if weights:
             load_backbone_weights(net, weights, name=name, folded=info.folded, classifier=info.classifier)
         self.body = info.parts(net)
-        hold_stride(self.body, stride, info.native_stride)
         if info.folded:
             drop_folded_norms(self.body)
         ease_depthwise(self.body)
@@ -87,7 +88,7 @@ class Backbone(nn.Module):
         return self
 
 
-def hold_stride(body: nn.Sequential, stride: int, native: int) -> None:
+def hold_stride(body: nn.Module, stride: int, native: int) -> None:
     """Trade strides for dilation so that the output stride of `body` is `stride` instead of `native`.
 
     The last stages that would exceed `stride` get stride 1, and every later 3x3 convolution of the same or a
@@ -113,6 +114,12 @@ def hold_stride(body: nn.Sequential, stride: int, native: int) -> None:
     assert reached * dilation == native, (reached, dilation, native)
 
 
+def _held(build: Callable[[], nn.Module], native: int, stride: int) -> nn.Module:
+    net = build()
+    hold_stride(net, stride, native)
+    return net
+
+
 def _torchvision(name: str) -> nn.Module:
     import torchvision.models
 
@@ -123,7 +130,7 @@ def _torchvision(name: str) -> nn.Module:
 def _small(build: Callable[[], nn.Module]) -> BackboneInfo:
     """For generated images, trained from scratch."""
     return BackboneInfo(
-        build, nn.Sequential, 128, (8, 4), SYMMETRIC, HALF_STD, frozen_norm=False, native_stride=8
+        partial(_held, build, 8), nn.Sequential, 128, (8, 4), SYMMETRIC, HALF_STD, frozen_norm=False
     )
 
 
@@ -131,22 +138,40 @@ def _resnet(depth: int, channels: int) -> BackboneInfo:
     def parts(net: nn.Module) -> nn.Sequential:
         return nn.Sequential(*list(net.children())[:-2])  # without pooling and fc
 
-    return BackboneInfo(partial(_torchvision, f"resnet{depth}"), parts, channels, classifier="fc.")
+    build = partial(_held, partial(_torchvision, f"resnet{depth}"), 32)
+    return BackboneInfo(build, parts, channels, classifier="fc.")
+
+
+def _of_timm(name: str) -> BackboneInfo:
+    """A network of timm, in the pixel range of its own pretrained weights."""
+    facts = timm_facts(name)
+    return BackboneInfo(
+        partial(timm_network, name), timm_features, facts.channels, facts.strides, facts.mean, facts.std,
+        classifier=facts.classifier, package="timm",
+    )  # fmt: skip
 
 
 _MOBILENET = BackboneInfo(
-    partial(_torchvision, "mobilenet_v2"), lambda net: net.features, 1280, classifier="classifier."
+    partial(_held, partial(_torchvision, "mobilenet_v2"), 32),
+    lambda net: net.features,
+    1280,
+    classifier="classifier.",
 )
+_LITE = BackboneInfo(  # lite models of all sizes end in 1280 channels; normalisation: timm's configuration
+    partial(lite_network, LITE[0]), timm_features, 1280, mean=SYMMETRIC, std=SYMMETRIC,
+    classifier="classifier.", package="timm",
+)  # fmt: skip
 BACKBONES: dict[str, BackboneInfo] = {
     "small": _small(SmallResNet),
     "compact": _small(partial(SmallResNet, compact=True)),
-    "wrn38": BackboneInfo(WideResNet38, lambda net: net, 4096, (8,), native_stride=8),
+    "wrn38": BackboneInfo(lambda _: WideResNet38(), lambda net: net, 4096, (8,)),
     "mobilenet_v2": _MOBILENET,
     "mobilenet_v2_folded": replace(_MOBILENET, mean=SYMMETRIC, std=SYMMETRIC, folded=True),
     "resnet18": _resnet(18, 512),
     "resnet34": _resnet(34, 512),
     "resnet50": _resnet(50, 2048),
     "resnet101": _resnet(101, 2048),
+    **{name: replace(_LITE, build=partial(lite_network, name)) for name in LITE},
 }
 
 
@@ -162,9 +187,17 @@ def check_stride(name: str, stride: int, where: str = "") -> None:
 
 
 def backbone_info(name: str) -> BackboneInfo:
-    """The description of the backbone called `name`."""
+    """The description of the backbone called `name`. UnknownName where there is none; WsssError where the
+    package that it is built from is not installed."""
+    if name.startswith(PREFIX):
+        return _of_timm(name.removeprefix(PREFIX))
     if name not in BACKBONES:
-        raise UnknownName(
-            f"there is no backbone {name!r}", where="backbone", hint=nearest(name, list(BACKBONES))
-        )
+        hint = f"{nearest(name, list(BACKBONES))}; networks of timm are {PREFIX}NAME"
+        raise UnknownName(f"there is no backbone {name!r}", where="backbone", hint=hint)
     return BACKBONES[name]
+
+
+def is_installed(name: str) -> bool:
+    """Whether the package that the backbone called `name` is built from is there."""
+    package = backbone_info(name).package
+    return not package or find_spec(package) is not None

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from wsssbench.nets.backbones import BACKBONES
+from wsssbench.nets.backbones import BACKBONES, backbone_info, is_installed
 from wsssbench.nets.matching import Fit, beneath, fit, is_folded, taken
 from wsssbench.nets.weights import read_state_dict, weight_format, weights_digest
 from wsssbench.nets.wrn38_names import MXNET_CLASSIFIER, SEGMENT
@@ -74,11 +74,14 @@ def inspect_weights(path: str | Path) -> WeightReport:
 
 
 def _fits(state: Mapping[str, Tensor]) -> dict[str, Fit]:
-    found = {}
-    for name, info in BACKBONES.items():
-        with torch.device("meta"):
-            found[name] = fit(info.build(), state, info.classifier)
-    return found
+    return {name: fit_of(name, state) for name in BACKBONES if is_installed(name)}
+
+
+def fit_of(name: str, state: Mapping[str, Tensor]) -> Fit:
+    """How the tensors of a file match the backbone called `name`."""
+    info = backbone_info(name)
+    with torch.device("meta"):
+        return fit(info.build(info.strides[0]), state, info.classifier)
 
 
 def _batchnorm(names: Iterable[str], matched: Mapping[str, Tensor]) -> str:

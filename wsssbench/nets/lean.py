@@ -26,28 +26,31 @@ def drop_folded_norms(body: nn.Module) -> None:
 
 
 def ease_depthwise(body: nn.Module) -> None:
-    """Let every dilated depthwise 3x3 convolution of `body` train by `DilatedDepthwise`."""
+    """Let every dilated depthwise convolution of `body` train by `DilatedDepthwise`."""
     for parent in list(body.modules()):
         for name, conv in list(parent.named_children()):
-            if isinstance(conv, nn.Conv2d) and _is_dilated_depthwise(conv):
+            if type(conv) is nn.Conv2d and _is_dilated_depthwise(conv):  # others may pad in their own way
                 setattr(parent, name, DilatedDepthwise(conv))
 
 
 def _is_dilated_depthwise(conv: nn.Conv2d) -> bool:
     same = conv.groups == conv.in_channels == conv.out_channels and conv.stride == (1, 1)
-    return same and conv.dilation[0] > 1 and conv.kernel_size == (3, 3) and conv.padding == conv.dilation
+    (dilation, across), (side, other), padding = conv.dilation, conv.kernel_size, conv.padding
+    square = dilation == across and side == other and side % 2 == 1
+    return same and dilation > 1 and square and padding == (dilation * (side // 2),) * 2
 
 
 class DilatedDepthwise(nn.Conv2d):
-    """A dilated depthwise 3x3 convolution, as a dense one on the d x d grids that its dilation d separates.
+    """A dilated depthwise convolution, as a dense one on the d x d grids that its dilation d separates.
 
     (B, C, H, W) -> (B, C, H, W), the same numbers up to rounding. The gradient of the dilated one takes
     eight times as long as that of a dense one on a CPU; elsewhere and without gradient nothing is rearranged.
     """
 
     def __init__(self, conv: nn.Conv2d) -> None:
-        d, width = conv.dilation[0], conv.in_channels
-        super().__init__(width, width, 3, 1, d, d, groups=width, bias=conv.bias is not None)
+        d, width, side = conv.dilation[0], conv.in_channels, conv.kernel_size[0]
+        bias = conv.bias is not None
+        super().__init__(width, width, side, 1, d * (side // 2), d, groups=width, bias=bias)
         self.weight, self.bias = conv.weight, conv.bias
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,7 +61,8 @@ class DilatedDepthwise(nn.Conv2d):
         x = F.pad(x, (0, columns * d - width, 0, rows * d - height)).permute(0, 2, 3, 1)
         x = x.reshape(batch, rows, d, columns, d, channels).permute(0, 2, 4, 1, 3, 5)
         grids = x.reshape(batch * d * d, rows, columns, channels).permute(0, 3, 1, 2)
-        y = F.conv2d(grids, self.weight, self.bias, padding=1, groups=self.groups).permute(0, 2, 3, 1)
+        border = self.kernel_size[0] // 2
+        y = F.conv2d(grids, self.weight, self.bias, padding=border, groups=self.groups).permute(0, 2, 3, 1)
         y = y.reshape(batch, d, d, rows, columns, channels).permute(0, 3, 1, 4, 2, 5)
         y = y.reshape(batch, rows * d, columns * d, channels)[:, :height, :width]
         return y.permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)

@@ -15,6 +15,7 @@ from wsssbench.machine.hardware import Hardware, resolve_hardware
 from wsssbench.planning.cells import Cell, PlannedStep, State, Trial, chosen_kinds
 from wsssbench.planning.made_by import is_of_today, judging_code
 from wsssbench.planning.metric_choice import applicable, check_used, judged_before, load_metrics
+from wsssbench.planning.pretrained_choice import with_pretrained
 from wsssbench.planning.recipe_loading import RecipeSpec, batches_of, resolve_recipe
 from wsssbench.planning.settings import Policy, Settings
 from wsssbench.planning.stages import resolve_stages
@@ -82,7 +83,7 @@ def plan_trial(
     base = settings.runs / safe_name(card.name) / "steps"
     planned: list[PlannedStep] = []
     for (name, cls), options in zip(recipe.steps, recipe.options, strict=True):
-        config = build_config(name, cls, options, dataset=card.name)
+        config = build_config(name, cls, with_pretrained(options), dataset=card.name)
         step: Step = cls(config)
         before = planned[-1] if planned else None
         step.ready()

@@ -109,12 +109,14 @@ def key_options(config: Any) -> dict[str, Any]:
     """The options that enter a row's key, as JSON values: all but those declared with `key=False`.
 
     A file enters as {"sha256": hex} of its bytes, so that moving it changes nothing, and a folder likewise;
-    an empty path as "". Raises BadData where it is missing.
+    an empty path as "". Options that were `added` enter where they are not at their default. Raises BadData
+    where a file is missing.
     """
     options = {}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
-        if not f.metadata.get("key", True):
+        as_before = f.metadata.get("added", False) and value == default_of(f)
+        if as_before or not f.metadata.get("key", True):
             continue
         if f.metadata.get("folder", False) or f.metadata.get("file", False):
             options[f.name] = _digest(value, folder=bool(f.metadata.get("folder")))

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from wsssbench.errors import BadData, nearest
+from wsssbench.errors import BadData, first_names, nearest
 from wsssbench.split_rules import refuse_overlap
 from wsssbench.types import DatasetCard, option
 from wsssbench_datasets.class_choice import ChosenClasses, ClassOptions
@@ -32,6 +32,7 @@ CLASS_NAMES = (
     "tvmonitor",
 )
 TAG_FILE = "cls_labels.npy"
+HELD_OUT = "held-out"  # the split on which choices are made that no table reports
 COUNTS = {"train": 1464, "train_aug": 10582, "val": 1449, "test": 1456}  # of VOC 2012
 
 
@@ -46,6 +47,9 @@ class Voc12Tree:
     )
     tags: str = option(
         "", f"tag file; else a {TAG_FILE} in or beside the root, else Annotations/*.xml", file=True
+    )
+    held_out: str = option(
+        "", f"list of training ids to judge, as the split {HELD_OUT}, and not to learn from", file=True
     )
 
 
@@ -73,6 +77,8 @@ class Voc12Files(FileDataset):
             where = self._tree / "ImageSets" / "Segmentation"
             raise BadData("no list of a split here", where=where, hint=f"add {', '.join(SPLITS)} as .txt")
         self._ids = {split: read_list(path) for split, path in self._lists.items()}
+        if config.held_out:
+            self._hold_out(Path(config.held_out).expanduser())
         masked = {split: ids for split, ids in self._ids.items() if split not in self.bare_splits}
         self._masks = MaskFiles(self._tree, config.masks, masked)
         self._tag_place = _tag_place(self._tree, config)
@@ -82,8 +88,24 @@ class Voc12Files(FileDataset):
         learned, seen = self._ids.get(fit, ()), self._ids.get(judged, ())
         refuse_overlap(fit, learned, judged, seen, self._tree / "ImageSets" / "Segmentation")
 
+    @property
+    def _fit_split(self) -> str:
+        return "train_aug" if "train_aug" in self._ids else "train"
+
+    def _hold_out(self, path: Path) -> None:
+        """Move the ids of the list from the split that is learned from to one that is judged in its place."""
+        fit, chosen = self._fit_split, read_list(path)
+        known, moved = self._ids.get(fit, ()), set(chosen)
+        strange = [id for id in chosen if id not in set(known)]
+        if strange or len(moved) >= len(known):
+            what = f"{first_names(strange)} not in {fit}" if strange else f"this list leaves nothing of {fit}"
+            raise BadData(what, where=path, hint=f"list some ids of {fit}, one a line")
+        self._ids[fit] = tuple(id for id in known if id not in moved)
+        self._ids[HELD_OUT] = tuple(chosen)
+
     def _card(self) -> DatasetCard:
-        splits = tuple(self._lists)
+        splits = tuple(self._ids)
+        judged = HELD_OUT if HELD_OUT in splits else "val"
         masked = [split for split in splits if split not in self.bare_splits]
         lacking = {split: sum(id in self._masks.lacking for id in self._ids[split]) for split in masked}
         masks = {split: self._masks.used(self._ids[split]) for split in masked}
@@ -92,9 +114,9 @@ class Voc12Files(FileDataset):
             version="2012",
             class_names=CLASS_NAMES,
             splits=splits,
-            fit_split="train_aug" if "train_aug" in splits else "train",
-            label_split="train" if "train" in splits else "train_aug",
-            eval_split="val",
+            fit_split=self._fit_split,
+            label_split=HELD_OUT if HELD_OUT in splits else "train" if "train" in splits else self._fit_split,
+            eval_split=judged,
             label_source="xml" if self._tag_place.is_dir() else "file",
             licence="images: their owners' terms (Flickr); annotations: PASCAL VOC and SBD; research use",
             source="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, train_aug with masks made from SBD",

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wsssbench.nets.backbones import IMAGENET_MEAN, IMAGENET_STD
-from wsssbench.nets.heads import JointNet, multi_scale_cam, normalise_cam, resize
+from wsssbench.nets.heads import JointNet, multi_scale_cam, resize
 from wsssbench.planning.stages import sigma_scale
 from wsssbench.train import (
     AliveCheck,
@@ -23,7 +23,7 @@ from wsssbench.train import (
 from wsssbench.training.crops import Batch, CropBatches
 from wsssbench.types import Context, View
 from wsssbench_methods.rrm.losses import balanced_cross_entropy, energy_of, energy_plan
-from wsssbench_methods.rrm.reliable_rule import ReliableRule, reliable_labels_batch
+from wsssbench_methods.rrm.reliable_rule import ReliableRule, labels_at_scale
 from wsssbench_methods.rrm.rrm_options import RrmConfig
 
 
@@ -68,18 +68,11 @@ def mine(cam: Tensor, colours: Tensor, batch: Batch, c: RrmConfig, ctx: Context)
 
     `colours` (B, 3, S, S) uint8 is the image that the CRFs see.
     """
-    full = resize(cam, colours.shape[-2:]) * batch.tags[:, :, None, None]
-    full = normalise_cam(full if c.label_padding else full * batch.valid[:, None])
-    return reliable_labels_batch(
-        colours.permute(0, 2, 3, 1).contiguous(),
-        full,
-        batch.tags > 0,
-        ReliableRule.of(c, label_padding=bool(c.label_padding)),
-        valid=batch.valid,
-        backend=ctx.filter_backend,
-        scale=sigma_scale(ctx.card),
-        most_tags=batch.most_tags,
-    )
+    rule = ReliableRule.of(c, label_padding=bool(c.label_padding))
+    return labels_at_scale(
+        colours, cam, batch.tags > 0, rule, batch.valid,
+        backend=ctx.filter_backend, scale=sigma_scale(ctx.card), most_tags=batch.most_tags,
+    )  # fmt: skip
 
 
 def truncated(batch: Batch, padding: tuple[int, int, int]) -> Tensor:
