@@ -222,3 +222,13 @@ def test_describe_options_tells_type_default_help_and_origin() -> None:
 )
 def test_parse_value_is_toml_or_else_a_string(text: str, value: Any) -> None:
     assert parse_value(text) == value
+
+
+def test_an_option_that_was_added_enters_the_key_only_where_it_is_not_at_its_default() -> None:
+    @dataclass(frozen=True)
+    class Config:
+        width: int = option(3, "as ever")
+        scale: float = option(1.0, "of a later version", added=True)
+
+    assert key_options(Config()) == {"width": 3}
+    assert key_options(Config(scale=0.5)) == {"width": 3, "scale": 0.5}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,12 @@ from wsssbench.nets.backbones import BACKBONES, Backbone, backbone_info
 from wsssbench.nets.inspection import fit_of, inspect_weights
 from wsssbench.nets.pretrained import PACKAGES, weights_file
 from wsssbench.nets.weights import read_state_dict
+from wsssbench.planning.pretrained_choice import with_pretrained
+from wsssbench.plugins.options import build_config
+from wsssbench.testing.tiny import TinyDataset
+from wsssbench_methods.localizer import Cam
+from wsssbench_methods.rrm.step import Rrm
+from wsssbench_methods.segmenter import DeepLab
 
 pytest.importorskip("timm", reason="timm is not installed: pip install 'wsssbench[timm]'")
 
@@ -175,3 +182,47 @@ def test_without_timm_its_networks_say_what_to_install(monkeypatch: pytest.Monke
     assert "wsssbench[timm]" in caught.value.hint
     with pytest.raises(WsssError, match="not installed"):
         Backbone("efficientnet_lite0")
+
+
+# ------------------------------------------------------------------------------------------- what they decide
+
+
+class Photographs(TinyDataset):
+    """Black images of a size and number."""
+
+    def __init__(self, px: int, images: int) -> None:
+        super().__init__()
+        self.card = replace(self.card, image_px=px)
+        self.number = images
+
+    def ids(self, split: str) -> tuple[str, ...]:
+        return tuple(map(str, range(self.number)))
+
+
+@pytest.mark.parametrize("cls", [Cam, Rrm, DeepLab])
+@pytest.mark.parametrize(
+    ("px", "number", "preset"), [(375, 500, "lite"), (199, 9000, "lite-small"), (500, 10582, "lite-many")]
+)
+def test_weights_by_name_choose_the_backbone_and_a_preset_by_the_images(
+    cls: type, px: int, number: int, preset: str
+) -> None:
+    path = installed("efficientnet_lite2")
+    given, chosen = with_pretrained(cls, {"weights": "efficientnet_lite2"}, Photographs(px, number))
+    assert given == {"weights": path, "backbone": "efficientnet_lite2", "preset": preset}
+    assert chosen == (preset, f"efficientnet_lite2, {number} images to learn from, {px} px")
+    config = build_config("step", cls, given)
+    wanted = {**cls.presets[preset], "backbone": "efficientnet_lite2"}  # type: ignore[attr-defined]
+    assert {name: getattr(config, name) for name in wanted} == wanted
+
+
+def test_what_the_user_names_goes_before_what_weights_by_name_choose() -> None:
+    path, data = installed("efficientnet_lite0"), Photographs(375, 500)
+    named = {"weights": "efficientnet_lite0", "preset": "tiny"}
+    assert with_pretrained(Cam, named, data) == (
+        {**named, "weights": path, "backbone": "efficientnet_lite0"},
+        None,
+    )
+    other = {"weights": "efficientnet_lite0", "backbone": "resnet18"}
+    assert with_pretrained(Cam, other, data) == ({**other, "weights": path}, None)
+    for plain in ({"weights": "resnet50.pth"}, {"weights": ""}, {"crop": 64}):
+        assert with_pretrained(Cam, plain, data) == (plain, None)

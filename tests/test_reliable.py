@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 from wsssbench_methods.rrm import reliable_rule
-from wsssbench_methods.rrm.reliable_rule import ReliableRule, reliable_labels, reliable_labels_batch
+from wsssbench_methods.rrm.reliable_rule import (
+    ReliableRule,
+    labels_at_scale,
+    reliable_labels,
+    reliable_labels_batch,
+)
 
 FAITHFUL = ReliableRule(variant="faithful")
 
@@ -137,6 +142,37 @@ def test_padding_does_not_move_the_cut() -> None:
     assert (reliable_labels(image, cams, torch.tensor([0, 1]), FAITHFUL)[valid] == 1).sum() < (
         fixed == 1
     ).sum()
+
+
+def at_scale(scale: float, variant: str = "fixed") -> tuple[Tensor, Tensor]:
+    """Labels of the scene, whose last 40 rows are padding, mined at `scale` and at full size, (1, S, S)."""
+    image, cams = scene(160)
+    valid = torch.ones(1, 160, 160, dtype=torch.bool)
+    valid[:, 120:] = False
+    rule = ReliableRule(mining_scale=scale, variant=variant)  # type: ignore[arg-type]
+    tags = torch.tensor([[True, True]])
+    found = labels_at_scale(
+        image.permute(2, 0, 1)[None], cams[None] * 7, tags, rule, valid,
+        backend="lattice", scale=1.0, most_tags=None,
+    )  # fmt: skip
+    inside = cams if variant == "faithful" else cams * valid
+    exact = inside / (inside.amax((1, 2), keepdim=True) + 1e-5)
+    return found, reliable_labels_batch(image[None], exact[None], tags, rule, valid=valid)
+
+
+@pytest.mark.parametrize("variant", ["fixed", "faithful"])
+def test_mining_at_full_size_is_the_rule_itself(variant: str) -> None:
+    found, exact = at_scale(1.0, variant)
+    assert torch.equal(found, exact)
+    assert len(found.unique()) == 4
+
+
+def test_mining_at_half_size_gives_nearly_the_same_labels_and_none_on_padding() -> None:
+    found, exact = at_scale(0.5)
+    assert found.shape == exact.shape
+    assert (found == exact).float().mean() > 0.97
+    assert set(found.unique().tolist()) == {0, 1, 2, 255}
+    assert (found[:, 120:] == 255).all()
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1e-17, 0.1, 0.4, 0.9, 1.0])

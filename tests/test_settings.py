@@ -223,14 +223,15 @@ def test_an_option_of_an_unknown_name_brings_the_nearest(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "candidates", "parsed"),
     [
-        ("rrm=a.pth", ("cam", "rrm"), ("rrm", "a.pth")),
-        ("a.pth", ("cam", "cam"), ("cam", "a.pth")),
-        ("dir/a=b.pth", ("cam",), ("cam", "dir/a=b.pth")),
-        ("rrm=", ("cam", "rrm"), ("rrm", "")),
+        ("rrm=a.pth", ("cam", "rrm"), {"rrm": "a.pth"}),
+        ("a.pth", ("cam", "cam"), {"cam": "a.pth"}),
+        ("a.pth", ("cam", "rrm"), {"cam": "a.pth", "rrm": "a.pth"}),
+        ("dir/a=b.pth", ("cam",), {"cam": "dir/a=b.pth"}),
+        ("rrm=", ("cam", "rrm"), {"rrm": ""}),
     ],
 )
-def test_weights_are_step_and_file_or_file_alone(
-    text: str, candidates: tuple[str, ...], parsed: tuple[str, str]
+def test_weights_are_of_the_step_that_is_named_or_of_all(
+    text: str, candidates: tuple[str, ...], parsed: dict[str, str]
 ) -> None:
     assert parse_weights(text, candidates) == parsed
 
@@ -238,7 +239,6 @@ def test_weights_are_step_and_file_or_file_alone(
 @pytest.mark.parametrize(
     ("text", "candidates", "message"),
     [
-        ("a.pth", ("cam", "rrm"), "cam, rrm take weights"),
         ("a.pth", (), "no step of these methods"),
         ("crf=a.pth", ("cam",), "no step 'crf'"),
     ],
@@ -251,6 +251,12 @@ def test_weights_for_no_one_step_are_an_error(text: str, candidates: tuple[str, 
 def test_weights_become_the_option_of_their_step() -> None:
     settings = with_weights(Settings(options={"rrm": {"crop": 1}}), ["rrm=a.pth"], ("cam", "rrm"))
     assert settings.options == {"rrm": {"crop": 1, "weights": "a.pth"}}
+
+
+@pytest.mark.parametrize("texts", [["rrm=a.pth", "b.pth"], ["b.pth", "rrm=a.pth"]])
+def test_weights_of_a_named_step_go_before_those_of_all(texts: list[str]) -> None:
+    settings = with_weights(Settings(), texts, ("cam", "rrm"))
+    assert settings.options == {"rrm": {"weights": "a.pth"}, "cam": {"weights": "b.pth"}}
 
 
 def test_every_setting_is_a_flag_of_run_and_an_argument_of_the_api_and_none_is_there_beside() -> None:

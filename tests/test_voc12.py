@@ -174,6 +174,31 @@ def test_without_train_aug_methods_train_on_train(voc_tree: Any) -> None:
     assert opened(voc_tree).card.fit_split == "train"
 
 
+def test_ids_that_are_held_out_are_judged_and_not_learned_from(voc_tree: Any, tmp_path: Path) -> None:
+    whole, (first, *rest) = opened(voc_tree), voc_tree.splits["train_aug"]
+    (tmp_path / "tune.txt").write_text(f"{first}\n")
+    data = opened(voc_tree, held_out=str(tmp_path / "tune.txt"))
+    assert data.ids("train_aug") == tuple(rest)
+    assert data.ids("held-out") == (first,)
+    assert (data.card.fit_split, data.card.label_split, data.card.eval_split) == (
+        "train_aug",
+        "held-out",
+        "held-out",
+    )
+    assert np.array_equal(data.mask(first), whole.mask(first))
+    assert data.ids("val") == whole.ids("val")
+    prints = {whole.fingerprint("train_aug"), data.fingerprint("train_aug"), data.fingerprint("held-out")}
+    assert len(prints) == 3
+
+
+@pytest.mark.parametrize("which", ["strange", "all"])
+def test_a_list_of_held_out_ids_that_cannot_be_is_refused(voc_tree: Any, tmp_path: Path, which: str) -> None:
+    ids = {"strange": ["2012_999999"], "all": voc_tree.splits["train_aug"]}[which]
+    (tmp_path / "tune.txt").write_text("\n".join(ids))
+    with pytest.raises(BadData, match="2012_999999 not in train_aug" if which == "strange" else "nothing"):
+        opened(voc_tree, held_out=str(tmp_path / "tune.txt"))
+
+
 def test_auto_takes_the_voc_mask_of_train_and_val_and_else_the_augmented_one(voc_tree: Any) -> None:
     data = opened(voc_tree)
     with_void = {id for id in voc_tree.classes if (data.mask(id) == 255).any()}

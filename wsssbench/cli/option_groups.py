@@ -107,7 +107,10 @@ runs_option = click.option(
 )
 device, plugin_files = setting("device"), setting("plugins")
 weights = click.option(
-    "--weights", multiple=True, metavar="[STEP=]FILE", help="Weights of a step's backbone."
+    "--weights",
+    multiple=True,
+    metavar="[STEP=]FILE|NAME",
+    help="Weights of backbones.",
 )
 settings_file = click.option("--config", type=A_PATH, help="Settings file (default: ./wsssbench.toml).")
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress.")

@@ -15,6 +15,8 @@ from wsssbench.files.atomic import atomic_write_bytes, safe_name
 from wsssbench.machine.hardware import Hardware, compute_deterministically
 from wsssbench.planning.cells import Cell
 from wsssbench.planning.plan import refreshed
+from wsssbench.planning.pretrained_choice import ChosenPreset
+from wsssbench.plugins.options import PRESET
 from wsssbench.records.store import read_record
 from wsssbench.running.demands import Room, disk_line, rooms, slow_filter, too_little
 from wsssbench.running.opening import open_flags
@@ -79,11 +81,22 @@ def _run(plan: Planned, flags: Mapping[str, Any], progress: Progress, team: Team
 
 
 def plan_warnings(cells: Sequence[Cell], found: Sequence[Room], runs: Path, hardware: Hardware) -> list[str]:
-    """What can run and may not be meant: outputs that the disk has no room for, filters that take days."""
+    """What can run and may not be meant: presets that nobody named, outputs that the disk has no room for,
+    filters that take days."""
     open_cells = [cell for cell in cells if cell.state in ("missing", "failed")]
     cards = {cell.trial.dataset.card.name: cell.trial.dataset.card for cell in open_cells}
     slow = [warning for card in cards.values() for warning in slow_filter(card, hardware)]
-    return [*too_little(found, runs), *slow]
+    return [*presets_told(open_cells), *too_little(found, runs), *slow]
+
+
+def presets_told(cells: Sequence[Cell]) -> list[str]:
+    """A line for each preset that weights given by name have chosen: of which steps, and why."""
+    steps: dict[ChosenPreset, dict[str, None]] = {}
+    for planned in (planned for cell in cells for planned in cell.trial.steps if planned.preset):
+        assert planned.preset is not None
+        steps.setdefault(planned.preset, {})[planned.name] = None
+    hint = f"another: -o STEP.{PRESET}=NAME, see `wsssbench show STEP`"
+    return [f"preset {name} of {', '.join(of)}: {why}; {hint}" for (name, why), of in steps.items()]
 
 
 def plan_table(cells: Sequence[Cell]) -> str:

@@ -19,7 +19,7 @@ from wsssbench.errors import NotComparable
 from wsssbench.files.file_hashes import file_sha256
 from wsssbench.identity import plain
 from wsssbench.machine.process import keep_memory
-from wsssbench.planning.settings import parse_weights
+from wsssbench.planning.settings import weights_of_steps
 from wsssbench.records.store import StoredRecord
 from wsssbench.verifying.verification import Mismatch, Verdict, Verification
 from wsssbench.verifying.verify import verify_record
@@ -74,7 +74,7 @@ def _digests(stored: Sequence[StoredRecord], weights: Sequence[str]) -> dict[str
     """sha256 of the weight files that were given, by step."""
     recipes = [found.record.identity.recipe for found in stored]
     steps = {step.name for recipe in recipes for step in recipe if step.config.get("weights")}
-    files = dict(parse_weights(text, steps) for text in weights)
+    files = weights_of_steps(weights, steps)
     return {step: file_sha256(Path(file)) for step, file in files.items()}
 
 

@@ -43,6 +43,7 @@ class BackboneInfo:
     folded: bool = False  # its BatchNorm layers are the identity, folded into the convolutions
     classifier: str = ""  # what the keys of `build`'s network begin with that `parts` leaves out
     package: str = ""  # that it is built from, where that is an extra
+    family: str = ""  # what the presets for it are called, at weights that are given by name
 
 
 class Backbone(nn.Module):
@@ -159,7 +160,7 @@ _MOBILENET = BackboneInfo(
 )
 _LITE = BackboneInfo(  # lite models of all sizes end in 1280 channels; normalisation: timm's configuration
     partial(lite_network, LITE[0]), timm_features, 1280, mean=SYMMETRIC, std=SYMMETRIC,
-    classifier="classifier.", package="timm",
+    classifier="classifier.", package="timm", family="lite",
 )  # fmt: skip
 BACKBONES: dict[str, BackboneInfo] = {
     "small": _small(SmallResNet),

@@ -9,6 +9,7 @@ from typing import Literal
 
 from wsssbench.identity import RowIdentity, Stage, StepIdentity, content_key
 from wsssbench.planning.made_by import judging_code
+from wsssbench.planning.pretrained_choice import ChosenPreset
 from wsssbench.types import KINDS, Dataset, Kind, Metric, Step
 
 State = Literal["done", "stale", "failed", "missing", "skip"]
@@ -24,6 +25,7 @@ class PlannedStep:
     identity: StepIdentity
     folder: Path
     before: PlannedStep | None
+    preset: ChosenPreset | None = None  # that its weights asked for
 
     @property
     def gives(self) -> tuple[Kind, ...]:

@@ -83,7 +83,8 @@ def plan_trial(
     base = settings.runs / safe_name(card.name) / "steps"
     planned: list[PlannedStep] = []
     for (name, cls), options in zip(recipe.steps, recipe.options, strict=True):
-        config = build_config(name, cls, with_pretrained(options), dataset=card.name)
+        given, preset = with_pretrained(cls, options, dataset)
+        config = build_config(name, cls, given, dataset=card.name)
         step: Step = cls(config)
         before = planned[-1] if planned else None
         step.ready()
@@ -96,7 +97,8 @@ def plan_trial(
         key = step_key(
             identity, before, supervision, learned_content(dataset), seed, hardware, settings.limit
         )
-        planned.append(PlannedStep(name, step, key, identity, base / f"{safe_name(name)}-{key[:8]}", before))
+        folder = base / f"{safe_name(name)}-{key[:8]}"
+        planned.append(PlannedStep(name, step, key, identity, folder, before, preset))
         check_claim(planned[-1].folder, key)
         _check_lessons(planned[-1], dataset, settings.limit)
     return Trial(recipe.name, dataset, seed, tuple(planned))

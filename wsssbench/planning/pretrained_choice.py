@@ -1,20 +1,56 @@
-"""What weights that are given by name decide: the file, the backbone, and a preset for it."""
+"""What weights that are given by name decide, unless the user does: the backbone, and a preset for it.
+
+A file says nothing of its purpose, a name does: `--weights efficientnet_lite0` alone makes a method ready for
+photographs. Which preset is a matter of the images' size and number.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+from wsssbench.plugins.options import PRESET
+from wsssbench.types import Dataset
 
 WEIGHTS, BACKBONE = "weights", "backbone"
+SMALL_PX = 200  # long side below which images are small: crops of photographs would be mostly padding
+MANY_IMAGES = 5000  # from which on a training is as long as on VOC (10,582 images), and wants a GPU
 
 
-def with_pretrained(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Raw options of a step with the file of its named weights; the backbone is theirs unless given."""
+class ChosenPreset(NamedTuple):
+    """A preset that nobody named."""
+
+    name: str
+    reason: str  # "efficientnet_lite0, 500 images to learn from, 375 px"
+
+
+def with_pretrained(
+    cls: type, options: Mapping[str, Any], dataset: Dataset
+) -> tuple[Mapping[str, Any], ChosenPreset | None]:
+    """Raw options of a step with the file of its named weights, and the preset that was chosen for them.
+
+    What the user gives goes first: with a backbone of his own no preset is chosen.
+    """
     given = options.get(WEIGHTS)
     if not isinstance(given, str) or not given:
-        return options
+        return options, None
     from wsssbench.nets.pretrained import backbone_of, weights_file
 
     backbone = backbone_of(given)
-    chosen = {BACKBONE: backbone} if backbone else {}
-    return {**chosen, **options, WEIGHTS: weights_file(given)}
+    found = {**options, WEIGHTS: weights_file(given)}
+    if not backbone or options.get(BACKBONE, backbone) != backbone:
+        return found, None
+    chosen = None if PRESET in options else _preset_for(cls, backbone, dataset)
+    return {**({PRESET: chosen.name} if chosen else {}), BACKBONE: backbone, **found}, chosen
+
+
+def _preset_for(cls: type, backbone: str, dataset: Dataset) -> ChosenPreset | None:
+    """The preset of the backbone's family that fits the data set; None where the step has none of it."""
+    from wsssbench.nets.backbones import backbone_info
+
+    family, presets = backbone_info(backbone).family, getattr(cls, "presets", {})
+    px, images = dataset.card.image_px, len(dataset.ids(dataset.card.fit_split))
+    name = f"{family}-small" if px < SMALL_PX else f"{family}-many" if images >= MANY_IMAGES else family
+    if not family or name not in presets:
+        return None
+    return ChosenPreset(name, f"{backbone}, {images} images to learn from, {px} px")

@@ -190,29 +190,34 @@ def with_options(
     return settings
 
 
-def parse_weights(text: str, candidates: Collection[str]) -> tuple[str, str]:
-    """`STEP=FILE`, or `FILE` where one step takes weights, as (step, file).
+def parse_weights(text: str, candidates: Collection[str]) -> dict[str, str]:
+    """`STEP=FILE` as {step: file}, `FILE` alone as that of every step; a name of weights goes for a file.
 
     `candidates` names the steps of the recipes that have a `weights` option.
     Raises UnknownName and WsssError.
     """
     step, equals, file = text.partition("=")
     if equals and step in candidates:
-        return step, file
+        return {step: file}
     names = sorted(set(candidates))
     if equals and NAME.fullmatch(step) and not Path(text).exists():  # a path may hold "=", a step's name not
         hint = nearest(step, names)
         raise UnknownName(f"no step {step!r} that takes weights", where=f"--weights {text}", hint=hint)
-    if len(names) != 1:
-        problem = f"{', '.join(names)} take weights" if names else "no step of these methods takes weights"
-        raise WsssError(problem, where=f"--weights {text}", hint="write --weights STEP=FILE")
-    return names[0], text
+    if not names:
+        hint = "leave it out, or name a method that is trained"
+        raise WsssError("no step of these methods takes weights", where=f"--weights {text}", hint=hint)
+    return dict.fromkeys(names, text)
+
+
+def weights_of_steps(texts: Sequence[str], candidates: Collection[str]) -> dict[str, str]:
+    """Every `--weights` of `texts` by step; what names its step goes before what is for all."""
+    files = [parse_weights(text, candidates) for text in texts]
+    return {step: file for given in sorted(files, key=len, reverse=True) for step, file in given.items()}
 
 
 def with_weights(settings: Settings, texts: Sequence[str], candidates: Collection[str]) -> Settings:
-    """`settings` with every `--weights` of `texts` set as option `weights` of its step."""
-    for text in texts:
-        step, file = parse_weights(text, candidates)
+    """`settings` with every `--weights` of `texts` set as option `weights` of its step, or of all."""
+    for step, file in weights_of_steps(texts, candidates).items():
         settings = _with_value(settings, "steps", step, "weights", file)
     return settings
 
