@@ -121,6 +121,7 @@ def test_weights_that_are_not_installed_say_what_to_install(monkeypatch: pytest.
         ("resnet18", 512, (16, 8, 32)),
         ("regnety_002", 368, (16, 8, 32)),
         ("mobilenetv3_small_050", 1024, (32,)),  # timm lets nobody choose its stride
+        ("convnext_atto", 320, (16, 32)),  # timm 1.0.31 shifts its features at stride 8
     ],
 )
 def test_a_network_of_timm_gives_a_grid_at_each_stride_that_it_offers(

