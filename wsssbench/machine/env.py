@@ -11,7 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("wsssbench", "torch", "torchvision", "triton", "numpy", "scipy", "numba", "pillow", "pydensecrf2")
+PACKAGES = (
+    *("wsssbench", "torch", "torchvision", "timm", "triton", "numpy", "scipy", "numba", "pillow"),
+    "pydensecrf2",
+)
 
 
 def provenance(device: str) -> dict[str, Any]:
