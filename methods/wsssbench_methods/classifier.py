@@ -17,8 +17,10 @@ from wsssbench.errors import BadData, WsssError
 from wsssbench.files.digests import file_digest
 from wsssbench.nets.backbones import Backbone, backbone_info, check_stride
 from wsssbench.nets.heads import Classifier
-from wsssbench.nets.inspection import inspect_weights
+from wsssbench.nets.inspection import fit_of, inspect_weights
+from wsssbench.nets.matching import is_folded, taken
 from wsssbench.nets.official import load_official
+from wsssbench.nets.weights import read_state_dict
 from wsssbench.train import (
     AliveCheck,
     Losses,
@@ -107,14 +109,16 @@ def check_network(step: str, c: NetworkOptions, *, trained: bool = False) -> Non
 @functools.cache
 def _check_fit(backbone: str, weights: str, sha256: str) -> None:
     """The same for the content of a file of weights, read once."""
+    state = read_state_dict(weights)
+    own = fit_of(backbone, state)
+    if own.usable and is_folded(taken(own, state)) == backbone_info(backbone).folded:
+        return
     found = inspect_weights(weights)
-    if backbone not in found.fits:
-        other = f"BatchNorm is {found.batchnorm} in this file, so its pixel range is another"
-        near = found.misfits.get(backbone)
-        why = near if near is not None and not near.usable else other
-        hint = f"it fits backbone {' or '.join(found.fits)}" if found.fits else "it fits no backbone here"
-        hint += "; `wsssbench weights inspect FILE` tells more"
-        raise BadData(f"these weights do not fit {backbone}: {why}", where=weights, hint=hint)
+    other = f"BatchNorm is {found.batchnorm} in this file, so its pixel range is another"
+    hint = f"it fits backbone {' or '.join(found.fits)}" if found.fits else "it fits no backbone here"
+    hint += "; `wsssbench weights inspect FILE` tells more"
+    why = other if own.usable else own
+    raise BadData(f"these weights do not fit {backbone}: {why}", where=weights, hint=hint)
 
 
 def check_trained(plan: ClassifierPlan, weights: str, card: DatasetCard) -> None:
