@@ -23,7 +23,7 @@ from wsssbench.train import make_optimizer
 from wsssbench.training.crops import MEAN_COLOUR, Batch, CropBatches, CropRule
 from wsssbench.types import View
 from wsssbench_methods.classifier import trained_classifier
-from wsssbench_methods.rrm.joint import joint_losses, mine, truncated
+from wsssbench_methods.rrm.joint import joint_losses, mine, shares, truncated
 from wsssbench_methods.rrm.reliable_rule import ReliableRule
 from wsssbench_methods.rrm.rrm_options import TRAPS, RrmConfig
 from wsssbench_methods.rrm.step import Rrm, RrmPredictor, several_views
@@ -269,3 +269,13 @@ def test_an_early_stop_lies_within_the_steps_and_keeps_the_schedule() -> None:
     assert build_config("rrm", Rrm, {"steps": 9, "stop_at": 3}).joint_schedule().stop_at == 3
     with pytest.raises(WsssError, match="stop_at = 10"):
         build_config("rrm", Rrm, {"steps": 9, "stop_at": 10})
+
+
+def test_shares_of_a_batch_are_of_labelled_pixels_and_of_cells() -> None:
+    labels = torch.tensor([[[0, 0, 0, 3], [3, 255, 255, 255]]], dtype=torch.uint8)
+    logits = torch.zeros(1, 4, 1, 2)
+    logits[0, 3, 0, 1] = 1  # the left cell is background, the right one class 3
+    found = {name: float(value) for name, value in shares(labels, logits).items()}
+    assert found == {"mined": 0.625, "mined_objects": pytest.approx(0.4), "objects": 0.5}
+    nothing = shares(torch.full_like(labels, 255), logits)
+    assert float(nothing["mined"]) == float(nothing["mined_objects"]) == 0

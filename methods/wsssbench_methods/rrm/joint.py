@@ -21,7 +21,7 @@ from wsssbench.train import (
     train,
 )
 from wsssbench.training.crops import Batch, CropBatches
-from wsssbench.types import Context, View
+from wsssbench.types import IGNORE, Context, View
 from wsssbench_methods.rrm.losses import balanced_cross_entropy, energy_of, energy_plan
 from wsssbench_methods.rrm.reliable_rule import ReliableRule, labels_at_scale
 from wsssbench_methods.rrm.rrm_options import RrmConfig
@@ -58,8 +58,22 @@ def joint_losses(net: JointNet, batch: Batch, c: RrmConfig, ctx: Context) -> Los
         with ctx.phase("energy"):
             plan = energy_plan(c, recompute_scale=bool(c.recompute_scale))
             parts["energy"] = energy_of(up, colours, batch.valid, labels, plan, ctx)
-    share = (labels != 255).float().mean()
-    return {"total": torch.stack(list(parts.values())).sum(), **parts, "mined": share}
+    total = torch.stack(list(parts.values())).sum()
+    return {"total": total, **parts, **shares(labels, logits.detach())}
+
+
+def shares(labels: Tensor, logits: Tensor) -> dict[str, Tensor]:
+    """How the labels and the network's answer divide a batch: `mined`, the share of its pixels that have a
+    label; `mined_objects`, the share of these that are labelled as an object; and `objects`, the share of the
+    cells that the network calls an object. (B, H, W) labels, (B, C, h, w) logits; scalars in [0, 1].
+    """
+    known, objects = labels != IGNORE, (labels != IGNORE) & (labels != 0)
+    of_mined = objects.sum() / known.sum().clamp_min(1)
+    return {
+        "mined": known.float().mean(),
+        "mined_objects": of_mined,
+        "objects": (logits.argmax(1) != 0).float().mean(),
+    }
 
 
 @torch.no_grad()
