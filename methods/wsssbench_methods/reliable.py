@@ -53,7 +53,7 @@ class ReliablePredictor(Predictor):
                 tagged[i, chosen] = True
         every = torch.ones_like(stack[:, 0], dtype=torch.bool)
         labels = labels_at_scale(
-            stack, cams.to(stack.device), tagged, self.rule, every,
+            stack, cams.to(stack.device), tagged.to(stack.device), self.rule, every,
             backend=self.ctx.filter_backend, scale=sigma_scale(self.ctx.card),
             most_tags=max(len(maps.classes) for maps in given),
         )  # fmt: skip

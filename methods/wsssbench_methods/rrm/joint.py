@@ -64,14 +64,13 @@ def joint_losses(net: JointNet, batch: Batch, c: RrmConfig, ctx: Context) -> Los
 
 def shares(labels: Tensor, logits: Tensor) -> dict[str, Tensor]:
     """How the labels and the network's answer divide a batch: `mined`, the share of its pixels that have a
-    label; `mined_objects`, the share of these that are labelled as an object; and `objects`, the share of the
-    cells that the network calls an object. (B, H, W) labels, (B, C, h, w) logits; scalars in [0, 1].
+    label; `mined_objects`, the share that is labelled as an object; and `objects`, the share of the cells
+    that the network calls an object. (B, H, W) labels, (B, C, h, w) logits; scalars in [0, 1].
     """
-    known, objects = labels != IGNORE, (labels != IGNORE) & (labels != 0)
-    of_mined = objects.sum() / known.sum().clamp_min(1)
+    known = labels != IGNORE
     return {
         "mined": known.float().mean(),
-        "mined_objects": of_mined,
+        "mined_objects": (known & (labels != 0)).float().mean(),
         "objects": (logits.argmax(1) != 0).float().mean(),
     }
 
