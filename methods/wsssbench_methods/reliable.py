@@ -57,7 +57,7 @@ class ReliablePredictor(Predictor):
             backend=self.ctx.filter_backend, scale=sigma_scale(self.ctx.card),
             most_tags=max(len(maps.classes) for maps in given),
         )  # fmt: skip
-        return [Outputs(labels=mask) for mask in labels.cpu().numpy()]
+        return [Outputs(labels=mask, mined=mask) for mask in labels.cpu().numpy()]
 
 
 def _tagged(given: Outputs, tags: NDArray[np.bool_] | None) -> Maps:
@@ -77,7 +77,7 @@ class Reliable(Step):
         role="refiner",
         supervision=(),
         takes=("maps",),
-        gives=("labels",),
+        gives=("labels", "mined"),
         paper="Zhang et al., Reliability Does Matter, AAAI 2020, arXiv 1911.08039",
     )
 

@@ -42,7 +42,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "20000")
 
 # command -> the module of wsssbench.cli that holds it, imported when it is asked for
 LATER = {
-    **dict.fromkeys(("bench", "run"), "running"),
+    **dict.fromkeys(("bench", "mined", "run"), "running"),
     **dict.fromkeys(("compare", "errors", "gate", "merge", "score", "verify"), "judging"),
     **dict.fromkeys(("paper", "plot"), "paper_figures"),
     "completion": "shells",

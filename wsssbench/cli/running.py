@@ -1,4 +1,4 @@
-"""The words of `wsssbench run` and `wsssbench bench`: arguments and options alone, so that --help imports
+"""The words of `wsssbench run`, `mined` and `bench`: arguments and options alone, so that --help imports
 nothing heavy."""
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
+from wsssbench.cli.completion import complete_methods
 from wsssbench.cli.option_groups import options, plugin_files, quiet, settings, settings_file, weights
 from wsssbench.planning.settings import FIELDS
 
+FIXED = ("methods", "stages", "metrics", "threshold_policy", "jobs", "executor", "rerun")  # of `mined`
 MEASURED = click.IntRange(1, 10_000)
 
 
@@ -48,6 +50,32 @@ def run(**flags: Any) -> None:
     from wsssbench.commands.run import run_command
 
     sys.exit(run_command(flags))
+
+
+@click.command()
+@click.argument("methods", nargs=-1, shell_complete=complete_methods)
+@settings(*(name for name in FIELDS if name not in FIXED))
+@options()
+@weights
+@settings_file
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@quiet
+def mined(**flags: Any) -> None:
+    """Say what the mined labels of METHODS teach: how much background and objects, and how often rightly.
+
+    For a method that trains on labels it mines (rrm), and for any localizer (cam), whose maps the rule of RRM
+    then mines. Training images are judged, with their tags; their masks are needed. What is fitted already is
+    not fitted again.
+
+    Examples:
+      wsssbench mined rrm cam --dataset shapes
+      wsssbench mined rrm --dataset voc12 -o voc12.root=FOLDER --weights efficientnet_lite0
+
+    Next: more background by one scale alone (-o rrm.cam_scales=1), more objects by -o rrm.fraction=0.6.
+    """
+    from wsssbench.commands.mined import mined_command
+
+    sys.exit(mined_command(flags))
 
 
 @click.command()

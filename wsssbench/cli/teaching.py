@@ -11,7 +11,7 @@ import click
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Run and judge": ("run", "score", "merge", "predict", "bench"),
-    "Read the results": ("report", "compare", "errors", "plot", "paper"),
+    "Read the results": ("report", "compare", "errors", "mined", "plot", "paper"),
     "Trust and share": ("verify", "gate", "export"),
     "Look up and extend": ("list", "show", "prepare", "check", "new", "weights"),
     "Maintain": ("doctor", "clean", "completion"),
