@@ -279,3 +279,29 @@ def test_shares_of_a_batch_are_of_labelled_pixels_and_of_cells() -> None:
     assert found == {"mined": 0.625, "mined_objects": 0.25, "objects": 0.5}
     nothing = shares(torch.full_like(labels, 255), logits)
     assert (float(nothing["mined"]), float(nothing["mined_objects"])) == (0, 0)
+
+
+def test_a_classifier_of_a_coarser_stride_is_the_same_classifier_on_a_finer_grid(tmp_path: Path) -> None:
+    options = {"preset": "tiny", "output_stride": 4, "classifier_stride": 8, "classifier_steps": 1}
+    step = Rrm(build_config("rrm", Rrm, options))
+    view = View(TinyDataset(), "train", ("tags",))
+    ctx = context(tmp_path)
+    coarse = trained_classifier(step._plan, "", view, ctx).eval()
+    fine = step._classifier(view, ctx).eval()
+    assert (coarse.backbone.stride, fine.backbone.stride) == (8, 4)
+    image = torch.rand(1, 3, 33, 41) * 255
+    with torch.inference_mode():
+        sparse, dense = coarse.class_maps(image), fine.class_maps(image)
+    assert dense.shape[-2:] == (9, 11)
+    assert torch.allclose(dense[..., ::2, ::2], sparse, atol=1e-5)
+    assert step._empty_classifier(ctx).backbone.stride == 4
+    plain = {"preset": "tiny", "output_stride": 8, "classifier_steps": 1}
+    assert Rrm(build_config("rrm", Rrm, plain))._plan == step._plan  # trained once for both
+    assert "classifier_stride" not in key_options(build_config("rrm", Rrm, plain))
+
+
+def test_a_stride_of_the_classifier_that_is_not_offered_is_refused() -> None:
+    step = Rrm(build_config("rrm", Rrm, {"preset": "tiny", "classifier_stride": 16}))
+    with pytest.raises(WsssError, match="output stride 16 is not offered by backbone small") as caught:
+        step.ready()
+    assert str(caught.value.where) == "rrm.classifier_stride"

@@ -61,6 +61,15 @@ class ClassifierStep(Step):
         assert isinstance(self.config, ClassifierOptions)
         return plan_of(self.config)
 
+    def _classifier(self, view: View, ctx: Context) -> Classifier:
+        """The classifier of the options, trained on tags, at the output stride."""
+        net = trained_classifier(self._plan, self.config.weights, view, ctx)
+        return at_stride(net, self._plan, self.config.output_stride)
+
+    def _empty_classifier(self, ctx: Context) -> Classifier:
+        """The same without weights, for a checkpoint."""
+        return new_classifier(replace(self._plan, stride=self.config.output_stride), "", ctx)
+
     @property
     def _tag_steps(self) -> int:
         """Steps of the classifier's training; 0: the file of weights holds a trained one."""
@@ -102,6 +111,8 @@ def check_network(step: str, c: NetworkOptions, *, trained: bool = False) -> Non
     fit the data set too, the weights are left to `check_trained`."""
     check_weights(c.backbone, c.weights, step)
     check_stride(c.backbone, c.output_stride, f"{step}.output_stride")
+    if c.classifier_stride:
+        check_stride(c.backbone, c.classifier_stride, f"{step}.classifier_stride")
     if c.weights and not trained:
         _check_fit(c.backbone, c.weights, file_digest(Path(c.weights)))
 
@@ -147,6 +158,15 @@ def trained_classifier(plan: ClassifierPlan, weights: str, view: View, ctx: Cont
         if not there(saved) or load_checkpoint(saved, net, None) < plan.schedule.steps:
             fit_tags(net, view, plan, own)
         return net
+
+
+def at_stride(net: Classifier, plan: ClassifierPlan, stride: int) -> Classifier:
+    """`net` with the same weights at another output stride: dilation keeps what every layer sees."""
+    if net.backbone.stride == stride:
+        return net
+    other = Classifier(Backbone(plan.backbone, stride), net.head.out_channels, plan.dropout)
+    other.load_state_dict(net.state_dict())
+    return other
 
 
 def there(path: Path) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 from wsssbench.nets.heads import Classifier, grid_scale, multi_scale_cam, normalise_cam
 from wsssbench.train import Schedule, autocast, load_checkpoint, save_checkpoint
 from wsssbench.types import Artifacts, Context, Kind, Maps, Outputs, StepCard, View, option
-from wsssbench_methods.classifier import ClassifierStep, new_classifier, trained_classifier
+from wsssbench_methods.classifier import ClassifierStep
 from wsssbench_methods.network_options import ClassifierPlan, MapOptions, NetworkOptions
 from wsssbench_methods.predictors import NetPredictor, TagRows
 from wsssbench_methods.presets import CLASSIFIER_PRESETS, TUNED_ON
@@ -108,11 +108,11 @@ class Cam(ClassifierStep):
         return self.config.output_stride / grid_scale(self.config.scales)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> CamPredictor:
-        net = trained_classifier(self._plan, self.config.weights, train, ctx)
+        net = self._classifier(train, ctx)
         save_checkpoint(ctx.workdir / "ckpt" / "classifier.pt", net, None, self.config.steps)
         return CamPredictor(net, self.config, ctx)
 
     def restore(self, ctx: Context) -> CamPredictor:
-        net = new_classifier(self._plan, "", ctx)
+        net = self._empty_classifier(ctx)
         load_checkpoint(ctx.workdir / "ckpt" / "classifier.pt", net, None)
         return CamPredictor(net, self.config, ctx)

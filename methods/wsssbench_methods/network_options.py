@@ -36,6 +36,13 @@ class NetworkOptions:
         origin="IRN: ResNet-50, 16; RRM's WRN-38: 8",
         low=1,
     )
+    classifier_stride: int = option(
+        0,
+        "the same while the classifier is trained; 0: output_stride. A coarser one trains faster",
+        origin="own choice; dilation keeps what a layer sees",
+        low=0,
+        added=True,
+    )
     dropout: float = option(
         0.5,
         "dropout before the classifier's pooling",
@@ -195,5 +202,5 @@ class ClassifierPlan:
     @classmethod
     def of(cls, c: NetworkOptions, crop: CropRule, batch: int, schedule: Schedule) -> ClassifierPlan:
         """A classifier on the network that `c` names."""
-        digest = weights_digest(c.weights)
-        return cls(c.backbone, c.output_stride, digest, c.dropout, crop, batch, schedule)
+        digest, stride = weights_digest(c.weights), c.classifier_stride or c.output_stride
+        return cls(c.backbone, stride, digest, c.dropout, crop, batch, schedule)

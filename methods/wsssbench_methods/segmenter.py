@@ -20,7 +20,7 @@ from wsssbench.nets.segment_heads import logit_stride
 from wsssbench.ops.gaussian import check_filters
 from wsssbench.train import autocast, load_checkpoint
 from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View, option
-from wsssbench_methods.classifier import ClassifierStep, check_network, check_weights, trained_classifier
+from wsssbench_methods.classifier import ClassifierStep, check_network, check_weights
 from wsssbench_methods.network_options import ClassifierOptions, EnergyOptions, HeadOptions
 from wsssbench_methods.predictors import NetPredictor, TagRows
 from wsssbench_methods.presets import SEGMENTER_PRESETS
@@ -103,7 +103,7 @@ class LabelledStep(ClassifierStep):
 
     def _classified_backbone(self, view: View, ctx: Context) -> Backbone:
         """The backbone of the classifier of the options, trained on tags, its BatchNorm frozen."""
-        backbone = trained_classifier(self._plan, self.config.weights, view, ctx).backbone
+        backbone = self._classifier(view, ctx).backbone
         backbone.freeze_norm()
         return backbone
 

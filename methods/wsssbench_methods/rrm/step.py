@@ -28,7 +28,7 @@ from wsssbench.ops.gaussian import check_filters
 from wsssbench.train import autocast, load_checkpoint
 from wsssbench.training.crops import Batch
 from wsssbench.types import Artifacts, Context, DatasetCard, Kind, Outputs, StepCard, View
-from wsssbench_methods.classifier import ClassifierStep, new_classifier, plan_of, trained_classifier
+from wsssbench_methods.classifier import ClassifierStep, plan_of
 from wsssbench_methods.localizer import select_maps
 from wsssbench_methods.network_options import ClassifierPlan
 from wsssbench_methods.predictors import NetPredictor, TagRows
@@ -70,12 +70,12 @@ class Rrm(ClassifierStep):
         return stride / grid_scale(c.test_scales)
 
     def fit(self, train: View, given: Artifacts, ctx: Context) -> RrmPredictor:
-        net = self._joint(trained_classifier(self._plan, self.config.weights, train, ctx), ctx)
+        net = self._joint(self._classifier(train, ctx), ctx)
         train_jointly(net, train, self.config, ctx)
         return RrmPredictor(net, self.config, ctx)
 
     def restore(self, ctx: Context) -> RrmPredictor:
-        net = self._joint(new_classifier(self._plan, "", ctx), ctx)
+        net = self._joint(self._empty_classifier(ctx), ctx)
         load_checkpoint(ctx.workdir / "ckpt" / "joint.pt", net, None)
         return RrmPredictor(net, self.config, ctx)
 
