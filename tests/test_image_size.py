@@ -119,6 +119,14 @@ def test_what_could_not_be_read_is_looked_at_again(voc_tree: Any) -> None:
     assert voc(voc_tree).card.image_px == 29
 
 
+def test_a_damaged_store_of_sizes_costs_only_time(voc_tree: Any) -> None:
+    store = file_facts.cache_file(file_facts.SIZES)
+    assert voc(voc_tree).card.image_px == 29
+    for damaged in ("{", store.read_text().replace('"28"', '"a"').replace('"30"', '"1.5"')):
+        store.write_text(damaged)
+        assert voc(voc_tree).card.image_px == 29
+
+
 def test_a_choice_of_classes_keeps_the_size_of_the_whole(voc_tree: Any) -> None:
     chosen = voc(voc_tree, classes=("aeroplane",))
     assert chosen.ids("val") == JUDGED[:1]

@@ -43,8 +43,13 @@ def remembered(paths: Sequence[Path], fact: Callable[[Path], str], store: Path) 
 
     BadData for a file that is missing. A store that cannot be read or written costs time, nothing else.
     """
+    return _remembered(paths, in_threads(_state, paths), fact, store)
+
+
+def _remembered(
+    paths: Sequence[Path], states: Sequence[list[int]], fact: Callable[[Path], str], store: Path
+) -> list[str]:
     known = _stored(store)
-    states = in_threads(_state, paths)
     keys = [str(path) for path in paths]
     stale = [i for i, key in enumerate(keys) if known.get(key, [])[:2] != states[i]]
     fresh = in_threads(lambda i: fact(paths[i]), stale)
@@ -62,9 +67,10 @@ def median_long_side(ids: Mapping[str, Sequence[str]], image_path: Callable[[str
     be read are left out: `prepare` lists them, and reading one ends a run. BadData where none can be read.
     """
     split = next((split for split, own in ids.items() if own), "")
-    paths = [path for path in in_threads(partial(_found, image_path), ids.get(split, ())) if path]
-    known = remembered(paths, _long_side, cache_file(SIZES))
-    texts = (text or _long_side(path) for path, text in zip(paths, known, strict=True))
+    found = list(filter(None, in_threads(partial(_found, image_path), ids.get(split, ()))))
+    paths, states = [path for path, _ in found], [state for _, state in found]
+    known = _remembered(paths, states, _long_side, cache_file(SIZES))
+    texts = (text if text.isdecimal() else _long_side(path) for path, text in zip(paths, known, strict=True))
     if sides := [int(text) for text in texts if text]:
         return round(statistics.median(sides))
     if not split:
@@ -72,13 +78,13 @@ def median_long_side(ids: Mapping[str, Sequence[str]], image_path: Callable[[str
     raise _unreadable(split, ids[split][0], image_path)
 
 
-def _found(image_path: Callable[[str], Path], id: str) -> Path | None:
-    """Where an image is; None where it is not, or may not be."""
+def _found(image_path: Callable[[str], Path], id: str) -> tuple[Path, list[int]] | None:
+    """Where an image is, and its state; None where it is not, or may not be."""
     try:
         path = image_path(id)
+        return path, _state(path)
     except BadData:
         return None
-    return path if path.is_file() else None
 
 
 def _long_side(path: Path) -> str:
