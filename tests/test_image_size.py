@@ -25,6 +25,7 @@ from wsssbench.plugins.table import Plugins
 from wsssbench.records.finding import find_records
 from wsssbench.records.store import StoredRecord, read_record
 from wsssbench.reporting.conditions import unlike_words
+from wsssbench.reporting.gate import gate, write_baseline
 from wsssbench.reporting.rows import rows_of
 from wsssbench.reporting.table_parts import definition
 from wsssbench.reporting.tables import render
@@ -241,6 +242,9 @@ def test_rows_of_two_sizes_are_in_two_tables_and_the_difference_is_named() -> No
     assert len({row.terms_hash for row in rows}) == 2
     assert unlike_words(small, usual) == "long side of the images: 375 px and 500 px, or assumed"
     assert "long side of the images 375 px" in render(rows)
+    result = gate([said_of(card, small)], write_baseline([said_of({**card, "image_px": 500}, usual)], 1.0))
+    assert result.code == 3
+    assert "other terms: long side of the images" in str(result)
 
 
 @pytest.mark.parametrize("before", ["", "measured"])
