@@ -63,6 +63,7 @@ EARLIER = (
     "judged by an earlier protocol; `wsssbench run` (of foreign files `score`) with the same settings judges "
     "it again without training"
 )
+OTHER_SIZE = ", but with training where its images are not of the size that was assumed"  # of images of files
 
 
 LONG_SIDE = "long side of the images"
@@ -106,7 +107,7 @@ def facts(terms: Terms, images: int | None = None) -> dict[str, str]:
         "threshold": f"threshold policy {terms.threshold_policy}",
         "CRF": f"dense CRF by the stage ({crf_words(crf)}{scaled})" if crf else "no CRF by the stage",
         "scales": augmentation(terms),
-        "protocol": EARLIER if terms.earlier else "",
+        "protocol": f"{EARLIER}{OTHER_SIZE * bool(terms.split_fingerprint)}" if terms.earlier else "",
     }
     return {name: phrase for name, phrase in said.items() if phrase}
 
