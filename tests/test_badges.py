@@ -41,7 +41,8 @@ VOC = {
 def of(record: Record, *, source: str = "xml", weights: str = "imagenet") -> Record:
     """The record with where tags come from, and what the weights have seen."""
     cards = {step.name: {"pretraining": weights} for step in record.identity.recipe}
-    return dataclasses.replace(record, provenance={"dataset": {"label_source": source}, "cards": cards})
+    card = {"label_source": source, "image_px": 500, "image_px_from": "measured"}
+    return dataclasses.replace(record, provenance={"dataset": card, "cards": cards})
 
 
 def voc_rows() -> list[Record]:

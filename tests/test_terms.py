@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
 import shutil
 from pathlib import Path
@@ -66,32 +67,32 @@ def official_counts() -> dict[str, dict[str, int]]:
     return coco_tree.OFFICIAL  # type: ignore[return-value]
 
 
-def pets(root: Path, train_side: int) -> Folder:
-    """A data set of one's own; images of `train` are `train_side` wide."""
-    for name, side in (("t1", train_side), ("t2", train_side), ("v1", 40)):
+def pets(root: Path, stated: int) -> Folder:
+    """A data set of one's own, whose images are 40 wide, and which says that they are `stated`."""
+    for name in ("t1", "t2", "v1"):
         for folder in ("images", "masks"):
             (root / folder).mkdir(parents=True, exist_ok=True)
-        Pil.new("RGB", (side, 20), (9, 9, 9)).save(root / "images" / f"{name}.png")
-        mask = Pil.new("L", (side, 20), 0)
+        Pil.new("RGB", (40, 20), (9, 9, 9)).save(root / "images" / f"{name}.png")
+        mask = Pil.new("L", (40, 20), 0)
         mask.paste(1, (0, 0, 5, 5))
         mask.save(root / "masks" / f"{name}.png")
     (root / "train.txt").write_text("t1\nt2\n")
     (root / "val.txt").write_text("v1\n")
     (root / "dataset.toml").write_text(
-        'name = "pets"\nclasses = ["cat"]\ntags = "masks"\nimage_suffix = ".png"\n'
+        f'name = "pets"\nclasses = ["cat"]\ntags = "masks"\nimage_suffix = ".png"\nimage_px = {stated}\n'
         '[splits]\ntrain = "train.txt"\nval = "val.txt"\n'
     )
     return Folder(FolderConfig(root=str(root)))
 
 
-def test_the_size_of_images_that_are_learned_from_enters_only_where_a_crf_is_scaled_by_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_size_that_widths_are_scaled_by_enters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     small, large = pets(tmp_path / "a", 40), pets(tmp_path / "b", 60)
     assert (small.card.image_px, large.card.image_px) == (40, 60)
-    assert terms(small) == terms(large)
-    assert terms(small, "seg+crf") != terms(large, "seg+crf")
+    for stage in ("seg", "seg+crf"):
+        assert terms(small, stage) != terms(large, stage)
+    alike = dataclasses.replace(terms(large), image_px=40)
+    assert alike == terms(small)  # nothing else differs
     assert learned_content(small)["version"] != learned_content(large)["version"]
     (tmp_path / "b" / "dataset.toml").write_text(
         (tmp_path / "b" / "dataset.toml").read_text().replace('"cat"', '"dog"')

@@ -42,7 +42,7 @@ class DatasetCard:
     label_source: Literal["xml", "json", "file", "mask", "generated"]  # where the image tags come from
     licence: str
     source: str
-    image_px: int  # typical long side in pixels; spatial filter widths are scaled by image_px / 500
+    image_px: int  # median long side in pixels; spatial filter widths are scaled by image_px / 500
     generated: bool = False  # a generated set is drawn again for each run's seed
     options: Mapping[str, Any] = field(default_factory=dict)  # what else names its content (mask folder, ...)
     without_masks: Mapping[str, int] = field(default_factory=dict)  # split -> images that lack one, if any do
@@ -50,6 +50,9 @@ class DatasetCard:
     # split -> those of the options that concern it; a split that is not here is concerned by all of them
     split_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     judged_version: str = ""  # as far as judging depends on it; empty: all of `version`
+    # where image_px is from: the median of the judged split's images, or the user; empty: the data set knows
+    # it without looking, as a generated one does, and terms and keys of trainings do not name it
+    image_px_from: Literal["", "measured", "stated"] = ""
 
     def options_of(self, split: str) -> Mapping[str, Any]:
         """The options that concern `split`: those of the judged split are part of a row's terms."""

@@ -81,6 +81,8 @@ class Terms:
     limit: int | None
     judged: str = field(default="", metadata=ADDED)  # maps, pseudo or seg; empty in rows of before: `earlier`
     threshold_rule: str = field(default="", metadata=ADDED)  # version of what the policy does
+    # long side of the images where it was looked at and is not VOC's 500, which widths in pixels are made for
+    image_px: int = field(default=0, metadata=ADDED)
 
     @property
     def earlier(self) -> bool:

@@ -1,6 +1,6 @@
 """What is known of a user's files without reading them twice: their sha256 and other facts, kept between runs
-by path, size and time of change; and the fingerprint of a split, which is made of such digests. What a fact
-means is for the caller.
+by path, size and time of change; the fingerprint of a split, which is made of such digests; and how large its
+images are.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ from filelock import FileLock
 
 from wsssbench.errors import BadData
 from wsssbench.files.file_hashes import file_sha256
+from wsssbench.files.image_files import picture_size
 from wsssbench_datasets.survey import in_threads
 
+SIZES = "image-sizes.json"
 LONGEST_WAIT = 60.0  # seconds for another process to write its facts
 
 
@@ -39,8 +43,13 @@ def remembered(paths: Sequence[Path], fact: Callable[[Path], str], store: Path) 
 
     BadData for a file that is missing. A store that cannot be read or written costs time, nothing else.
     """
+    return _remembered(paths, in_threads(_state, paths), fact, store)
+
+
+def _remembered(
+    paths: Sequence[Path], states: Sequence[list[int]], fact: Callable[[Path], str], store: Path
+) -> list[str]:
     known = _stored(store)
-    states = in_threads(_state, paths)
     keys = [str(path) for path in paths]
     stale = [i for i, key in enumerate(keys) if known.get(key, [])[:2] != states[i]]
     fresh = in_threads(lambda i: fact(paths[i]), stale)
@@ -49,6 +58,51 @@ def remembered(paths: Sequence[Path], fact: Callable[[Path], str], store: Path) 
         known |= found
         _add(store, found)
     return [known[key][2] for key in keys]
+
+
+def median_long_side(ids: Mapping[str, Sequence[str]], image_path: Callable[[str], Path]) -> int:
+    """Median long side, in whole pixels, of the images of the first split of `ids` that has any.
+
+    The judged split comes first. Headers alone are read, and what they say is remembered. Images that cannot
+    be read are left out: `prepare` lists them, and reading one ends a run. BadData where none can be read.
+    """
+    split = next((split for split, own in ids.items() if own), "")
+    found = list(filter(None, in_threads(partial(_found, image_path), ids.get(split, ()))))
+    paths, states = [path for path, _ in found], [state for _, state in found]
+    known = _remembered(paths, states, _long_side, cache_file(SIZES))
+    texts = (text if text.isdecimal() else _long_side(path) for path, text in zip(paths, known, strict=True))
+    if sides := [int(text) for text in texts if text]:
+        return round(statistics.median(sides))
+    if not split:
+        raise BadData("no split lists an image", where=", ".join(ids), hint="check the lists")
+    raise _unreadable(split, ids[split][0], image_path)
+
+
+def _found(image_path: Callable[[str], Path], id: str) -> tuple[Path, list[int]] | None:
+    """Where an image is, and its state; None where it is not, or may not be."""
+    try:
+        path = image_path(id)
+        return path, _state(path)
+    except BadData:
+        return None
+
+
+def _long_side(path: Path) -> str:
+    """In pixels; empty for an image that cannot be read."""
+    try:
+        return str(max(picture_size(path)))
+    except BadData:
+        return ""
+
+
+def _unreadable(split: str, first: str, image_path: Callable[[str], Path]) -> BadData:
+    """What is wrong with the first image of a split of which none can be read."""
+    what = f"none of the images of {split} can be read"
+    try:
+        picture_size(image_path(first))
+    except BadData as fault:
+        return BadData(f"{what}; of the first of them: {fault.what}", where=fault.where, hint=fault.hint)
+    return BadData(what, where=first, hint="run it again")  # it has come meanwhile
 
 
 def split_fingerprint(lines: Iterable[tuple[str, str, str, str]]) -> str:

@@ -19,7 +19,7 @@ from wsssbench.planning.pretrained_choice import with_pretrained
 from wsssbench.planning.recipe_loading import RecipeSpec, batches_of, resolve_recipe
 from wsssbench.planning.settings import Policy, Settings
 from wsssbench.planning.stages import resolve_stages
-from wsssbench.planning.terms import terms_of
+from wsssbench.planning.terms import named_px, terms_of
 from wsssbench.planning.thresholds import held_out_ids, judged_ids, planned_threshold
 from wsssbench.plugins.options import build_config, key_options
 from wsssbench.plugins.table import Plugins
@@ -137,6 +137,7 @@ def learned_content(dataset: Dataset) -> dict[str, Any]:
         "options": plain(card.options),
         "split": card.fit_split,
         "fingerprint": dataset.fingerprint(card.fit_split),
+        **({"image_px": px} if (px := named_px(card)) else {}),  # widths of filters and energy follow from it
     }
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from wsssbench.identity import Stage, Terms, plain
-from wsssbench.planning.stages import sigma_scale
+from wsssbench.planning.stages import VOC_PX, sigma_scale
 from wsssbench.planning.thresholds import RULE_VERSIONS
 from wsssbench.split_rules import require_masks
 from wsssbench.types import Dataset, DatasetCard
@@ -39,6 +39,7 @@ def terms_of(
         limit=limit,
         judged="" if earlier else stage.judged,
         threshold_rule="" if earlier else RULE_VERSIONS.get(policy, ""),
+        image_px=0 if earlier else named_px(card),
     )
 
 
@@ -48,3 +49,12 @@ def named_data(card: DatasetCard, split: str, *, earlier: bool = False) -> dict[
         return {"dataset": card.name, "dataset_version": card.version, "dataset_options": plain(card.options)}
     version, options = card.judged_version or card.version, plain(card.options_of(split))
     return {"dataset": card.name, "dataset_version": version, "dataset_options": options}
+
+
+def named_px(card: DatasetCard) -> int:
+    """The long side of the images as terms and keys of trainings name it.
+
+    0 where it is VOC's, or where the card does not say that it was measured or stated: such rows and
+    trainings keep the keys that they had.
+    """
+    return card.image_px if card.image_px_from and card.image_px != VOC_PX else 0

@@ -22,6 +22,7 @@ TAGS = {
     "mask": "the pixel masks",
     "generated": "the generator",
 }
+SIZES = {"measured": "median", "stated": "stated", "": "assumed"}  # by where a card has image_px from
 UNSAID = "unknown"  # what a record does not say
 OWN_SCALES = ("scales", "test_scales")  # options of steps for the outputs that are judged
 
@@ -62,6 +63,11 @@ EARLIER = (
     "judged by an earlier protocol; `wsssbench run` (of foreign files `score`) with the same settings judges "
     "it again without training"
 )
+OTHER_SIZE = ", but with training where its images are not of the size that was assumed"  # of images of files
+
+
+LONG_SIDE = "long side of the images"
+UNNAMED_SIZE = "500 px, or assumed"  # what terms leave out
 
 
 def unlike_terms(one: Terms, two: Terms) -> dict[str, tuple[Any, Any]]:
@@ -74,6 +80,9 @@ def unlike_terms(one: Terms, two: Terms) -> dict[str, tuple[Any, Any]]:
     found = {name: (own, second[name]) for name, own in first.items() if own != second[name]}
     if "threshold_policy" in found:  # each has versions of its own
         found.pop("threshold_rule", None)
+    if "image_px" in found:
+        mine, theirs = (f"{px} px" if px else UNNAMED_SIZE for px in found.pop("image_px"))
+        found[LONG_SIDE] = (mine, theirs)
     return found
 
 
@@ -98,7 +107,7 @@ def facts(terms: Terms, images: int | None = None) -> dict[str, str]:
         "threshold": f"threshold policy {terms.threshold_policy}",
         "CRF": f"dense CRF by the stage ({crf_words(crf)}{scaled})" if crf else "no CRF by the stage",
         "scales": augmentation(terms),
-        "protocol": EARLIER if terms.earlier else "",
+        "protocol": f"{EARLIER}{OTHER_SIZE * bool(terms.split_fingerprint)}" if terms.earlier else "",
     }
     return {name: phrase for name, phrase in said.items() if phrase}
 
@@ -154,9 +163,17 @@ def own_scales(row: Row) -> str:
     return "; ".join(said)
 
 
+def image_size(row: Row) -> str:
+    """How large images of files are: "long side 500 px (median)"; empty for generated ones."""
+    if not row.terms.split_fingerprint:
+        return ""
+    return f"long side {row.image_px} px ({SIZES[row.image_px_from]})" if row.image_px else UNSAID
+
+
 FACTS: Mapping[str, Callable[[Row], str]] = {
     "supervision": lambda row: ", ".join(row.identity.supervision) or "none",
     "masks seen": masks_seen,
+    "image size": image_size,
     "image tags from": lambda row: TAGS.get(row.label_source, UNSAID),
     "threshold": threshold_words,
     "CRF": crf_of_row,

@@ -79,6 +79,8 @@ class Row:
     label_source: str = ""  # where image tags come from, of the data set's card: xml, file, mask, generated
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # metrics' words, by name
     versions: tuple[str, ...] = ()  # of wsssbench, that judged the cells
+    image_px: int | None = None  # long side of the images, by which widths in pixels were scaled
+    image_px_from: str = ""  # measured, stated, or empty: assumed without looking, in any of the cells
 
     @property
     def terms(self) -> Terms:
@@ -207,7 +209,19 @@ def _row(terms_hash: str, cells: Sequence[Record], variant: str, stale: Collecti
         label_source=", ".join(dict.fromkeys(filter(None, map(_label_source, cells)))),
         notes=_notes(good),
         versions=tuple(sorted({v for record in good if (v := _version(record))})),
+        image_px=next(filter(None, (_data(record).get("image_px") for record in cells)), None),
+        image_px_from=min(map(_image_px_from, cells)),
     )
+
+
+def _data(record: Record) -> Mapping[str, Any]:
+    """The card of the data set; empty where the record has not kept it."""
+    card: Mapping[str, Any] = record.provenance.get("dataset", {})
+    return card
+
+
+def _image_px_from(record: Record) -> str:
+    return str(_data(record).get("image_px_from", ""))
 
 
 def _pretraining(record: Record) -> str:
@@ -225,7 +239,7 @@ def _version(record: Record) -> str:
 
 def _label_source(record: Record) -> str:
     """Where the image tags of the data set come from; empty where the record does not say."""
-    return str(record.provenance.get("dataset", {}).get("label_source", ""))
+    return str(_data(record).get("label_source", ""))
 
 
 def _at(values: Any, index: int) -> Any:
@@ -309,13 +323,15 @@ def _badges(cells: Sequence[Record], good: Sequence[Record], stale: Collection[s
         yield "a later attempt failed"
     if len(set(seeds)) < len(seeds):
         yield "a seed twice"
-    data = cells[0].provenance.get("dataset", {})
+    if terms.split_fingerprint and not all(map(_image_px_from, cells)):  # of images that were not drawn
+        yield "image size assumed"
+    data = _data(cells[0])
     fit = data.get("fit_split", "")
     lacking = data.get("without_masks", {}).get(fit, 0)
     if lacking and cells[0].identity.fit_fingerprint:  # of labels that came as files nobody knows
         yield without_mask(lacking, fit)
     if good and all(record.provenance.get("isolation") for record in good):
-        drawn = good[0].provenance.get("dataset", {}).get("generated")
+        drawn = _data(good[0]).get("generated")
         yield "isolated; its data can be drawn from the seed" if drawn else "isolated"
 
 

@@ -170,7 +170,9 @@ def _range(numbers: Sequence[int]) -> str:
     return " to ".join(str(n) for n in sorted({min(numbers), max(numbers)})) if numbers else "C"
 
 
-def definition(table: Sequence[Row], conditions: Iterable[str] = ("masks seen", "image tags from")) -> str:
+def definition(
+    table: Sequence[Row], conditions: Iterable[str] = ("image size", "masks seen", "image tags from")
+) -> str:
     """The sentences that say what the numbers of one table are, and these conditions of its rows."""
     row = next((row for row in table if not row.failed), table[0])
     terms = row.terms

@@ -126,6 +126,8 @@ def _row_data(row: Row) -> dict[str, Any]:
         "percent_of_full": row.of_full,
         "pretraining": row.pretraining,
         "label_source": row.label_source,
+        "image_px": row.image_px,
+        "image_px_from": row.image_px_from,
         "masks_seen": masks_seen(row),
         "numbers": {name: _number_data(number) for name, number in row.numbers.items()},
         "per_class_iou": {n: _number_data(v) for n, v in zip(names, row.per_class, strict=True)},
@@ -155,6 +157,7 @@ def _line_data(row: Row) -> dict[str, Any]:
     line |= {"n_images": row.n_images, "supervision": "; ".join(row.identity.supervision)}
     line |= {"backend": row.identity.filter_backend, "pretraining": row.pretraining}
     line |= {"masks_seen": data["masks_seen"], "label_source": row.label_source}
+    line |= {"image_px": row.image_px, "image_px_from": row.image_px_from}
     line |= {"threshold": threshold_words(row), "crf": crf_of_row(row), "ground_truth": ground_truth(terms)}
     line |= {"resolution": terms.resolution, "test_time": augmentation(terms)}
     line |= {"scales_of_steps": FACTS["scales of the steps"](row), "arithmetic": row.identity.precision}

@@ -3,6 +3,7 @@ data set opened, torch not imported."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +16,9 @@ from wsssbench.identity import CrfSet, Record, Stage, Terms
 from wsssbench.machine.hardware import Hardware
 from wsssbench.planning.cells import PlannedStep
 from wsssbench.planning.plan import learned_content, step_key
-from wsssbench.planning.stages import STAGES, custom_stage
+from wsssbench.planning.stages import STAGES, VOC_PX, custom_stage
 from wsssbench.records.store import StoredRecord
-from wsssbench.types import DatasetCard, StepCard
+from wsssbench.types import Dataset, DatasetCard, StepCard
 
 
 class RecordedData:
@@ -79,6 +80,19 @@ def planned_as_recorded(record: Record, base: Path, steps: Sequence[Any]) -> tup
         folder = base / f"{safe_name(known.name)}-{key[:8]}"
         planned.append(PlannedStep(known.name, step, key, known, folder, before))
     return tuple(planned)
+
+
+def with_recorded_size(data: Dataset, record: Record) -> Dataset:
+    """`data` with the long side of its images that the record was judged with, where it was not measured yet:
+    the widths of the stage's CRF were scaled by it."""
+    given = record.provenance.get("dataset", {})
+    if given.get("image_px_from") or not data.card.image_px_from:
+        return data
+    crf = record.identity.terms.crf or {}
+    px = given.get("image_px") or round(VOC_PX * crf.get("xy_scale", 1))
+    before = copy.copy(data)
+    before.card = dataclasses.replace(data.card, image_px=px, image_px_from="")
+    return before
 
 
 def recorded_crf(terms: Terms) -> CrfSet | None:

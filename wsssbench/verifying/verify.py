@@ -22,7 +22,7 @@ from wsssbench.plugins.table import Plugins
 from wsssbench.records.store import StoredRecord
 from wsssbench.scores.counts_table import COUNTS, CountsTable
 from wsssbench.types import Dataset, Metric
-from wsssbench.verifying.recorded import recorded_stage, recorded_steps
+from wsssbench.verifying.recorded import recorded_stage, recorded_steps, with_recorded_size
 from wsssbench.verifying.rejudging import CHOSEN, check_table_alone, judge_again, one_line
 from wsssbench.verifying.verification import Verification
 
@@ -158,6 +158,7 @@ def _rebuilt(
 ) -> Cell | None:
     """The cell as it was planned; None where record and data set do not tell, which is said."""
     record, terms = stored.record, stored.record.identity.terms
+    data = with_recorded_size(data, record)
     foreign = any(step.name.startswith("import:") for step in record.identity.recipe)
     try:
         stage = recorded_stage(terms, custom)

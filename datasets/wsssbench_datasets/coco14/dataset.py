@@ -37,7 +37,7 @@ from wsssbench_datasets.coco14.tree import (
     numbers_in,
     tree_of,
 )
-from wsssbench_datasets.file_facts import cache_file, file_digests, split_fingerprint
+from wsssbench_datasets.file_facts import cache_file, file_digests, median_long_side, split_fingerprint
 from wsssbench_datasets.survey import MISSING, FileDataset, read_mask, require_a_class
 from wsssbench_datasets.tag_files import require_tags
 
@@ -229,7 +229,8 @@ class Coco14Files(FileDataset):
             label_source=LABEL_SOURCE.get(str(self._tag_place), "file"),
             licence="images: their owners' terms (Flickr); annotations: CC BY 4.0",
             source="https://cocodataset.org, train2014 and val2014",
-            image_px=640,
+            image_px=median_long_side({"val": (), **self._ids}, self.image_path),
+            image_px_from="measured",
             palette="voc",
             options={"lists": self._convention(), **masks},
             without_masks={s: len(ids) for s, ids in self._ids.items() if s not in self._masks},

@@ -6,7 +6,6 @@ read by `tag_tables`; here they become one data set.
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +15,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from wsssbench.errors import BadData, first_names
-from wsssbench.files.image_files import picture_size
 from wsssbench.files.label_palette import RENUMBERED, VOC, LabelPalettes
 from wsssbench.identity import content_key
 from wsssbench.types import DatasetCard, option
 from wsssbench_datasets.class_choice import ChosenClasses, ClassOptions
-from wsssbench_datasets.file_facts import cache_file, file_digests, split_fingerprint
+from wsssbench_datasets.file_facts import cache_file, file_digests, median_long_side, split_fingerprint
 from wsssbench_datasets.folder.splits import SplitFiles
 from wsssbench_datasets.folder.toml import FILE, read_description
 from wsssbench_datasets.survey import FileDataset, require_a_class
@@ -35,7 +33,6 @@ PALETTE_HINT = (
     f'{RENUMBERED}; if the colours are right, palette = "voc" in {FILE}; if the numbers are, save masks '
     "without a palette (mode L)"
 )
-MEASURED = 200  # images whose headers tell the typical size
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,10 @@ class FolderFiles(FileDataset):
 
     def _card(self) -> DatasetCard:
         known = self.described
-        image_px = known.image_px or self._measured_px()
+        image_px = known.image_px
+        if image_px is None:
+            judged, learned = known.eval_split, known.fit_split
+            image_px = median_long_side({s: self.ids(s) for s in (judged, learned)}, self.image_path)
         tags = "from masks" if known.tags is None else "from a file"
         masks = self.files.mask_folders()
         return DatasetCard(
@@ -87,6 +87,7 @@ class FolderFiles(FileDataset):
             licence=known.licence,
             source=known.source,
             image_px=image_px,
+            image_px_from="stated" if known.image_px else "measured",
             palette=VOC if known.coding == VOC else "",
             options={"masks": masks, "tags": tags},
             without_masks={s.name: len(self.ids(s.name)) for s in known.splits if s.masks is None},
@@ -94,7 +95,7 @@ class FolderFiles(FileDataset):
                 split.name: {"tags": tags} | ({"masks": masks[split.name]} if split.name in masks else {})
                 for split in known.splits
             },
-            judged_version=f"{known.version}+{known.digest()[:8]}",  # a stage's CRF has the size in its terms
+            judged_version=f"{known.version}+{known.digest()[:8]}",  # terms name the size by itself
         )
 
     def ids(self, split: str) -> tuple[str, ...]:
@@ -186,20 +187,6 @@ class FolderFiles(FileDataset):
         table = self._table
         told = masked if table is None else any(table.knows(id) for id in self.ids(split))
         return masked, told or split == self.described.fit_split
-
-    def _measured_px(self) -> int:
-        """The median long side of the first images of the fit split, from their headers."""
-        fit, sides = self.described.fit_split, []
-        first: BadData | None = None
-        for id in self.ids(fit)[:MEASURED]:
-            try:
-                sides.append(max(picture_size(self.image_path(id))))
-            except BadData as fault:  # `prepare` lists them, and reading one ends a run
-                first = first or fault
-        if first and not sides:
-            what = f"none of the first images of {fit} can be read; of the first of them: {first.what}"
-            raise BadData(what, where=first.where, hint=first.hint)
-        return round(statistics.median(sides))
 
 
 class Folder(ChosenClasses):

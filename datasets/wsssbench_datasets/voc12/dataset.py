@@ -16,7 +16,7 @@ from wsssbench.errors import BadData, first_names, nearest
 from wsssbench.split_rules import refuse_overlap
 from wsssbench.types import DatasetCard, option
 from wsssbench_datasets.class_choice import ChosenClasses, ClassOptions
-from wsssbench_datasets.file_facts import cache_file, file_digests, split_fingerprint
+from wsssbench_datasets.file_facts import cache_file, file_digests, median_long_side, split_fingerprint
 from wsssbench_datasets.id_lists import read_list
 from wsssbench_datasets.survey import FileDataset, read_mask, require_a_class
 from wsssbench_datasets.tag_files import XmlTags, read_tag_file, require_tags
@@ -120,7 +120,8 @@ class Voc12Files(FileDataset):
             label_source="xml" if self._tag_place.is_dir() else "file",
             licence="images: their owners' terms (Flickr); annotations: PASCAL VOC and SBD; research use",
             source="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, train_aug with masks made from SBD",
-            image_px=500,
+            image_px=median_long_side({"val": (), **self._ids}, self.image_path),
+            image_px_from="measured",
             palette="voc",
             options={"masks": masks},
             without_masks={split: count for split, count in lacking.items() if count},
