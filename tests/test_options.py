@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from wsssbench.errors import BadData, UnknownName, WsssError
+from wsssbench.identity import plain
 from wsssbench.option_fields import Range
 from wsssbench.plugins.options import build_config, describe_options, key_options, option_names, parse_value
 from wsssbench.types import NoConfig, option
@@ -232,3 +233,13 @@ def test_an_option_that_was_added_enters_the_key_only_where_it_is_not_at_its_def
 
     assert key_options(Config()) == {"width": 3}
     assert key_options(Config(scale=0.5)) == {"width": 3, "scale": 0.5}
+
+
+def test_options_that_were_always_there_are_written_at_any_value() -> None:
+    @dataclass(frozen=True)
+    class Config:
+        share: float = option(0.0, "as ever")
+        stride: int = option(0, "of a later version", added=True)
+
+    assert plain(Config()) == {"share": 0.0}
+    assert plain(Config(stride=8)) == {"share": 0.0, "stride": 8}

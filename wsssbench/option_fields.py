@@ -79,7 +79,8 @@ def option(
     `low <= value <= high`, or `above < value < below`, is checked before anything runs; of a list each
     element, and `filled=True` says that a list (or a text) may not be empty.
     """
-    known = {"help": help, "origin": origin, "key": key, "file": file, "folder": folder, "added": added}
+    known = {"help": help, "origin": origin, "key": key, "file": file, "folder": folder}
+    known |= {"added": True} if added else {}
     return field(default=default, metadata={**known, **asdict(Range(low, above, high, below, filled))})
 
 

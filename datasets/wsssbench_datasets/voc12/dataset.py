@@ -120,7 +120,7 @@ class Voc12Files(FileDataset):
             label_source="xml" if self._tag_place.is_dir() else "file",
             licence="images: their owners' terms (Flickr); annotations: PASCAL VOC and SBD; research use",
             source="http://host.robots.ox.ac.uk/pascal/VOC/voc2012/, train_aug with masks made from SBD",
-            image_px=median_long_side({"val": (), **self._ids}, self.image_path),
+            image_px=median_long_side({judged: (), **self._ids}, self.image_path),
             image_px_from="measured",
             palette="voc",
             options={"masks": masks},
