@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -139,26 +142,29 @@ def timm_file(server: Server, of_timm: bytes, monkeypatch: pytest.MonkeyPatch) -
 def hub(server: Server, of_timm: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """huggingface_hub with this server, which has the file of timm, and with an empty cache."""
     package = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
-    monkeypatch.setattr(package.constants, "ENDPOINT", server.address)
-    monkeypatch.setattr(package.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    pattern = f"{server.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    told = {"ENDPOINT": server.address, "HUGGINGFACE_CO_URL_TEMPLATE": pattern}
+    for name, value in (told | {"HF_HUB_CACHE": str(tmp_path / "hub")}).items():
+        monkeypatch.setattr(package.constants, name, value)
     server.files["/timm/test_resnet.r160_in1k/resolve/main/model.safetensors"] = of_timm
     return package
 
 
 def planned(weights: str, backbone: str, **more: Any) -> list[Any]:
     """What rows know of the weights, planned in this process."""
-    options = {"weights": weights} | ({"backbone": backbone} if backbone else {})
+    options = {"weights": weights, "output_stride": 32} | ({"backbone": backbone} if backbone else {})
     asked = Settings(
         methods=("cam",), datasets=("shapes",), stages=("pseudo",), device="cpu",
         dataset_options={"shapes": {"preset": "tiny"}}, options={"cam": options}, **more,
     )  # fmt: skip
     steps = [cell.trial.steps[0] for cell in make_plan(asked, Plugins())]
-    return [(step.identity.options["weights"], step.identity.options["backbone"]) for step in steps]
+    return [(step.identity.config["weights"], step.identity.config["backbone"]) for step in steps]
 
 
 def run(*words: str) -> Result:
     """`wsssbench run` of cam on a few images, for two steps."""
-    asked = ["--method", "cam", "--dataset", "shapes", "-o", "shapes.preset=tiny", "-o", "cam.steps=2"]
+    options = ("shapes.preset=tiny", "cam.steps=2", "cam.output_stride=32")  # the only one of test_resnet
+    asked = ["--method", "cam", "--dataset", "shapes", *(word for text in options for word in ("-o", text))]
     return CliRunner().invoke(main, ["run", "--device", "cpu", *asked, "--stages", "pseudo", "-q", *words])
 
 
@@ -335,7 +341,7 @@ def test_a_run_with_weights_of_timm_trains_their_network(
     assert done.exit_code == 0, done.output
     assert done.stderr.startswith(f"fetching the weights {TIMM} from {server.address}/release/")
     (found,) = find_records(tmp_path / "runs")
-    options = found.record.identity.steps[0].options
+    options = found.record.identity.recipe[0].config
     assert (options["weights"], options["backbone"]) == ({"sha256": timm_file}, TIMM)
     assert len(server.asked) == 1
     assert run("--weights", TIMM, "--offline").exit_code == 0  # and the row is there already
@@ -353,7 +359,7 @@ def test_a_sandbox_without_network_reads_the_file_that_was_fetched_before(
     assert done.exit_code == 0, done.output
     (found,) = find_records(tmp_path / "runs")
     assert found.record.provenance["isolation"]
-    assert found.record.identity.steps[0].options["weights"] == {"sha256": timm_file}
+    assert found.record.identity.recipe[0].config["weights"] == {"sha256": timm_file}
 
 
 def test_an_unknown_name_of_timm_is_refused_with_the_nearest(server: Server) -> None:
@@ -395,6 +401,18 @@ def test_a_file_of_the_hub_is_fetched_once(
     assert (path.name, path.parent.name) == ("model.safetensors", COMMIT)
     assert read_state_dict(path).keys() == timm.create_model("test_resnet").state_dict().keys()
     assert capsys.readouterr().err == ""
+
+
+def test_the_variables_of_huggingface_hub_say_where_from_and_where_to(
+    server: Server, hub: Any, of_timm: bytes, tmp_path: Path
+) -> None:
+    env = {**os.environ, "HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-m", "wsssbench", "weights", "fetch", TIMM]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    path, digest = done.stdout.splitlines()
+    assert Path(path).is_relative_to(tmp_path / "home/hub")
+    assert digest == f"sha256 {sha256(of_timm)}"
+    assert done.stderr == f"fetching the weights {TIMM} from {server.address}/timm/test_resnet.r160_in1k\n"
 
 
 def test_a_repository_without_safetensors_gives_its_other_file(

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlparse
 
 import torch.hub
@@ -115,6 +116,8 @@ def _keep_if_whole(remote: Remote, path: Path) -> None:
 
 def _failed(remote: Remote, error: Exception) -> WsssError:
     """The error that says why the loader failed: on the disk, or on the way to the server."""
+    if isinstance(error, HTTPError):
+        error.close()  # it holds the server's answer
     said = (str(error).strip() or type(error).__name__).splitlines()[0]
     what = f"the weights {remote.name} cannot be fetched: {said}"
     if isinstance(error, OSError) and error.errno in OF_THE_DISK:
