@@ -118,7 +118,8 @@ def _failed(remote: Remote, error: Exception) -> WsssError:
     """The error that says why the loader failed: on the disk, or on the way to the server."""
     if isinstance(error, HTTPError):
         error.close()  # it holds the server's answer
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    why = error.__cause__ or error  # huggingface_hub speaks of its cache and has the answer below that
+    said = (str(why).strip() or type(why).__name__).splitlines()[0]
     what = f"the weights {remote.name} cannot be fetched: {said}"
     if isinstance(error, OSError) and error.errno in OF_THE_DISK:
         hint = f"make room in this folder and let it be written, or name another one by {remote.moved_by}"
