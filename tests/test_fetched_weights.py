@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
+import runpy
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +22,7 @@ from torch import nn
 
 import wsssbench
 from wsssbench.cli.main import main
+from wsssbench.commands.inspect_weights import fetch_command
 from wsssbench.errors import BadData, UnknownName, WsssError
 from wsssbench.nets import fetching
 from wsssbench.nets.fetching import fetched_file
@@ -34,8 +34,9 @@ from wsssbench.records.finding import find_records
 from wsssbench.running.isolation.sandbox import check_sandbox
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install 'wsssbench[timm]'")
+LOOPBACK = runpy.run_path(str(Path(__file__).with_name("loopback_server.py")))
+COMMIT, Server, sha256 = (LOOPBACK[name] for name in ("COMMIT", "Server", "sha256"))
 TIMM, TORCHVISION, NET = "timm:test_resnet.r160_in1k", "torchvision:IMAGENET1K_V1", "mobilenet_v2"
-COMMIT = "0123456789" * 4
 
 
 def trained(net: nn.Module) -> nn.Module:
@@ -57,48 +58,6 @@ def of_torchvision() -> bytes:
 def of_timm() -> bytes:
     state = trained(timm.create_model("test_resnet", pretrained=False)).state_dict()
     return save({name: tensor.contiguous() for name, tensor in state.items()})
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-class Server(ThreadingHTTPServer):
-    """Serves `files` by path and notes what is asked; `etags` of a path is its sha256 unless given."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, bytes] = {}
-        self.etags: dict[str, str] = {}
-        self.asked: list[str] = []
-        self.address = f"http://127.0.0.1:{self.server_address[1]}"
-
-    def stop(self) -> None:
-        if self.socket.fileno() >= 0:
-            self.shutdown()
-            self.server_close()
-
-
-class Handler(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        server: Any = self.server
-        server.asked.append(f"{self.command} {self.path}")
-        content = server.files.get(self.path)
-        self.send_response(404 if content is None else 200)
-        self.send_header("Content-Length", str(len(content or b"")))
-        self.send_header("X-Repo-Commit", COMMIT)
-        if content is None:
-            self.send_header("X-Error-Code", "EntryNotFound")
-        else:
-            self.send_header("ETag", f'"{server.etags.get(self.path, sha256(content))}"')
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(content or b"")
-
-    do_HEAD = do_GET
-
-    def log_message(self, *args: Any) -> None:
-        """Nothing."""
 
 
 @pytest.fixture
@@ -272,11 +231,10 @@ def test_a_full_disk_is_told_from_a_network_that_fails(
     assert "TORCH_HOME" in caught.value.hint
 
 
-def test_two_processes_that_want_one_file_fetch_it_once(server: Server, torchvision_file: str) -> None:
+def test_several_that_want_one_file_at_once_fetch_it_once(server: Server, torchvision_file: str) -> None:
     found: list[Path] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(fetched_file(TORCHVISION, NET))) for _ in range(3)
-    ]
+    ask = lambda: found.append(fetched_file(TORCHVISION, NET))  # noqa: E731
+    threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -293,13 +251,6 @@ def dry(weights: str) -> Any:
     return wsssbench.dry_run("cam", "shapes", device="cpu", **more)  # type: ignore[arg-type]
 
 
-def by_the_file(weights: str) -> Any:
-    Path("wsssbench.toml").write_text("[run]\noffline = true\n")
-    done = run("--weights", weights, "-o", f"cam.backbone={NET}")
-    assert done.exit_code == 2
-    raise WsssError(done.stderr)
-
-
 def by_the_flag(*flags: str) -> Callable[[str], Any]:
     def ask(weights: str) -> Any:
         done = run("--weights", weights, "-o", f"cam.backbone={NET}", *flags)
@@ -307,6 +258,11 @@ def by_the_flag(*flags: str) -> Callable[[str], Any]:
         raise WsssError(done.stderr)
 
     return ask
+
+
+def by_the_file(weights: str) -> Any:
+    Path("wsssbench.toml").write_text("[run]\noffline = true\n")
+    return by_the_flag()(weights)
 
 
 @pytest.mark.parametrize(
@@ -371,6 +327,8 @@ def test_an_unknown_name_of_timm_is_refused_with_the_nearest(server: Server) -> 
         fetched_file("timm:resnet19.a1_in1k")
     assert "resnet18" in caught.value.hint
     assert len(caught.value.hint) < 200
+    with pytest.raises(WsssError, match="no weights that can be fetched"):
+        fetch_command("resnet50.pth", "")
 
 
 def test_weights_that_only_the_hub_has_say_which_package_fetches_them(
@@ -439,11 +397,4 @@ def test_a_repository_that_the_hub_does_not_have(server: Server, hub: Any) -> No
     server.files.clear()
     done = fetch(TIMM)
     assert done.exit_code == 2
-    assert f"the weights {TIMM} cannot be fetched: " in done.stderr
-    assert "404 Not Found" in done.stderr
-
-
-def test_what_is_no_name_is_not_fetched(server: Server) -> None:
-    done = fetch("resnet50.pth")
-    assert done.exit_code == 2
-    assert "no weights that can be fetched [resnet50.pth]" in done.stderr
+    assert f"the weights {TIMM} cannot be fetched: Client error '404 Not Found'" in done.stderr

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlparse
 
@@ -188,26 +189,29 @@ def _named_digits(url: str) -> str:
 
 def _of_timm(name: str) -> Remote:
     """Where timm would load these weights from; its file at an address where huggingface_hub is missing."""
-    timm = timm_package(f"weights {TIMM}{name}")
-    network = name.partition(".")[0]
-    if not timm.is_model(network):
-        hint = nearest_of_timm(network, timm.list_models())
-        raise UnknownName(
-            f"timm {timm.__version__} has no network {network!r}", where=f"weights {TIMM}{name}", hint=hint
-        )
-    known = timm.list_pretrained(f"{network}.*") or timm.list_pretrained(network)
-    if not known or name not in (network, *known):
-        what = f"timm {timm.__version__} has no pretrained weights {name!r}"
-        hint = nearest(name, known) if known else "choose another network, or give a file by --weights FILE"
-        raise UnknownName(what, where=f"weights {TIMM}{name}", hint=hint)
+    asked = f"{TIMM}{name}"
+    timm = timm_package(f"weights {asked}")
+    _check_known(timm, name)
     told = timm.models.get_pretrained_cfg(name)
-    has_hub = find_spec("huggingface_hub") is not None
-    if told.hf_hub_id and has_hub:
-        return _by_hub(f"{TIMM}{name}", told.hf_hub_id, told.hf_hub_filename)
+    if told.hf_hub_id and find_spec("huggingface_hub") is not None:
+        return _by_hub(asked, told.hf_hub_id, told.hf_hub_filename)
     if told.hf_hub_id and not (told.url and _named_digits(told.url)):
         what = "these weights are fetched by the package huggingface_hub, which is not installed"
-        raise WsssError(what, where=f"weights {TIMM}{name}", hint="pip install huggingface_hub")
-    return _by_address(f"{TIMM}{name}", told.url)
+        raise WsssError(what, where=f"weights {asked}", hint="pip install huggingface_hub")
+    return _by_address(asked, told.url)
+
+
+def _check_known(timm: Any, name: str) -> None:
+    """UnknownName where timm has no network or no weights of that name."""
+    network, where = name.partition(".")[0], f"weights {TIMM}{name}"
+    if not timm.is_model(network):
+        hint = nearest_of_timm(network, timm.list_models())
+        raise UnknownName(f"timm {timm.__version__} has no network {network!r}", where=where, hint=hint)
+    known = timm.list_pretrained(f"{network}.*")
+    if not known or name not in (network, *known):
+        hint = nearest(name, known) if known else "choose another network, or give a file by --weights FILE"
+        what = f"timm {timm.__version__} has no pretrained weights {name!r}"
+        raise UnknownName(what, where=where, hint=hint)
 
 
 def _by_hub(name: str, hub_id: str, file_name: str | None) -> Remote:
