@@ -277,14 +277,14 @@ def test_a_value_means_the_same_as_a_flag_a_key_and_an_argument(name: str, tmp_p
         "methods": "cam", "datasets": "shapes", "seeds": "1,2", "stages": "seg", "metrics": "pxap",
         "threshold_policy": "oracle", "runs": "out", "device": "cuda:1", "precision": "fp32",
         "filter": "exact", "limit": "3", "jobs": "2", "executor": "local", "plugins": "my.py",
-        "isolate": "true",
+        "isolate": "true", "offline": "true",
     }  # fmt: skip
     value, key = texts[name], key_of(FIELDS[name])
     flag = next(parameter for parameter in run.params if parameter.name == name).opts[0]
-    words = [flag] if name == "isolate" else [flag, value]
+    words = [flag] if value == "true" else [flag, value]
     flags = run.make_context("run", words).params
     typed = load_settings(None, {n: v for n, v in flags.items() if n in FIELDS})
-    plain = value if name in ("limit", "jobs", "isolate") else f'"{value}"'
+    plain = value if name in ("limit", "jobs", "isolate", "offline") else f'"{value}"'
     read = load_settings(write(tmp_path, f"[run]\n{key} = {plain}\n"), {})
     assert getattr(typed, name) == getattr(read, name) != getattr(Settings(), name)
     assert dataclasses.replace(typed, **{name: getattr(Settings(), name)}) == Settings()

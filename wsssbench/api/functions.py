@@ -13,6 +13,7 @@ function is called.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
@@ -68,9 +69,10 @@ class RunSettings(TypedDict, total=False):
     executor: Executor
     plugins: Place | Sequence[Place]
     rerun: Rerun
+    offline: bool  # weights are taken from the cache, and never fetched
     isolate: bool  # every step in a sandbox
     options: Options
-    weights: Mapping[str, Place]  # step -> file
+    weights: Mapping[str, Place]  # step -> file, or timm:NAME, torchvision:TAG
     config: Place  # ./wsssbench.toml
 
 
@@ -103,11 +105,12 @@ def run(
 
 
 def dry_run(methods: Names = (), datasets: Names = (), **settings: Unpack[RunSettings]) -> Cells:
-    """The cells that `run` would make of the same arguments, and their states; nothing is run."""
+    """The cells that `run` would make of the same arguments, and their states; nothing is run or fetched."""
     from wsssbench.running.plan_run import plan_run
     from wsssbench.running.screen.progress import Progress
 
-    return Cells(plan_run(*_opened(methods, datasets, settings), Progress(quiet=True)).cells)
+    asked, plugins = _opened(methods, datasets, settings)
+    return Cells(plan_run(replace(asked, offline=True), plugins, Progress(quiet=True)).cells)
 
 
 def bench(

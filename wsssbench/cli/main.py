@@ -310,10 +310,11 @@ def predict(images: tuple[Path, ...], cell: Path, **flags: Any) -> None:
 
 @main.group()
 def weights() -> None:
-    """Look into weight files.
+    """Look into weight files, and fetch those of timm and torchvision.
 
     Examples:
       wsssbench weights inspect resnet50.pth
+      wsssbench weights fetch timm:resnet18.a1_in1k
 
     Next: `wsssbench run ... --weights cam=resnet50.pth`.
     """
@@ -336,6 +337,25 @@ def inspect(file: Path, as_json: bool) -> None:
     from wsssbench.commands.inspect_weights import inspect_command
 
     inspect_command(file, as_json)
+
+
+@weights.command()
+@click.argument("name")
+@click.option("--backbone", default="", help="With torchvision:TAG: the network, as resnet50.")
+def fetch(name: str, backbone: str) -> None:
+    """Fetch the weights NAME into the cache of their package, and print the file and its sha256.
+
+    NAME is timm:NETWORK.TAG, or torchvision:TAG with --backbone. A file in the cache is not fetched again.
+
+    Examples:
+      wsssbench weights fetch timm:resnet18.a1_in1k
+      wsssbench weights fetch torchvision:IMAGENET1K_V2 --backbone resnet50
+
+    Next: `wsssbench run ... --weights cam=timm:resnet18.a1_in1k --offline`.
+    """
+    from wsssbench.commands.inspect_weights import fetch_command
+
+    fetch_command(name, backbone)
 
 
 teach(main)

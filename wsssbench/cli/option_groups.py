@@ -110,7 +110,7 @@ weights = click.option(
     "--weights",
     multiple=True,
     metavar="[STEP=]FILE|NAME",
-    help="Weights of backbones.",
+    help="Weights of backbones: a file, a package's, or timm:NAME and torchvision:TAG, fetched once.",
 )
 settings_file = click.option("--config", type=A_PATH, help="Settings file (default: ./wsssbench.toml).")
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress.")

@@ -81,7 +81,7 @@ def mined(**flags: Any) -> None:
 @click.command()
 @settings("methods", "datasets")
 @click.option("--seed", type=int, help="Training seed; draws a generated data set.")
-@settings("runs", "device", "precision", "filter")
+@settings("runs", "device", "precision", "filter", "offline")
 @click.option(
     "--warmup", type=MEASURED, default=5, show_default=True,
     help="Training steps to discard; the first one compiles.",

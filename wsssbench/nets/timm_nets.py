@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from wsssbench.errors import UnknownName, WsssError, nearest
+from wsssbench.errors import UnknownName, WsssError
 
 PREFIX = "timm:"
 STRIDES = (16, 8, 32)  # that a network is tried with; the first that it offers is its default
@@ -61,6 +62,12 @@ def timm_package(asked: str) -> ModuleType:
     return timm
 
 
+def nearest_of_timm(name: str, known: Sequence[str]) -> str:
+    """A hint for an unknown `name`: the closest of the names, which are too many to be listed."""
+    close = get_close_matches(name, known, n=5, cutoff=0.5)
+    return f"did you mean {', '.join(close)}?" if close else "timm.list_models() lists its networks"
+
+
 def timm_network(name: str, stride: int) -> nn.Module:
     """The whole network without pretrained weights, dilated where `stride` is below its own.
 
@@ -69,7 +76,7 @@ def timm_network(name: str, stride: int) -> nn.Module:
     """
     timm = timm_package(f"backbone {PREFIX}{name}")
     if not timm.is_model(name):
-        hint = nearest(name, timm.list_models())
+        hint = nearest_of_timm(name, timm.list_models())
         raise UnknownName(f"timm {timm.__version__} has no network {name!r}", where="backbone", hint=hint)
     dilated: dict[str, Any] = {} if stride == max(STRIDES) else {"output_stride": stride}
     try:
@@ -77,7 +84,7 @@ def timm_network(name: str, stride: int) -> nn.Module:
             warnings.simplefilter("ignore")  # of names that timm has renamed
             net: nn.Module = timm.create_model(name, pretrained=False, **dilated)
     except RuntimeError as error:  # of a tag that it does not know
-        hint = nearest(name, timm.list_pretrained())
+        hint = nearest_of_timm(name, timm.list_pretrained())
         raise UnknownName(f"timm cannot build {name!r}: {error}", where="backbone", hint=hint) from error
     return net
 

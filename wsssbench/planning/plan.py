@@ -83,7 +83,7 @@ def plan_trial(
     base = settings.runs / safe_name(card.name) / "steps"
     planned: list[PlannedStep] = []
     for (name, cls), options in zip(recipe.steps, recipe.options, strict=True):
-        given, preset = with_pretrained(cls, options, dataset)
+        given, preset = with_pretrained(cls, options, dataset, offline=settings.offline)
         config = build_config(name, cls, given, dataset=card.name)
         step: Step = cls(config)
         before = planned[-1] if planned else None

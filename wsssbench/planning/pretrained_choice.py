@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from wsssbench.plugins.options import PRESET
+from wsssbench.plugins.options import PRESET, build_config
 from wsssbench.types import Dataset
 
 WEIGHTS, BACKBONE = "weights", "backbone"
@@ -25,23 +25,32 @@ class ChosenPreset(NamedTuple):
 
 
 def with_pretrained(
-    cls: type, options: Mapping[str, Any], dataset: Dataset
+    cls: type, options: Mapping[str, Any], dataset: Dataset, *, offline: bool = False
 ) -> tuple[Mapping[str, Any], ChosenPreset | None]:
     """Raw options of a step with the file of its named weights, and the preset that was chosen for them.
 
-    What the user gives goes first: with a backbone of his own no preset is chosen.
+    What the user gives goes first: with a backbone of his own no preset is chosen. Weights that lie on a
+    server are fetched, unless `offline` or in a cache.
     """
     given = options.get(WEIGHTS)
     if not isinstance(given, str) or not given:
         return options, None
-    from wsssbench.nets.pretrained import backbone_of, weights_file
+    from wsssbench.nets.pretrained import backbone_of, needs_backbone, weights_file
 
     backbone = backbone_of(given)
-    found = {**options, WEIGHTS: weights_file(given)}
+    network = _backbone_without(cls, options, dataset) if needs_backbone(given) else ""
+    found = {**options, WEIGHTS: weights_file(given, network, offline=offline)}
     if not backbone or options.get(BACKBONE, backbone) != backbone:
         return found, None
     chosen = None if PRESET in options else _preset_for(cls, backbone, dataset)
     return {**({PRESET: chosen.name} if chosen else {}), BACKBONE: backbone, **found}, chosen
+
+
+def _backbone_without(cls: type, options: Mapping[str, Any], dataset: Dataset) -> str:
+    """The backbone of the step whatever its weights: given, of a preset or its default; "" for none."""
+    step = getattr(getattr(cls, "card", None), "name", cls.__name__)
+    rest = {name: value for name, value in options.items() if name != WEIGHTS}
+    return str(getattr(build_config(step, cls, rest, dataset=dataset.card.name), BACKBONE, ""))
 
 
 def _preset_for(cls: type, backbone: str, dataset: Dataset) -> ChosenPreset | None:

@@ -92,6 +92,9 @@ class Settings:
     rerun: Rerun = setting(
         "", "Also run cells that are done: those whose code has changed (stale), or all.", key=""
     )
+    offline: bool = setting(
+        False, "Fetch nothing: weights called timm:NAME or torchvision:TAG must be in the cache already."
+    )
     isolate: bool = setting(
         False,
         "Run every step in a sandbox (bubblewrap) without masks and network; what was made without one is "
