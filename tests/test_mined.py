@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+import wsssbench
 from wsssbench.cli.main import main
 from wsssbench.commands.mined import with_rule
 from wsssbench.errors import BadData, WsssError
@@ -107,6 +108,11 @@ def test_rrm_and_a_localizer_are_judged_by_the_labels_that_they_mine(
     assert first["precision_background"] == kept["precision_background"]
     assert first["recall_per_class"]["stripes"] == kept["recall_per_class"][1]
     assert f"{kept['precision_background']:.2f}" in done.stdout
+    options = {"shapes.preset": "tiny", "rrm.preset": "tiny"}
+    (row,) = found = wsssbench.mined("rrm", "shapes", options=options, quiet=True)
+    assert row.numbers["precision_background"] == kept["precision_background"]
+    assert "| rrm " in repr(found)
+    assert "<table>" in found._repr_html_()
 
 
 def test_a_method_of_the_settings_file_keeps_its_options_under_the_rule() -> None:

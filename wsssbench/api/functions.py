@@ -1,5 +1,5 @@
-"""What the commands do, as functions: `wsssbench.run(...)`, `dry_run`, `score`, `predict`, `bench`, `report`,
-`compare`, `find_errors` (the command `errors`), `gate`, `write_baseline`, `verify`, `prepare`,
+"""What the commands do, as functions: `wsssbench.run(...)`, `dry_run`, `mined`, `score`, `predict`, `bench`,
+`report`, `compare`, `find_errors` (the command `errors`), `gate`, `write_baseline`, `verify`, `prepare`,
 `inspect_weights`, `plot`, `paper`, `export_records`, `export_labels`.
 
 They take Python values for the flags of the same name, read ./wsssbench.toml as the commands do, raise
@@ -36,6 +36,7 @@ from wsssbench.api.results import (
     Comparisons,
     Errors,
     Gate,
+    MinedRows,
     Place,
     Prediction,
     Predictions,
@@ -142,6 +143,22 @@ def bench(
     benches = Benches(records)
     benches.failures = failures
     return benches
+
+
+def mined(
+    methods: Names = (), datasets: Names = (), *, quiet: bool = False, **settings: Unpack[RunSettings]
+) -> MinedRows:
+    """What the mined labels of `methods` teach on `datasets`: share, precision and recall of background and
+    objects, in % (`wsssbench.commands.mined.MinedLabels`), judged on training images with their masks.
+
+    The stage and the metrics are the command's own. A localizer's maps are mined by the step `reliable`;
+    WsssError for a method that gives neither mined labels nor maps.
+    """
+    from wsssbench.commands.mined import mined_labels
+    from wsssbench.running.screen.progress import Progress
+
+    found, _ = mined_labels(*_opened(methods, datasets, settings), Progress(quiet=quiet))
+    return MinedRows(found)
 
 
 def _opened(methods: Names, datasets: Names, settings: RunSettings) -> tuple[Settings, Plugins]:

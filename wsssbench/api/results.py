@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from wsssbench.commands.compare import Comparison  # noqa: F401  (likewise)
     from wsssbench.commands.error_tables import MethodErrors  # noqa: F401  (likewise)
+    from wsssbench.commands.mined import MinedLabels  # noqa: F401  (likewise)
     from wsssbench.planning.cells import Cell  # noqa: F401  (likewise)
     from wsssbench.reporting.gate import GateLine, GateResult  # noqa: F401  (likewise)
     from wsssbench.reporting.rows import Row  # noqa: F401  (likewise)
@@ -119,6 +120,15 @@ class Errors(Table["MethodErrors"]):
         from wsssbench.commands.error_tables import as_text
 
         return as_text(self)
+
+
+class MinedRows(Table["MinedLabels"]):
+    """What mined labels teach, by data set and method (`wsssbench.commands.mined.MinedLabels`)."""
+
+    def _repr_markdown_(self) -> str:
+        from wsssbench.commands.mined import as_text
+
+        return as_text(self) if self else "No mined labels."
 
 
 class Verifications(Table["Verification"]):

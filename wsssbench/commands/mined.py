@@ -56,15 +56,18 @@ class MinedLabels:
 
 def mined_command(flags: Mapping[str, Any]) -> int:
     """Fit what is not fitted, judge the mined labels of the training images, print; 1 where a cell failed."""
-    progress = Progress(quiet=flags["quiet"])
-    settings, plugins = open_flags(flags)
+    found, failed = mined_labels(*open_flags(flags), Progress(quiet=flags["quiet"]))
+    click.echo(json.dumps([plain_of(one) for one in found], indent=2) if flags["as_json"] else as_text(found))
+    return 1 if failed else 0
+
+
+def mined_labels(settings: Settings, plugins: Plugins, progress: Progress) -> tuple[list[MinedLabels], int]:
+    """What the labels of the settings' methods teach, and how many cells failed."""
     settings = replace(with_rule(settings, plugins), stages=("pseudo",), metrics=(Mined.name,))
     with progress.live():
         plan = plan_run(settings, plugins, progress)
         failed = run_plan(plan, progress, Switches(False, False))
-    found = labels_of([cell for cell in plan.cells if cell.state != "skip"])
-    click.echo(json.dumps([plain_of(one) for one in found], indent=2) if flags["as_json"] else as_text(found))
-    return 1 if failed else 0
+    return labels_of([cell for cell in plan.cells if cell.state != "skip"]), failed
 
 
 def with_rule(settings: Settings, plugins: Plugins) -> Settings:
@@ -97,7 +100,7 @@ def labels_of(cells: Sequence[Cell]) -> list[MinedLabels]:
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     classes: dict[str, tuple[str, ...]] = {}
     for cell in cells:
-        record, card = read_record(cell.folder), cell.trial.dataset.card
+        record, card = read_record(cell.folder), cell.trial.dataset.card  # also of a cell that failed
         if Mined.name in record.scores:
             groups.setdefault((card.name, cell.trial.method), []).append(record.scores[Mined.name])
             classes[card.name] = ("background", *card.class_names)

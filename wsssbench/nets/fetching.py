@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -247,8 +248,7 @@ def _linked_digits(path: Path) -> str:
 @contextmanager
 def _without_bars() -> Iterator[None]:
     """Inside, huggingface_hub draws no bars."""
-    from huggingface_hub import utils
-
+    utils: Any = import_module("huggingface_hub.utils")
     off = utils.are_progress_bars_disabled()
     utils.disable_progress_bars()
     try:
