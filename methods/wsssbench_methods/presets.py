@@ -2,8 +2,9 @@
 
 The preset called like the data set is applied by default; `-o NAME.preset=none` leaves the defaults alone.
 `shapes-long` is what `shapes` was before it was made to take half the time, and what the controls were run
-with; `tiny` is for tests; `lite` is the CPU tier of real images (an hour on two cores), which weights given by
-name choose, with `lite-small` and `lite-many`; `mobilenet` is the one of before; `paper` and `paper-from-init` are the two recipes of the released RRM code (`paper` of the segmenter: DeepLab-v2's),
+with; `tiny` is for tests. `lite` is the CPU tier of real images (an hour on two cores), which weights given
+by name choose, as `lite-small` and `lite-many`; `mobilenet` is the one of before. `paper` and
+`paper-from-init` are the two recipes of the released RRM code (`paper` of the segmenter: DeepLab-v2's),
 `small` is minutes on a GPU.
 """
 
