@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
+from wsssbench.cli.main import main
 from wsssbench.errors import BadData, UnknownName, WsssError
 from wsssbench.files.digests import file_digest
 from wsssbench.nets import pretrained, timm_nets
@@ -19,6 +22,7 @@ from wsssbench.nets.weights import read_state_dict
 from wsssbench.planning.pretrained_choice import with_pretrained
 from wsssbench.plugins.options import build_config
 from wsssbench.testing.tiny import TinyDataset
+from wsssbench.types import option
 from wsssbench_methods.localizer import Cam
 from wsssbench_methods.rrm.step import Rrm
 from wsssbench_methods.segmenter import DeepLab
@@ -227,3 +231,25 @@ def test_what_the_user_names_goes_before_what_weights_by_name_choose() -> None:
     assert with_pretrained(Cam, other, data) == ({**other, "weights": path}, None)
     for plain in ({"weights": "resnet50.pth"}, {"weights": ""}, {"crop": 64}):
         assert with_pretrained(Cam, plain, data) == (plain, None)
+
+
+def test_a_step_without_a_backbone_gets_the_file_alone() -> None:
+    @dataclass(frozen=True)
+    class Options:
+        weights: str = option("", "of a network of its own", file=True)
+
+    class Stranger:
+        Config = Options
+        presets: ClassVar = {"lite": {"weights": "own.pth"}}
+
+    path = installed("efficientnet_lite0")
+    given = with_pretrained(Stranger, {"weights": "efficientnet_lite0"}, Photographs(375, 500))
+    assert given == ({"weights": path}, None)
+
+
+def test_weights_are_looked_into_by_their_name() -> None:
+    path = installed("efficientnet_lite1")
+    done = CliRunner().invoke(main, ["weights", "inspect", "efficientnet_lite1"])
+    assert done.exit_code == 0, done.output
+    assert file_digest(Path(path)) in done.stdout
+    assert "efficientnet_lite1" in done.stdout

@@ -326,11 +326,13 @@ def weights() -> None:
 def inspect(file: Path, as_json: bool) -> None:
     """Say what a weight FILE is, which backbones it fits, and which heads it holds.
 
-    It may be a torch checkpoint, a safetensors file or an MXNet .params file; no code in it runs.
+    It may be a torch checkpoint, a safetensors file or an MXNet .params file, or the name of weights that
+    are installed or in a cache; no code in it runs.
 
     Examples:
       wsssbench weights inspect resnet50.pth
       wsssbench weights inspect ilsvrc.params --json
+      wsssbench weights inspect efficientnet_lite0
 
     Next: `wsssbench run ... -o cam.backbone=resnet50 --weights cam=resnet50.pth`.
     """

@@ -13,6 +13,7 @@ from wsssbench.files.digests import file_digest
 from wsssbench.nets.fetching import TORCHVISION, fetched_file, is_remote
 from wsssbench.nets.inspection import PURPOSES, WeightReport, inspect_weights
 from wsssbench.nets.matching import Fit, choice
+from wsssbench.nets.pretrained import weights_file
 from wsssbench.nets.timm_nets import PREFIX
 
 FORMATS = {"torch": "torch checkpoint", "safetensors": "safetensors", "mxnet": "MXNet NDArray list"}
@@ -20,7 +21,9 @@ FEW = 5  # names of keys per line
 
 
 def inspect_command(file: Path, as_json: bool) -> None:
-    """Print the report of `file`; raises BadData for a file that cannot be read."""
+    """Print the report of `file`, or of the file of weights called so, which is not fetched for this; raises
+    BadData for a file that cannot be read."""
+    file = Path(weights_file(str(file), offline=True))
     report = inspect_weights(file)
     click.echo(json.dumps(as_plain(report), indent=2) if as_json else as_text(report, file))
 

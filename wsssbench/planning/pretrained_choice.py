@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from wsssbench.plugins.options import PRESET, build_config
+from wsssbench.plugins.options import PRESET, build_config, option_names
 from wsssbench.types import Dataset
 
 WEIGHTS, BACKBONE = "weights", "backbone"
@@ -40,7 +40,7 @@ def with_pretrained(
     backbone = backbone_of(given)
     network = _backbone_without(cls, options, dataset) if needs_backbone(given) else ""
     found = {**options, WEIGHTS: weights_file(given, network, offline=offline)}
-    if not backbone or options.get(BACKBONE, backbone) != backbone:
+    if not backbone or options.get(BACKBONE, backbone) != backbone or BACKBONE not in option_names(cls):
         return found, None
     chosen = None if PRESET in options else _preset_for(cls, backbone, dataset)
     return {**({PRESET: chosen.name} if chosen else {}), BACKBONE: backbone, **found}, chosen
