@@ -140,7 +140,9 @@ RRM_PRESETS: Mapping[str, Preset] = {
     "shapes": {**FULL_PRESETS["shapes"], **SHAPES_SCALES},
     "shapes-long": {**FULL_PRESETS["shapes-long"], **SHAPES_SCALES},
     "mobilenet": {**FULL_PRESETS["mobilenet"], "cam_scales": THREE_SCALES, "test_scales": THREE_SCALES},
-    **{name: {**FULL_PRESETS[name], **LITE_VIEWS} for name in ("lite", "lite-small", "lite-many")},
+    "lite": {**FULL_PRESETS["lite"], **LITE_VIEWS},
+    "lite-small": {**FULL_PRESETS["lite-small"], **LITE_VIEWS},
+    "lite-many": {**FULL_PRESETS["lite-many"], **LITE_VIEWS},
     "paper": PAPER,
     "paper-from-init": PAPER_FROM_INIT,
     "small": {

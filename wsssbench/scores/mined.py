@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class Mined(Metric):
     """Share, precision and recall of mined background and objects, pooled over images.
 
-    Over pixels whose truth is not 255. Share: mined as such, of all pixels. Precision: right, of those mined
-    as such; for objects right means the very class. Recall: mined rightly, of the pixels that truly are such.
+    Over pixels whose truth is not 255, of which M_k are mined as class k, T_k truly are k and H_k are both:
+    share = M / all pixels, precision = H / M, recall = H / T; of background those of k = 0, of objects with
+    the sums over k > 0, so that an object pixel is right where its very class is.
     An image is without background (or without a class that its mask shows) where not one pixel is mined as
     such, wherever it lies. The two sides of RRM's cross-entropy count alike (Zhang et al., AAAI 2020), so
     that few and wrong background pixels weigh as much as many objects.
