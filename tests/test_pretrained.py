@@ -109,6 +109,18 @@ def test_a_name_is_the_file_of_the_package_and_anything_else_is_a_path(
         weights_file("made_up")
 
 
+def test_a_bare_word_that_is_neither_a_name_nor_a_file_brings_the_nearest_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UnknownName, match="no file 'efficientnet_lite9'") as caught:
+        weights_file("efficientnet_lite9")
+    assert "efficientnet_lite0" in caught.value.hint
+    Path("mine").write_bytes(b"weights")
+    assert weights_file("mine") == "mine"
+    assert weights_file("folder/none") == "folder/none"  # the reader of files says that it is not there
+
+
 def test_weights_that_are_not_installed_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained, "find_spec", lambda name: None)
     with pytest.raises(WsssError, match="efficientnet_lite2 are not installed") as caught:

