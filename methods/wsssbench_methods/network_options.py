@@ -26,9 +26,12 @@ class NetworkOptions:
 
     backbone: str = option(
         "resnet50",
-        "network: compact, small, mobilenet_v2, mobilenet_v2_folded, resnet18/34/50/101, wrn38",
+        "network: compact, small, mobilenet_v2, mobilenet_v2_folded, resnet18/34/50/101, wrn38, "
+        "efficientnet_lite0/1/2, timm:NAME",
     )
-    weights: str = option("", "file with ImageNet weights of the backbone", file=True)
+    weights: str = option(
+        "", "ImageNet weights: a file, efficientnet_lite0/1/2, timm:NAME or torchvision:TAG", file=True
+    )
     pretraining: str = option("imagenet", "what the weights in the file have seen; shown in the row")
     output_stride: int = option(
         16,
