@@ -46,7 +46,7 @@ def test_shares_precision_and_recall_are_of_pooled_pixels_and_void_does_not_coun
     assert scores["recall_objects"] == pytest.approx(100 * 3 / 6)
     assert scores["mined"] == pytest.approx(100 * 6 / 8)
     assert scores["objects_per_background"] == pytest.approx(5 / 3)
-    assert scores["images_without_background"] == 50
+    assert (scores["images_without_background"], scores["images_without_objects"]) == (50, 0)
     assert scores["share_per_class"] == pytest.approx([300 / 14, 400 / 14, 100 / 14])
     assert scores["precision_per_class"] == pytest.approx([100, 50, 100])
     assert scores["recall_per_class"] == pytest.approx([37.5, 50, 50])
@@ -66,6 +66,7 @@ def test_what_is_not_there_has_no_percentage() -> None:
         ),
     }
     assert (scores["share_background"], scores["true_background"], scores["recall_objects"]) == (0, 0, 0)
+    assert scores["images_without_objects"] == 100
     assert scores["share_per_class"] == [None, None, 0]
     assert scores["images_without_per_class"] == [100, None, 100]
 
@@ -122,6 +123,9 @@ def test_a_method_of_the_settings_file_keeps_its_options_under_the_rule() -> Non
     assert ruled.methods == ("mine+reliable",)
     assert ruled.recipes["mine+reliable"] == ("cam", "reliable")
     assert ruled.recipe_options["mine+reliable"] == own
+    taken = replace(settings, recipes={"mine": ("cam",), "mine+reliable": ("cam", "crf", "reliable")})
+    with pytest.raises(WsssError, match="there is a method 'mine\\+reliable'"):
+        with_rule(taken, open_plugins(()))
     both = with_rule(replace(settings, methods=("rrm", "cam > reliable")), open_plugins(()))
     assert both.methods == ("rrm", "cam > reliable")
 

@@ -33,6 +33,7 @@ COLUMNS = {
     "objects: found": "recall_objects",
     "objects per background": "objects_per_background",
     "images without background": "images_without_background",
+    "images without objects": "images_without_objects",
 }
 READING = (
     "Pixels of all images together, in %. Of those mined as background (as objects), `right` truly are "
@@ -89,6 +90,11 @@ def with_rule(settings: Settings, plugins: Plugins) -> Settings:
             ruled = f"{name} > {RULE}"
             if name in recipes:  # a table of the user's: its options go along
                 ruled = f"{name}+{RULE}"
+                if ruled in settings.recipes:  # the user's own: it is not replaced
+                    hint = f"name {ruled!r} itself, or rename it in the settings file"
+                    raise WsssError(
+                        f"there is a method {ruled!r} of another recipe", where=f"method {name!r}", hint=hint
+                    )
                 recipes[ruled] = (*recipes[name], RULE)
                 options[ruled] = options.get(name, {})
         methods.append(ruled)

@@ -38,8 +38,9 @@ class Mined(Metric):
 
     def count(self, output: Mask, gold: Mask, classes: int, where: object = "", truth: object = "") -> Counts:
         """pixels (C, C + 1): truth x mined label, the last column abstained; images (C,): that show the class
-        (background: all), and lacking (C,): those of them in which no pixel is mined as such. C = K + 1.
-        BadData, naming `where` or `truth`, for impossible labels."""
+        (background: all), and lacking (C,): those of them in which no pixel is mined as such, where C = K + 1;
+        objectless (1,): 1 where no pixel is mined as any object. BadData, naming `where` or `truth`, for
+        impossible labels."""
         counts = confusion_counts(gold, output, classes, where, truth)
         full = dense_counts([counts]).reshape(SIDE, SIDE)
         labels = np.arange(classes + 1)
@@ -49,12 +50,14 @@ class Mined(Metric):
             "pixels": full[labels][:, [*labels, IGNORE]],
             "images": shown.astype(np.int64),
             "lacking": (shown & ~found).astype(np.int64),
+            "objectless": np.array([not found[1:].any()], np.int64),
         }
 
     def score(self, counts: Counts, classes: int) -> Mapping[str, Any]:
         """Percentages: mined (of the pixels that are mined, those that are right); share, precision and
         recall of background and of objects; true_background (the share of background in the truth); and
-        images_without_background. objects_per_background is a ratio of pixels, None without background.
+        images_without_background and images_without_objects, the share of images in which not one pixel is
+        mined as such. objects_per_background is a ratio of pixels, None without background.
         Lists over the C classes, background first, None where undefined: share, precision, recall and
         images_without, each with _per_class behind it."""
         pixels = counts["pixels"]
@@ -72,6 +75,7 @@ class Mined(Metric):
             "recall_objects": percent(int(hit[1:].sum()), int(truth[1:].sum())),
             "objects_per_background": objects / int(said[0]) if said[0] else None,
             "images_without_background": without[0],
+            "images_without_objects": percent(int(counts["objectless"][0]), int(counts["images"][0])),
             "share_per_class": per_class_percent(said, _of_shown(truth, every)),
             "precision_per_class": per_class_percent(hit, np.where(truth > 0, said, 0)),
             "recall_per_class": per_class_percent(hit, truth),
