@@ -38,7 +38,7 @@ class Mined(Metric):
 
     def count(self, output: Mask, gold: Mask, classes: int, where: object = "", truth: object = "") -> Counts:
         """pixels (C, C + 1): truth x mined label, the last column abstained; images (C,): that show the class
-        (background: all), and lacking (C,): those of them in which no pixel is mined as such, where C = K + 1;
+        (background: all), and lacking (C,): those of them in which no pixel is mined as such; C = K + 1.
         objectless (1,): 1 where no pixel is mined as any object. BadData, naming `where` or `truth`, for
         impossible labels."""
         counts = confusion_counts(gold, output, classes, where, truth)
