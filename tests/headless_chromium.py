@@ -141,13 +141,24 @@ class Chromium:
         return done["result"].get("value")
 
     def click(self, selector: str) -> None:
-        """A true click of the mouse on the middle of the first element that fits."""
+        """A true click of the mouse on the middle of the first element that fits, once it has come to rest:
+        pictures that are loaded as they come into view move what is below them."""
         place = f"document.querySelector({json.dumps(selector)})"
-        self.run(f"{place}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
-        box = self.run(f"(b => [b.x + b.width / 2, b.y + b.height / 2])({place}.getBoundingClientRect())")
+        box, before = self._middle(place), None
+        while box != before:
+            box, before = self._middle(place), box
         for kind in ("mousePressed", "mouseReleased"):
             self.send("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
         self.settle()
+
+    def _middle(self, place: str) -> list[float]:
+        """Where the middle of an element is, brought into view and drawn."""
+        self.run(f"{place}.scrollIntoView({{block: 'center', behavior: 'instant'}})")
+        self.settle()
+        middle: list[float] = self.run(
+            f"(b => [b.x + b.width / 2, b.y + b.height / 2])({place}.getBoundingClientRect())"
+        )
+        return middle
 
     def press(self, key: str, code: int) -> None:
         """A key of the keyboard, to whatever has the focus."""
