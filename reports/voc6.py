@@ -21,7 +21,7 @@ from wsssbench.records.finding import find_records
 from wsssbench.reporting.figures.drawn import LOG, read_log, step_folders
 from wsssbench.scores.mined import Mined
 
-MINED = ("scale-1", "scales-1-1.5", "scales-0.5-1-1.5", "stride-8", "stride-8-scales-0.5-1-1.5", "stride-32")
+MINED = ("scale-1", "scales-1-1.5", "scales-0.5-1-1.5", "stride-8", "stride-32")
 TRAINED = {"rrm": "#0072b2", "rrm-no-energy": "#e69f00"}
 SIDES = {"background": "#999999", "objects": "#cc79a7"}
 WINDOW = 20  # steps
@@ -57,7 +57,7 @@ def draw(scores: Mapping[str, Mapping[str, Any]], objects: Mapping[str, Sequence
     left.invert_yaxis()
     left.set_xlabel("share of pixels that are mined (%)")
     left.margins(x=0.25)
-    left.legend(loc="lower right")
+    left.legend(loc="upper right")
     for name, values in objects.items():
         smooth = np.convolve(np.array(values) * 100, np.ones(WINDOW) / WINDOW, mode="valid")
         right.plot(np.arange(len(smooth)) + WINDOW, smooth, color=TRAINED[name], label=name)
