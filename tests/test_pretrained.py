@@ -151,6 +151,13 @@ def test_a_network_of_timm_gives_a_grid_at_each_stride_that_it_offers(
         assert features.shape == (3, channels, 64 // stride, 96 // stride)
 
 
+def test_strides_are_the_same_where_a_network_of_shapes_alone_is_asked_for_first() -> None:
+    timm_nets.timm_facts.cache_clear()
+    with torch.device("meta"):
+        assert Backbone("timm:convnext_atto").stride == 16
+    assert backbone_info("timm:convnext_atto").strides == (16, 32)
+
+
 def test_the_pretrained_tag_decides_the_normalisation() -> None:
     # timm's configurations: Inception's range for the TensorFlow weights, ImageNet's for its own
     assert backbone_info("timm:tf_efficientnet_lite0.in1k").mean == (127.5, 127.5, 127.5)

@@ -121,7 +121,8 @@ def _drift(name: str, strides: Sequence[int]) -> dict[int, float]:
     """How far features at each stride are from those of the same weights without dilation, where both grids
     have a cell: the largest difference over the largest value. timm shifts ConvNeXt's at stride 8."""
     native, found = max(STRIDES), {}
-    with torch.random.fork_rng(devices=()), torch.inference_mode():
+    # Numbers are needed, also where the caller builds a network of shapes alone.
+    with torch.device("cpu"), torch.random.fork_rng(devices=()), torch.inference_mode():
         torch.manual_seed(0)
         plain = timm_features(timm_network(name, native)).eval()
         image = torch.rand(1, 3, ALIGNED, ALIGNED)

@@ -53,7 +53,7 @@ class RuleOptions:
         True, "labels must agree with two CRFs; false: the CAM alone (a control)", origin="paper, section 3.2"
     )
     mining_scale: float = option(
-        1.0, "images are scaled by this before the rule, and its labels back; 0.5 takes a fifth of the time",
+        1.0, "images are scaled by this before the rule, and its labels back; smaller ones take less time",
         origin="own choice; code: 1", above=0, high=1, added=True,
     )  # fmt: skip
 
