@@ -49,7 +49,8 @@ def test_every_tensor_of_an_installed_file_is_used(name: str) -> None:
     found = fit_of(name, state)
     assert sorted(found.names.values()) == sorted(state)
     assert (found.misfits, found.absent, found.unused) == (0, [], [])
-    assert inspect_weights(path).fits == (name,)
+    report = inspect_weights(path)
+    assert (report.fits, report.classifier) == ((name,), ("_fc.weight", 1000))
 
 
 @pytest.mark.parametrize("size", [(224, 224), (224, 320)])

@@ -17,7 +17,7 @@ from wsssbench.nets.weights import read_state_dict, weight_format, weights_diges
 from wsssbench.nets.wrn38_names import MXNET_CLASSIFIER, SEGMENT
 
 STATISTICS = ("running_mean", "running_var", "moving_mean", "moving_var", "num_batches_tracked")
-CLASSIFIERS = ("fc8.weight", "fc.weight", "classifier.1.weight", MXNET_CLASSIFIER[0])
+CLASSIFIERS = ("fc8.weight", "fc.weight", "_fc.weight", "classifier.1.weight", MXNET_CLASSIFIER[0])
 PURPOSES = {20: "VOC", 21: "VOC with background", 1000: "ImageNet"}  # by the number of classes
 
 
